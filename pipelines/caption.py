@@ -1,0 +1,146 @@
+"""Images -> Parquet rows with n-best captions (`python -m pipelines.caption`)."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from pipelines import cli
+from tfrecords_schema.errors import InputError
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    p = argparse.ArgumentParser(
+        prog="python -m pipelines.caption",
+        description="Caption images with beam search and write Parquet.",
+        epilog="Any other flag goes to Beam, for example --runner=DataflowRunner.",
+        allow_abbrev=False,
+    )
+    p.add_argument("--images", required=True, nargs="+", metavar="GLOB", help="patterns; quote them: 'photos/**.jpg'")
+    p.add_argument("--model", required=True, metavar="DIR", help="export directory of the trainer")
+    p.add_argument("--output", required=True, metavar="DIR", help="directory to write captions-*.parquet to")
+    p.add_argument(
+        "--weights",
+        metavar="imagenet|random|FILE",
+        help="of the feature extractor; by default what the model was trained on, where that can be found again",
+    )
+    p.add_argument("--beam_width", type=cli.positive, default=3, help="captions searched for, and given, per image")
+    p.add_argument("--max_length", type=cli.positive, help="ids in a caption, START and END counted (default: as trained)")
+    p.add_argument("--length_penalty", type=float, default=0.0, help="0: none; larger favours longer captions")
+    cli.add_common_flags(p, per_shard="rows_per_file")
+    return p
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """The command `caption-images`."""
+    cli.main(parser(), run, argv)
+
+
+def run(
+    *,
+    images: Sequence[str],
+    model: str,
+    output: str,
+    weights: str | None = None,
+    beam_width: int = 3,
+    max_length: int | None = None,
+    length_penalty: float = 0.0,
+    batch_size: int = 16,
+    rows_per_file: int = 1000,
+    read_threads: int = 16,
+    max_pixels: int = 89_478_485,
+    max_reject_fraction: float = 0.05,
+    overwrite: bool = False,
+    beam_args: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Writes a caption table; returns the content of its report.json. Arguments are the command's flags.
+
+    Raises:
+      InputError: a flag, a file or the model does not fit; nothing was written.
+      cli.RejectsError: too many images were rejected; the output is complete.
+    """
+    started = time.time()
+    import apache_beam as beam
+
+    from pipelines import captioner, extractors, manifest, sharding, sources
+    from pipelines.extraction import Reading
+    from pipelines.rows import RowMaker
+    from tfrecords_schema.shards import shard_count
+
+    beam_options = cli.pipeline_options(beam_args)
+    info, _ = captioner.open_model(model)
+    search = captioner.Search(beam_width, max_length or info.max_caption_length, length_penalty)
+    weights = _weights(weights, info.features)
+    found = extractors.feature_spec(info.features.extractor, weights, info.features.dtype)
+    found.require_same(info.features, mine=f"--weights {weights}", theirs=f"--model {model}")
+    source = sources.ImageGlob(tuple(images))
+    count = source.count()
+    options = {
+        "model": info.digest,
+        "weights": found.weights_digest,
+        **dataclasses.asdict(search),
+        "max_pixels": max_pixels,
+        "rows_per_file": rows_per_file,
+        "images": list(images),
+    }
+    manifest.begin(output, options, overwrite)
+
+    maker = RowMaker(
+        extractor=extractors.Extractor(info.features.extractor, weights, batch_size),
+        captioner=captioner.Captioner(model, search),
+        reading=Reading(read_threads, max_pixels),
+        dtype=info.features.dtype,
+        metadata={"model_digest": info.digest},
+    )
+    pipeline = beam.Pipeline(runner=cli.runner(beam_options), options=beam_options)
+    _ = (
+        pipeline
+        | sharding.ReadSource(source)
+        | sharding.KeyByShard("captions", shard_count(count, rows_per_file), ".parquet")
+        | sharding.MakeShards(maker, output, options)
+        | sharding.Finish(Publish(output, options, count, started))
+    )
+    cli.run_pipeline(pipeline, output, count)
+    return cli.summarise(
+        output, max_reject_fraction, f"python -m pipelines.gallery --captions {output} --contact_sheet gallery.png"
+    )
+
+
+def _weights(given: str | None, expected: Any) -> str:
+    """The weights to load: those asked for, else those the model's features were made with.
+
+    Raises:
+      InputError: the model's were a file, which only the user can find again.
+    """
+    if given is None and expected.weights not in ("imagenet", "random"):
+        raise InputError(
+            f"--weights: expected the file {expected.weights!r} (digest {expected.weights_digest[:12]}…) that the "
+            "model's features were made with, found no flag; give --weights FILE"
+        )
+    return given or expected.weights
+
+
+@dataclasses.dataclass(frozen=True)
+class Publish:
+    """The pipeline's last step: rejects and report beside the shards."""
+
+    output: str
+    options: dict[str, Any]
+    count: int
+    started: float
+
+    def __call__(self, results: list) -> None:
+        from pipelines import manifest
+
+        manifest.complete(self.output, results, self.options, {"captions": self.count}, self.started, texts={})
+
+
+if __name__ == "__main__":
+    # Under its own name and not __main__'s, so that worker processes find the classes where they are.
+    from pipelines.caption import main as main_by_name
+
+    main_by_name()

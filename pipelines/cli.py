@@ -1,0 +1,169 @@
+"""What the two pipelines' command lines share: Beam's own flags, the runner, errors in one line, the summary."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from tfrecords_schema.errors import InputError
+
+
+class RejectsError(Exception):
+    """The run is complete, but too many images were rejected."""
+
+
+def add_common_flags(parser: argparse.ArgumentParser, per_shard: str) -> None:
+    """The flags that both pipelines have; `per_shard` names the one that sets a shard's size."""
+    parser.add_argument("--batch_size", type=positive, default=16, help="images in a forward pass")
+    parser.add_argument(f"--{per_shard}", type=positive, default=1000, help="images in an output file, about")
+    parser.add_argument("--read_threads", type=positive, default=16, help="threads that read and decode images")
+    parser.add_argument("--max_pixels", type=positive, default=89_478_485, help="larger images are rejected unread")
+    parser.add_argument(
+        "--max_reject_fraction", type=fraction, default=0.05, help="the run fails, at its end, above this"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="delete what an earlier run left in --output")
+
+
+def positive(text: str) -> int:
+    """An argparse type: a whole number of at least 1."""
+    number = int(text) if text.isdecimal() else 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, found {text!r}")
+    return number
+
+
+def fraction(text: str) -> float:
+    """An argparse type: a number from 0 to 1."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
+    if not 0 <= number <= 1:
+        raise argparse.ArgumentTypeError(f"expected a number from 0 to 1, found {text!r}")
+    return number
+
+
+def main(parser: argparse.ArgumentParser, run: Callable[..., dict], argv: Sequence[str] | None) -> None:
+    """Parses `argv` (flags that are not the parser's go to Beam), runs, and exits: 0, 1 for a failed run, 2 for bad input."""
+    args, beam_args = parser.parse_known_args(argv)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is imported, here or in a worker process
+    logging.basicConfig(level=logging.ERROR, format="%(levelname)s: %(message)s")
+    try:
+        run(**vars(args), beam_args=beam_args)
+    except InputError as error:
+        _fail(2, str(error))
+    except RejectsError as error:
+        _fail(1, str(error))
+    except KeyboardInterrupt:
+        _fail(130, "interrupted; finished shards are kept, the same command goes on from there")
+    except Exception as error:
+        _fail(1, f"{_cause(error)}; finished shards are kept, the same command goes on from there{_log(args.output)}")
+
+
+def _fail(status: int, message: str) -> None:
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(status)
+
+
+def _cause(error: Exception) -> str:
+    """The worker's own error: runners wrap it in a text that ends in its traceback."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[-1]}" if len(lines) == 1 else lines[-1] if lines else type(error).__name__
+
+
+def _log(output: str) -> str:
+    from pipelines import files
+
+    try:
+        files.write_text(output, files.join(files.WORK, "error.txt"), traceback.format_exc())
+        return f" (traceback in {files.join(output, files.WORK, 'error.txt')})"
+    except Exception:
+        traceback.print_exc()
+        return ""
+
+
+def pipeline_options(beam_args: Sequence[str]) -> Any:
+    """Beam's options from the flags that were not ours, with Beam's filesystems told of them.
+
+    Raises:
+      InputError: a flag that Beam does not know either. Beam itself would pass over it in silence.
+    """
+    from apache_beam.io.filesystems import FileSystems
+    from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
+
+    options = PipelineOptions(list(beam_args))
+    runner = options.view_as(StandardOptions).runner
+    if runner in (None, "DirectRunner", "FnApiRunner", "BundleBasedDirectRunner", "DataflowRunner"):
+        # Runners behind a job server have options of their own, which only the server knows.
+        known = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+        for options_class in _subclasses(PipelineOptions):
+            options_class._add_argparse_args(known)
+        _, unknown = known.parse_known_args(list(beam_args))
+        if unknown:
+            raise InputError(f"{unknown[0]}: neither this command nor Beam knows this flag; see --help")
+    FileSystems.set_options(options)
+    return options
+
+
+def _subclasses(cls: type) -> set[type]:
+    return {c for child in cls.__subclasses__() for c in (child, *_subclasses(child)) if "_add_argparse_args" in vars(c)}
+
+
+def runner(options: Any) -> Any:
+    """Beam's runner: the in-process FnApiRunner unless another is asked for.
+
+    "DirectRunner" would first try to download the binary of another engine, Prism, and run something else where it can.
+    """
+    from apache_beam.options.pipeline_options import StandardOptions
+    from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+
+    name = options.view_as(StandardOptions).runner
+    return FnApiRunner() if name in (None, "DirectRunner", "FnApiRunner") else name
+
+
+def run_pipeline(pipeline: Any, directory: str, total: int) -> None:
+    """Runs to the end, with progress on the screen."""
+    from pipelines.progress import Watch
+
+    with Watch(directory, total):
+        pipeline.run().wait_until_finish()
+
+
+def summarise(directory: str, max_reject_fraction: float, next_command: str) -> dict[str, Any]:
+    """Prints what report.json says; returns it.
+
+    Raises:
+      RejectsError: more than `max_reject_fraction` of the images were rejected.
+    """
+    import json
+
+    from pipelines import files
+    from pipelines.manifest import REPORT
+
+    report = json.loads(files.read_bytes(files.join(directory, REPORT)))
+    rate = report["images_per_second_per_worker"]
+    lines = [("images", f"{report['inputs']:,} = {report['records']:,} records + {report['rejects']:,} rejects")]
+    if len(report["splits"]) > 1:
+        lines += [(f"  {name}", f"{s['records']:,} + {s['rejects']:,}") for name, s in report["splits"].items()]
+    lines += [(f"  {reason}", f"{count:,}") for reason, count in report["reject_reasons"].items()]
+    lines += [
+        ("captions", f"{report['captions']:,}"),
+        ("shards", f"{report['shards']:,}, of which {report['shards_reused']:,} from an earlier run"),
+        ("time", f"{report['seconds']:.1f} s" + (f", {rate:.1f} images/s a worker" if rate else "")),
+        ("output", f"{directory} ({report['bytes'] / 1e6:,.1f} MB)"),
+        ("next", next_command),
+    ]
+    for name, value in lines:
+        print(f"{name:<24}{value}" if name.startswith("  ") else f"{name:<12}{value}")
+    share = report["rejects"] / report["inputs"]
+    if share > max_reject_fraction:
+        raise RejectsError(
+            f"{share:.1%} of the images were rejected, more than --max_reject_fraction {max_reject_fraction:.1%}; "
+            f"the output is complete, see {files.join(directory, 'rejects')}"
+        )
+    return report

@@ -1,0 +1,115 @@
+"""Files wherever Beam's filesystems reach (local, gs://, s3://, hdfs://). A name appears only when its content is whole."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import posixpath
+import shutil
+import tempfile
+import uuid
+from collections.abc import Iterator
+from typing import BinaryIO
+
+from apache_beam.io.filesystem import CompressionTypes
+from apache_beam.io.filesystems import FileSystems
+
+WORK = ".work"  # under an output directory: what is needed only until the output is complete
+
+
+def is_local(path: str) -> bool:
+    """Whether this machine's own file functions can open the path."""
+    return FileSystems.get_scheme(path) in (None, "file")
+
+
+def join(directory: str, *names: str) -> str:
+    """A path below a directory, on any filesystem."""
+    return os.path.join(directory, *names) if is_local(directory) else posixpath.join(directory, *names)
+
+
+def open_binary(path: str) -> BinaryIO:
+    """A handle to read a file as it is: a name that ends in .gz is not unpacked."""
+    return FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED)
+
+
+def read_bytes(path: str) -> bytes:
+    """All of a file."""
+    with open_binary(path) as handle:
+        return handle.read()
+
+
+def exists(path: str) -> bool:
+    """Whether there is a file or directory of this name."""
+    return FileSystems.exists(path)
+
+
+def read_text(path: str) -> str | None:
+    """All of a UTF-8 file; None where there is none."""
+    return read_bytes(path).decode("utf-8") if exists(path) else None
+
+
+@contextlib.contextmanager
+def replacing(directory: str, name: str) -> Iterator[BinaryIO]:
+    """A handle whose content becomes `directory/name` at the end, or, after an exception, nothing.
+
+    It is written under `directory/.work` and renamed; object stores rename by copying, which also shows a whole file
+    or none.
+    """
+    temporary = join(directory, WORK, f"{posixpath.basename(name)}.{uuid.uuid4().hex}.tmp")
+    handle = FileSystems.create(temporary, compression_type=CompressionTypes.UNCOMPRESSED)
+    try:
+        with handle:
+            yield handle
+        target = join(directory, name)
+        if is_local(directory):
+            os.makedirs(os.path.dirname(target), exist_ok=True)
+        FileSystems.rename([temporary], [target])
+    except BaseException:
+        with contextlib.suppress(Exception):
+            FileSystems.delete([temporary])
+        raise
+
+
+def write_text(directory: str, name: str, text: str) -> None:
+    """Replaces `directory/name` in one step."""
+    with replacing(directory, name) as handle:
+        handle.write(text.encode("utf-8"))
+
+
+def delete(*paths: str) -> None:
+    """Deletes files, and directories with what is in them; those that are not there are passed over."""
+    for path in paths:
+        if is_local(path):
+            if os.path.isdir(path):
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                with contextlib.suppress(FileNotFoundError):
+                    os.remove(path)
+        elif found := [m.path for m in match(path) + match(join(path, "**"))]:
+            FileSystems.delete(found)
+
+
+def names(directory: str) -> list[str]:
+    """The names of the files directly in a directory; none where it does not exist."""
+    if is_local(directory):
+        return sorted(e.name for e in os.scandir(directory) if e.is_file()) if os.path.isdir(directory) else []
+    return sorted(posixpath.basename(found.path) for found in match(join(directory, "*")))
+
+
+def match(pattern: str) -> list:
+    """FileMetadata (`path`, `size_in_bytes`) of the files that a glob pattern finds."""
+    return FileSystems.match([pattern])[0].metadata_list
+
+
+def local_copy(directory: str) -> str:
+    """A local directory with the same files: itself where it is local, else a copy in the temporary directory."""
+    if is_local(directory):
+        return directory
+    target = tempfile.mkdtemp(prefix="caption-model-")
+    root = directory.rstrip("/") + "/"
+    for found in match(root + "**"):
+        path = os.path.join(target, found.path.removeprefix(root))
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "wb") as handle:
+            handle.write(read_bytes(found.path))
+    return target

@@ -1,0 +1,94 @@
+"""From an image's bytes to RGB pixels at the extractor's size, or a reason why not. One decode path for everything."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import io
+import warnings
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pipelines.rejects import ImageError
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+RESIZE = "pillow bilinear, antialiased, aspect ratio not kept"
+MAX_PIXELS = 89_478_485  # Pillow's own limit against decompression bombs: 256 MiB of RGB
+
+
+@dataclasses.dataclass(frozen=True)
+class Pixels:
+    """A decoded image.
+
+    Attributes:
+      rgb: uint8 `[size, size, 3]`.
+      height, width: of the image after EXIF orientation, before resizing, in pixels.
+    """
+
+    rgb: np.ndarray
+    height: int
+    width: int
+
+
+def decode(data: bytes, size: int, max_pixels: int = MAX_PIXELS) -> Pixels:
+    """Bytes of any format Pillow reads -> RGB at `[size, size, 3]`.
+
+    EXIF orientation is applied, transparency is laid over white, 16-bit and palette images become 8-bit RGB, and of an
+    animation the first frame is taken.
+
+    Raises:
+      ImageError: stage "decode"; the size is checked in the header, before a pixel is decoded.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    if not data:
+        raise ImageError("decode", "Empty", "the file has 0 bytes")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow warns of damaged EXIF and of large images; both are handled here.
+        try:
+            image = Image.open(io.BytesIO(data))
+        except UnidentifiedImageError:
+            raise ImageError("decode", "NotAnImage", f"no known image format; begins with {data[:8]!r}") from None
+        except Image.DecompressionBombError as error:
+            raise ImageError("decode", "TooLarge", str(error)) from None
+        except Exception as error:
+            raise ImageError("decode", "Damaged", f"{type(error).__name__}: {error}") from None
+        width, height = image.size
+        if width * height > max_pixels:
+            raise ImageError("decode", "TooLarge", f"{width} x {height} pixels, more than {max_pixels}")
+        try:
+            image.load()
+            image = _upright(image)
+            width, height = image.size
+            rgb = _to_rgb(image).resize((size, size), Image.Resampling.BILINEAR)
+        except Exception as error:
+            cut_short = "truncated" in str(error).lower() or isinstance(error, EOFError)
+            name = "Truncated" if cut_short else "Damaged"
+            raise ImageError("decode", name, f"{type(error).__name__}: {error}") from None
+    return Pixels(np.asarray(rgb, np.uint8), height, width)
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    from PIL import ImageOps
+
+    with contextlib.suppress(Exception):  # A broken EXIF block is no reason to reject a good image.
+        return ImageOps.exif_transpose(image)
+    return image
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    from PIL import Image
+
+    if image.mode.startswith("I") or image.mode == "F":
+        # Pillow clips these to 0..255 on conversion. 16 bits are scaled; float images are taken to hold 0..1 or 0..255.
+        values = np.asarray(image, np.float64)
+        top = 1.0 if image.mode == "F" and values.max(initial=0) <= 1 else 255.0 if values.max(initial=0) <= 255 else 65535.0
+        image = Image.fromarray(np.uint8(np.clip(values / top, 0, 1) * 255 + 0.5))
+    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        ground = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(ground, image)
+    return image.convert("RGB")

@@ -1,0 +1,40 @@
+"""Package metadata: ranges here, exact pins in requirements.txt (made from these by `make requirements`)."""
+
+import pathlib
+
+from setuptools import find_packages, setup
+
+EXTRAS = {
+    "gcp": ["apache-beam[gcp]"],
+    "aws": ["apache-beam[aws]"],
+    "gpu": ["tensorflow[and-cuda]; platform_system == 'Linux'"],
+    "dev": ["hypothesis>=6.100", "pytest>=8.0", "ruff>=0.8"],
+}
+
+setup(
+    name="batch-image-captioning",
+    version="0.1.0",
+    description="Batch image captioning on Apache Beam and TensorFlow",
+    long_description=(pathlib.Path(__file__).parent / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    python_requires=">=3.11,<3.14",
+    packages=find_packages(include=["pipelines", "trainer", "tfrecords_schema"]),
+    install_requires=[
+        "apache-beam>=2.70,<3",
+        "google-crc32c>=1.5",
+        "numpy>=1.26,<3",
+        "pillow>=10.3",
+        "pyarrow>=16",
+        "tensorboard>=2.19",
+        "tensorflow>=2.19,<3",
+        "tqdm>=4.66",
+    ],
+    extras_require=EXTRAS,
+    entry_points={
+        "console_scripts": [
+            "caption-features = pipelines.features:main",
+            "caption-train = trainer.task:main",
+            "caption-images = pipelines.caption:main",
+        ]
+    },
+)

@@ -1,0 +1,1 @@
+"""The contract between `pipelines` and `trainer`: file formats, vocabulary, names. Imports neither of them."""

@@ -1,0 +1,128 @@
+"""`dataset_info.json`: what a feature directory holds, by which extractor, with which vocabulary.
+
+Readers trust this file, not a glob; whoever opens a directory checks versions and digests here first.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any
+
+from tfrecords_schema.errors import InputError
+
+SCHEMA_VERSION = 1
+DATASET_INFO = "dataset_info.json"
+VOCABULARY = "vocabulary.txt"
+
+
+@dataclasses.dataclass(frozen=True)
+class FeatureSpec:
+    """Everything that must be equal for two features to mean the same.
+
+    Attributes:
+      extractor: registry name of the network, "inception_v3".
+      layer: which of its outputs.
+      weights: what was asked for: "imagenet", "random", or the file's name.
+      weights_digest: SHA-256 of the weights file (of the recipe, for "random").
+      shape: of one image's feature, `(2048,)`.
+      dtype: what it is stored in, "float16" or "float32".
+      resize: how an image of any size becomes the extractor's input.
+    """
+
+    extractor: str
+    layer: str
+    weights: str
+    weights_digest: str
+    shape: tuple[int, ...]
+    dtype: str
+    resize: str
+
+    def require_same(self, other: FeatureSpec, mine: str, theirs: str) -> None:
+        """Raises InputError that names the first difference; `weights` is only a label, its digest counts."""
+        for field in dataclasses.fields(self):
+            a, b = getattr(self, field.name), getattr(other, field.name)
+            if field.name != "weights" and a != b:
+                raise InputError(f"{field.name} differs: {mine} has {a}, {theirs} has {b}")
+
+
+@dataclasses.dataclass(frozen=True)
+class ShardInfo:
+    """One file: its name, records, captions, bytes, and the digest of what it was made from."""
+
+    name: str
+    records: int
+    captions: int
+    bytes: int
+    digest: str
+
+
+@dataclasses.dataclass(frozen=True)
+class SplitInfo:
+    """One split: images written, captions, rejected images, and the shards in order."""
+
+    images: int
+    captions: int
+    rejects: int
+    shards: tuple[ShardInfo, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class DatasetInfo:
+    """The whole of dataset_info.json. `max_caption_length` counts START and END."""
+
+    features: FeatureSpec
+    max_caption_length: int
+    vocabulary_size: int
+    vocabulary_digest: str
+    splits: dict[str, SplitInfo]
+    schema_version: int = SCHEMA_VERSION
+
+    def dumps(self) -> str:
+        """As JSON."""
+        return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
+
+    @classmethod
+    def loads(cls, text: str, where: str = DATASET_INFO) -> DatasetInfo:
+        """Reads what `dumps` wrote.
+
+        Raises:
+          InputError: not JSON, another schema version, or a key missing or unknown; names `where`.
+        """
+        values = parse_versioned(text, where, SCHEMA_VERSION)
+        try:
+            splits = {
+                name: SplitInfo(**{**split, "shards": tuple(ShardInfo(**shard) for shard in split["shards"])})
+                for name, split in values.pop("splits").items()
+            }
+            return cls(features=feature_spec(values.pop("features")), splits=splits, **values)
+        except (AttributeError, KeyError, TypeError) as error:
+            raise InputError(f"{where}: does not have the keys of schema version {SCHEMA_VERSION}: {error}") from None
+
+    def require_vocabulary(self, digest: str, where: str) -> None:
+        """Raises InputError unless `where` holds the vocabulary that the records were made with."""
+        if digest != self.vocabulary_digest:
+            raise InputError(
+                f"{where}: its digest is {digest[:12]}…, but the records were made with {self.vocabulary_digest[:12]}…; "
+                "put the vocabulary back that belongs to them, or make the features again"
+            )
+
+
+def parse_versioned(text: str, where: str, version: int) -> dict[str, Any]:
+    """A JSON object whose `schema_version` must be `version`. Raises InputError naming `where`."""
+    try:
+        values = json.loads(text)
+    except ValueError as error:
+        raise InputError(f"{where}: expected JSON, found something else: {error}") from None
+    found = values.get("schema_version") if isinstance(values, dict) else None
+    if found != version:
+        raise InputError(
+            f"{where}: expected schema_version {version}, found {found}; it was written by another version of this "
+            "program: make it again, or use that version"
+        )
+    return values
+
+
+def feature_spec(values: dict[str, Any]) -> FeatureSpec:
+    """A FeatureSpec from its JSON object."""
+    return FeatureSpec(**{**values, "shape": tuple(values["shape"])})

@@ -1,0 +1,38 @@
+"""Imports TensorFlow without its start-up notes, which would tear a progress bar and tell a user nothing."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from types import ModuleType
+
+_NOTES = (b"I0000", b"W0000", b"WARNING: All log messages before absl")
+
+
+def import_tensorflow() -> ModuleType:
+    """The `tensorflow` module.
+
+    Its C++ parts write notes ("oneDNN custom operations are on", "Could not find cuda drivers") straight to file
+    descriptor 2 before any log level counts. They are held back while it is imported for the first time; everything
+    else that was written is passed on.
+    """
+    if "tensorflow" in sys.modules:
+        return sys.modules["tensorflow"]
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            import tensorflow
+
+            tensorflow.config.list_physical_devices()  # looks for GPUs now, which writes notes of its own
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+            held.seek(0)
+            for line in held:
+                if not line.startswith(_NOTES) and b"cuInit" not in line:  # without a GPU, that is no failure
+                    os.write(2, line)
+    return tensorflow

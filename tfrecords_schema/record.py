@@ -1,0 +1,131 @@
+"""One image with its captions <-> one `tf.train.Example`. The table FIELDS drives both directions."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class Field:
+    """One key of a record.
+
+    Attributes:
+      key: its name in the Example.
+      kind: "text" (UTF-8), "int", or "array" (little-endian bytes; shape and dtype stand in dataset_info.json).
+      many: False for one value, True for a list of `n` (or `n * max_length`) values.
+    """
+
+    key: str
+    kind: str
+    many: bool = False
+
+
+FIELDS = (
+    Field("image/id", "text"),
+    Field("image/uri", "text"),
+    Field("image/height", "int"),
+    Field("image/width", "int"),
+    Field("image/feature", "array"),
+    Field("caption/text", "text", many=True),
+    Field("caption/ids", "int", many=True),
+    Field("caption/length", "int", many=True),
+)
+_KEYS = {field.key for field in FIELDS}
+
+
+def check_keys(keys) -> None:
+    """Raises KeyError naming every missing and every unknown key."""
+    missing, unknown = sorted(_KEYS - set(keys)), sorted(set(keys) - _KEYS)
+    if missing or unknown:
+        raise KeyError(f"record: missing keys {missing}, unknown keys {unknown}")
+
+
+def encode(record: Mapping[str, Any], dtype: str) -> bytes:
+    """A record as a serialised `tf.train.Example`.
+
+    Args:
+      record: exactly the keys of FIELDS. `image/feature` is an array, `caption/ids` an int array `[n, max_length]`;
+        n is at least 1.
+      dtype: "float16" or "float32", the type that features are stored in.
+
+    Raises:
+      KeyError: a key is missing or unknown.
+    """
+    import tensorflow as tf
+
+    check_keys(record)
+    features = {}
+    for field in FIELDS:
+        value = record[field.key]
+        if field.kind == "array":
+            stored = np.asarray(value).astype(np.dtype(dtype).newbyteorder("<"))
+            features[field.key] = tf.train.Feature(bytes_list=tf.train.BytesList(value=[stored.tobytes()]))
+        elif field.kind == "int":
+            numbers = np.asarray(value, np.int64).reshape(-1)
+            features[field.key] = tf.train.Feature(int64_list=tf.train.Int64List(value=numbers))
+        else:
+            texts = [_to_bytes(text) for text in (value if field.many else [value])]
+            features[field.key] = tf.train.Feature(bytes_list=tf.train.BytesList(value=texts))
+    example = tf.train.Example(features=tf.train.Features(feature=features))
+    return example.SerializeToString(deterministic=True)
+
+
+def _to_bytes(text: str) -> bytes:
+    # File names that are no UTF-8 arrive as surrogates; this gives their own bytes back.
+    return text.encode("utf-8", "surrogateescape")
+
+
+def parse(serialized, shape: tuple[int, ...], dtype: str, max_length: int) -> dict[str, Any]:
+    """The tensors of one serialised record; a TensorFlow function, to be mapped over a dataset.
+
+    Returns:
+      FIELDS' keys; `image/feature` as `dtype` of `shape`, `caption/ids` as int64 `[n, max_length]`.
+
+    Raises:
+      tf.errors.InvalidArgumentError: naming a key that is missing, or a feature or caption list of another size.
+    """
+    import tensorflow as tf
+
+    types = {"text": tf.string, "int": tf.int64, "array": tf.string}
+    parsed = tf.io.parse_single_example(
+        serialized,
+        {
+            # No default values. Only sequences may be "missing" for TensorFlow: their sizes are checked below.
+            field.key: tf.io.FixedLenSequenceFeature([], types[field.kind], allow_missing=True)
+            if field.many
+            else tf.io.FixedLenFeature([], types[field.kind])
+            for field in FIELDS
+        },
+    )
+    n = tf.size(parsed["caption/length"])
+    sizes = {"caption/length": tf.maximum(n, 1), "caption/text": n, "caption/ids": n * max_length}
+    checks = [
+        tf.debugging.assert_equal(tf.size(parsed[key]), size, message=f"record: {key}: missing, or of another size")
+        for key, size in sizes.items()
+    ]
+    with tf.control_dependencies([check for check in checks if check is not None]):
+        parsed["caption/ids"] = tf.reshape(parsed["caption/ids"], [n, max_length])
+    feature = tf.io.decode_raw(parsed["image/feature"], tf.as_dtype(dtype), little_endian=True)
+    parsed["image/feature"] = tf.reshape(feature, shape)
+    return parsed
+
+
+def decode(serialized: bytes, shape: tuple[int, ...], dtype: str, max_length: int) -> dict[str, Any]:
+    """`parse` for one record outside a graph: the same values as numpy arrays and strings, its keys checked exactly."""
+    import tensorflow as tf
+
+    check_keys(tf.train.Example.FromString(serialized).features.feature)
+    values = {key: tensor.numpy() for key, tensor in parse(serialized, shape, dtype, max_length).items()}
+    for field in FIELDS:
+        if field.kind == "text":
+            value = values[field.key]
+            values[field.key] = [_to_text(v) for v in value] if field.many else _to_text(value)
+    return values
+
+
+def _to_text(value: bytes) -> str:
+    return value.decode("utf-8", "surrogateescape")

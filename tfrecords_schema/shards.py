@@ -1,0 +1,62 @@
+"""Which shard an image belongs to, what shard files are called, and how records stand in them."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+import struct
+from typing import BinaryIO
+
+import google_crc32c
+
+SPLITS = ("train", "val", "test")
+_NAME = re.compile(r"^(?P<prefix>.+)-(?P<index>\d{5,})-of-(?P<count>\d{5,})(?P<suffix>\.\w+)$")
+
+
+def shard_name(prefix: str, index: int, count: int, suffix: str = ".tfrecord") -> str:
+    """`train-00000-of-00008.tfrecord`, as TensorFlow Datasets names them."""
+    return f"{prefix}-{index:05d}-of-{count:05d}{suffix}"
+
+
+def parse_shard_name(name: str) -> tuple[str, int, int, str] | None:
+    """(prefix, index, count, suffix) of a shard's file name; None for any other name."""
+    match = _NAME.match(name)
+    return match and (match["prefix"], int(match["index"]), int(match["count"]), match["suffix"])
+
+
+def shard_count(images: int, images_per_shard: int) -> int:
+    """How many shards of about `images_per_shard` hold `images`; at least one."""
+    return max(1, math.ceil(images / images_per_shard))
+
+
+def _hash(image_id: str) -> bytes:  # [16]
+    return hashlib.blake2b(image_id.encode("utf-8", "surrogateescape"), digest_size=16).digest()
+
+
+def shard_of(image_id: str, count: int) -> int:
+    """The shard of an image: the same on every machine and run, whatever the other images are."""
+    return int.from_bytes(_hash(image_id)[:8], "big") % count
+
+
+def order_in_shard(image_id: str) -> tuple[bytes, str]:
+    """Sort key inside a shard: also a hash, so that records are shuffled; other bits than the shard's."""
+    return _hash(image_id)[8:], image_id
+
+
+def _masked_crc(data: bytes) -> bytes:
+    crc = google_crc32c.value(data)
+    return struct.pack("<I", ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF)
+
+
+def write_framed(handle: BinaryIO, record: bytes) -> int:
+    """Appends one record in TFRecord framing; returns the bytes written.
+
+    The frame is length (uint64), masked CRC-32C of the length, data, masked CRC-32C of the data, all little-endian:
+    https://www.tensorflow.org/tutorials/load_data/tfrecord#tfrecords_format_details. Written here because TensorFlow's
+    writer opens paths, and shards go through Beam's file handles.
+    """
+    length = struct.pack("<Q", len(record))
+    frame = length + _masked_crc(length) + record + _masked_crc(record)
+    handle.write(frame)
+    return len(frame)

@@ -1,0 +1,164 @@
+"""Words and their ids: normalise, tokenise, encode, decode, load, save.
+
+Ids are PAD=0, START=1, END=2, UNK=3, then words by falling count, ties in alphabetical order.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import re
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+
+from tfrecords_schema.errors import InputError
+
+PAD, START, END, UNK = range(4)
+SPECIAL_WORDS = ("<pad>", "<start>", "<end>", "<unk>")
+
+# im2txt's word_counts.txt: its own START and END, no line for PAD, UNK not listed.
+_IM2TXT_SPECIAL_WORDS = ("<S>", "</S>", "<UNK>")
+_APOSTROPHES = "’ʼ＇"
+
+
+class _WordCharacters(dict):
+    """`str.translate` table: letters, marks and digits of any script stay, everything else becomes a space."""
+
+    def __missing__(self, code_point: int) -> str:
+        character = chr(code_point)
+        if character in _APOSTROPHES:
+            kept = "'"
+        elif character in "'-" or unicodedata.category(character)[0] in "LMN":
+            kept = character
+        else:
+            kept = " "
+        self[code_point] = kept
+        return kept
+
+
+_WORD_CHARACTERS = _WordCharacters()
+
+
+def normalise(text: str) -> str:
+    """Lower-case words with single spaces between them.
+
+    Unicode NFKC, lower case, punctuation dropped except an apostrophe or a hyphen inside a word ("o'clock", "t-shirt").
+    A pure function, and idempotent: `normalise(normalise(x)) == normalise(x)`.
+    """
+    # Lower-casing can undo the normal form (a capital I with a dot above), and NFKC can make capitals (a squared A).
+    text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).lower()).lower()
+    text = re.sub("['-]{2,}", " ", text.translate(_WORD_CHARACTERS))
+    return " ".join(filter(None, (word.strip("'-") for word in text.split())))
+
+
+def tokenise(text: str) -> list[str]:
+    """The words of `normalise(text)`."""
+    return normalise(text).split()
+
+
+@dataclasses.dataclass(frozen=True)
+class Vocabulary:
+    """An immutable two-way table of words and ids.
+
+    Attributes:
+      words: every word, the special ones first; a word's place is its id.
+      counts: how often each word was seen in the training captions; for UNK, how many tokens were left out.
+    """
+
+    words: tuple[str, ...]
+    counts: tuple[int, ...]
+
+    def __post_init__(self):
+        if self.words[: len(SPECIAL_WORDS)] != SPECIAL_WORDS:
+            raise InputError(f"vocabulary: expected the first words {SPECIAL_WORDS}, found {self.words[:4]}")
+        if len(self.words) != len(self.counts):
+            raise InputError(f"vocabulary: {len(self.words)} words but {len(self.counts)} counts")
+        if len(set(self.words)) != len(self.words):
+            raise InputError("vocabulary: a word is listed twice")
+
+    @classmethod
+    def from_counts(
+        cls, counts: Mapping[str, int], max_size: int | None = None, min_count: int = 1
+    ) -> Vocabulary:
+        """The words seen at least `min_count` times, at most `max_size` ids in all (the four special ones included)."""
+        ranked = sorted(counts.items(), key=lambda word_count: (-word_count[1], word_count[0]))
+        kept = [(word, count) for word, count in ranked if count >= min_count]
+        if max_size is not None:
+            kept = kept[: max(0, max_size - len(SPECIAL_WORDS))]
+        left_out = sum(counts.values()) - sum(count for _, count in kept)
+        return cls(
+            words=SPECIAL_WORDS + tuple(word for word, _ in kept),
+            counts=(0, 0, 0, left_out) + tuple(count for _, count in kept),
+        )
+
+    def __len__(self) -> int:
+        return len(self.words)
+
+    @functools.cached_property
+    def _ids(self) -> dict[str, int]:
+        return {word: i for i, word in enumerate(self.words)}
+
+    def encode(self, text: str, max_length: int) -> tuple[list[int], int]:
+        """START, the words' ids, END, then PAD up to `max_length`.
+
+        Returns:
+          (ids `[max_length]`, length): the length counts START and END. A caption of more than `max_length - 2` words
+          keeps its first ones, and END.
+        """
+        words = tokenise(text)[: max_length - 2]
+        ids = [START, *(self._ids.get(word, UNK) for word in words), END]
+        return ids + [PAD] * (max_length - len(ids)), len(ids)
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """The words up to END as one line; START and PAD are never shown."""
+        words = []
+        for i in ids:
+            if i == END:
+                break
+            if i not in (PAD, START):
+                words.append(self.words[i])
+        return " ".join(words)
+
+    def dumps(self) -> str:
+        """The text of `vocabulary.txt`: a `word count` pair a line; the line number, from 0, is the id."""
+        return "".join(f"{word} {count}\n" for word, count in zip(self.words, self.counts, strict=True))
+
+    @classmethod
+    def loads(cls, text: str, where: str = "vocabulary.txt") -> Vocabulary:
+        """Reads what `dumps` wrote, or im2txt's `word_counts.txt` (its words then get our ids).
+
+        Raises:
+          InputError: naming `where` and the line.
+        """
+        words, counts = [], []
+        for number, line in enumerate(text.splitlines(), start=1):
+            word, _, count = line.rpartition(" ")
+            if not word or not count.isdecimal():
+                raise InputError(f"{where}: line {number}: expected `word count`, found {line!r}")
+            words.append(word)
+            counts.append(int(count))
+        if not words:
+            raise InputError(f"{where}: expected `word count` lines, found an empty file")
+        if any(word in words[:3] for word in _IM2TXT_SPECIAL_WORDS):
+            kept = [pair for pair in zip(words, counts, strict=True) if pair[0] not in _IM2TXT_SPECIAL_WORDS]
+            words = [*SPECIAL_WORDS, *(word for word, _ in kept)]
+            counts = [0, 0, 0, 0, *(count for _, count in kept)]
+        try:
+            return cls(tuple(words), tuple(counts))
+        except InputError as error:
+            raise InputError(f"{where}: {error}") from None
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """SHA-256 of the words in order, in hexadecimal: equal exactly where ids mean the same words."""
+        return hashlib.sha256("\n".join(self.words).encode()).hexdigest()
+
+
+def count_words(captions: Sequence[str]) -> dict[str, int]:
+    """How often each word stands in the captions."""
+    counts: dict[str, int] = {}
+    for caption in captions:
+        for word in tokenise(caption):
+            counts[word] = counts.get(word, 0) + 1
+    return counts

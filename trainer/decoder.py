@@ -1,0 +1,76 @@
+"""The caption decoder of Show and Tell (Vinyals et al. 2015, https://arxiv.org/abs/1411.4555)."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from trainer.config import DecoderConfig
+
+
+class ShowAndTell(keras.Model):
+    """image feature -> dense -> the LSTM's first input; then word by word.
+
+    The LSTM layer runs whole sequences in training; beam search steps the same layer's cell. F is the feature's size, T
+    the number of words, V of the vocabulary, U the LSTM's units.
+    """
+
+    def __init__(self, config: DecoderConfig):
+        super().__init__(name="show_and_tell")
+        self.config = config
+        uniform = keras.initializers.RandomUniform(-0.08, 0.08)  # as im2txt
+        self.feature_mean = self.add_weight(
+            name="feature_mean", shape=config.feature_shape, initializer="zeros", trainable=False
+        )
+        self.feature_scale = self.add_weight(
+            name="feature_scale", shape=config.feature_shape, initializer="ones", trainable=False
+        )
+        self.image_embedding = keras.layers.Dense(config.embedding_dim, name="image_embedding")
+        self.word_embedding = keras.layers.Embedding(
+            config.vocabulary_size, config.embedding_dim, embeddings_initializer=uniform, name="word_embedding"
+        )
+        self.lstm = keras.layers.LSTM(config.units, return_sequences=True, name="lstm")
+        self.dropout = keras.layers.Dropout(config.dropout, name="dropout")
+        self.logits = keras.layers.Dense(config.vocabulary_size, kernel_initializer=uniform, name="logits")
+
+    def standardise(self, mean: np.ndarray, deviation: np.ndarray) -> None:
+        """Makes features enter with mean 0 and deviation 1, as measured over the training images.
+
+        Numbers that hardly vary would be blown up to noise: no deviation counts as less than a tenth of the median one.
+        """
+        floor = max(0.1 * float(np.median(deviation)), 1e-6)
+        self.feature_mean.assign(mean)
+        self.feature_scale.assign(1 / np.maximum(deviation, floor))
+
+    def build(self, input_shape=None):
+        """Makes every weight, so that checkpoints can be loaded."""
+        embedded = (None, None, self.config.embedding_dim)
+        self.image_embedding.build((None, *self.config.feature_shape))
+        self.word_embedding.build((None, None))
+        self.lstm.build(embedded)
+        self.logits.build((None, None, self.config.units))
+        self.built = True
+
+    def call(self, inputs, training: bool = False):
+        """(features `[B, F]`, ids `[B, T]`, START first) -> logits `[B, T, V]` of the word after each id."""
+        features, ids = inputs
+        image = self._embed_image(features)[:, None]  # [B, 1, E]
+        words = self.word_embedding(ids)  # [B, T, E]
+        sequence = tf.concat([image, words], axis=1)  # [B, 1+T, E]
+        states = self.lstm(self.dropout(sequence, training=training), training=training)  # [B, 1+T, U]
+        return self.logits(self.dropout(states[:, 1:], training=training))
+
+    def initial_state(self, features):
+        """features `[N, F]` -> the state after the image, two tensors `[N, U]`."""
+        zeros = tf.zeros([tf.shape(features)[0], self.config.units])
+        _, state = self.lstm.cell(self._embed_image(features), [zeros, zeros])
+        return state
+
+    def step(self, ids, state):
+        """ids `[N]` of the last words, and the state -> (logits `[N, V]` of the next words, new state)."""
+        output, state = self.lstm.cell(self.word_embedding(ids), state)
+        return self.logits(output), state
+
+    def _embed_image(self, features):  # [N, F] -> [N, E]
+        return self.image_embedding((features - self.feature_mean) * self.feature_scale)

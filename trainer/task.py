@@ -1,0 +1,72 @@
+"""Feature directory -> trained and exported decoder (`python -m trainer.task`)."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from tfrecords_schema.errors import InputError
+from trainer import config
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line; most flags are the fields of the configs."""
+    p = argparse.ArgumentParser(
+        prog="python -m trainer.task",
+        description="Train the Show-and-Tell caption decoder on all visible devices, and export it.",
+        allow_abbrev=False,
+    )
+    p.add_argument("--data", required=True, metavar="DIR", help="feature directory that pipelines.features wrote")
+    p.add_argument("--job_dir", required=True, metavar="DIR", help="for checkpoints, logs and export/")
+    p.add_argument("--overwrite", action="store_true", help="delete an earlier run in --job_dir instead of going on")
+    config.add_flags(p, config.DecoderConfig)
+    config.add_flags(p, config.TrainConfig)
+    return p
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """The command `caption-train`: exits with 0, or 2 for bad input."""
+    args = parser().parse_args(argv)
+    try:
+        run(**vars(args))
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("error: interrupted; the same command goes on from the last finished epoch", file=sys.stderr)
+        sys.exit(130)
+
+
+def run(*, data: str, job_dir: str, overwrite: bool = False, **flags: Any) -> dict[str, float]:
+    """Trains and exports; returns the metrics of the best epoch. `flags` are the configs' fields.
+
+    Raises:
+      InputError: a flag, the data or the job directory does not fit; nothing was trained.
+    """
+    train_config = config.from_flags(config.TrainConfig, flags)
+    from tfrecords_schema.quiet import import_tensorflow
+
+    tf = import_tensorflow()
+    from trainer import dataset, export, train
+
+    directory = dataset.open_directory(data)
+    decoder_config = train.decoder_config(directory, flags)
+    if overwrite and tf.io.gfile.exists(job_dir):
+        tf.io.gfile.rmtree(job_dir)
+    metrics = train.train(directory, job_dir, decoder_config, train_config)
+    if not metrics:
+        raise InputError(f"--job_dir: {job_dir} holds no finished epoch to export")
+    export_dir = os.path.join(job_dir, "export")
+    info = export.export(export.load_decoder(job_dir, decoder_config), directory, metrics, export_dir)
+    shown = ", ".join(f"{name} {value:.4g}" for name, value in metrics.items())
+    print(f"best epoch  {shown}")
+    print(f"export      {export_dir} (digest {info.digest[:12]}…)")
+    print(f"next        python -m pipelines.caption --images 'GLOB' --model {export_dir} --output DIR")
+    return metrics
+
+
+if __name__ == "__main__":
+    main()
