@@ -12,9 +12,13 @@ from tfrecords_schema.errors import InputError
 Config = TypeVar("Config")
 
 
-def setting(default: Any, help: str, least: float | None = None, most: float | None = None) -> Any:
-    """A field that is also a flag: its default, its help text, and the range it must lie in."""
-    return dataclasses.field(default=default, metadata={"help": help, "least": least, "most": most})
+def setting(
+    default: Any, help: str, least: float | None = None, most: float | None = None, choices: tuple[str, ...] = ()
+) -> Any:
+    """A field that is also a flag: its default, its help text, and the range or the choices it must be in."""
+    return dataclasses.field(
+        default=default, metadata={"help": help, "least": least, "most": most, "choices": choices or None}
+    )
 
 
 class _Checked:
@@ -27,6 +31,8 @@ class _Checked:
                 raise InputError(f"--{field.name}: expected at least {least}, found {value}")
             if most is not None and not value <= most:
                 raise InputError(f"--{field.name}: expected at most {most}, found {value}")
+            if (choices := field.metadata.get("choices")) and value not in choices:
+                raise InputError(f"--{field.name}: expected one of {', '.join(choices)}, found {value}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +44,11 @@ class DecoderConfig(_Checked):
     feature_shape: tuple[int, ...]
     embedding_dim: int = setting(512, "numbers in a word's embedding", least=1)
     units: int = setting(512, "numbers in the LSTM's state", least=1)
+    feature_scaling: str = setting(
+        "standardise",
+        "standardise: mean 0, deviation 1 over the training images; whiten: their principal components, likewise",
+        choices=("none", "standardise", "whiten"),
+    )
     dropout: float = setting(0.5, "share of embeddings and LSTM outputs dropped in training", least=0, most=0.95)
 
     def __post_init__(self):
@@ -66,7 +77,8 @@ def add_flags(parser: argparse.ArgumentParser, config: type) -> None:
         if "help" in field.metadata:
             kind = type(field.default)
             text = f"{field.metadata['help']} (default {field.default})"
-            parser.add_argument(f"--{field.name}", type=kind, default=field.default, help=text)
+            choices = field.metadata["choices"]
+            parser.add_argument(f"--{field.name}", type=kind, default=field.default, choices=choices, help=text)
 
 
 def from_flags(config: type[Config], flags: dict[str, Any], **given: Any) -> Config:

@@ -102,12 +102,13 @@ def captions(
 
 
 def feature_moments(directory: FeatureDirectory) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation of each number of a training feature, float32 `[*shape]`, in one pass."""
-    count, total, squares = 0, 0.0, 0.0
-    for batch in images(directory, "train").map(lambda r: r["image/feature"]).batch(256):
-        values = batch.numpy().astype(np.float64)
+    """Mean `[F]` and covariance `[F, F]` of the training images' features, float64, in one pass."""
+    size = int(np.prod(directory.info.features.shape))
+    count, total, products = 0, np.zeros(size), np.zeros((size, size))
+    for batch in images(directory, "train").map(lambda r: r["image/feature"]).batch(1024):
+        values = batch.numpy().reshape(-1, size).astype(np.float64)
         count += len(values)
-        total = total + values.sum(0)
-        squares = squares + np.square(values).sum(0)
+        total += values.sum(0)
+        products += values.T @ values
     mean = total / count
-    return mean.astype(np.float32), np.sqrt(np.maximum(squares / count - mean**2, 0)).astype(np.float32)
+    return mean, products / count - np.outer(mean, mean)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from trainer.config import DecoderConfig
+from trainer.scaling import FeatureScaling
 
 
 class ShowAndTell(keras.Model):
@@ -20,12 +20,7 @@ class ShowAndTell(keras.Model):
         super().__init__(name="show_and_tell")
         self.config = config
         uniform = keras.initializers.RandomUniform(-0.08, 0.08)  # as im2txt
-        self.feature_mean = self.add_weight(
-            name="feature_mean", shape=config.feature_shape, initializer="zeros", trainable=False
-        )
-        self.feature_scale = self.add_weight(
-            name="feature_scale", shape=config.feature_shape, initializer="ones", trainable=False
-        )
+        self.scaling = FeatureScaling(config.feature_scaling, name="scaling")
         self.image_embedding = keras.layers.Dense(config.embedding_dim, name="image_embedding")
         self.word_embedding = keras.layers.Embedding(
             config.vocabulary_size, config.embedding_dim, embeddings_initializer=uniform, name="word_embedding"
@@ -34,19 +29,11 @@ class ShowAndTell(keras.Model):
         self.dropout = keras.layers.Dropout(config.dropout, name="dropout")
         self.logits = keras.layers.Dense(config.vocabulary_size, kernel_initializer=uniform, name="logits")
 
-    def standardise(self, mean: np.ndarray, deviation: np.ndarray) -> None:
-        """Makes features enter with mean 0 and deviation 1, as measured over the training images.
-
-        Numbers that hardly vary would be blown up to noise: no deviation counts as less than a tenth of the median one.
-        """
-        floor = max(0.1 * float(np.median(deviation)), 1e-6)
-        self.feature_mean.assign(mean)
-        self.feature_scale.assign(1 / np.maximum(deviation, floor))
-
     def build(self, input_shape=None):
         """Makes every weight, so that checkpoints can be loaded."""
         embedded = (None, None, self.config.embedding_dim)
-        self.image_embedding.build((None, *self.config.feature_shape))
+        self.scaling.build((None, *self.config.feature_shape))
+        self.image_embedding.build(self.scaling.compute_output_shape((None, *self.config.feature_shape)))
         self.word_embedding.build((None, None))
         self.lstm.build(embedded)
         self.logits.build((None, None, self.config.units))
@@ -73,4 +60,4 @@ class ShowAndTell(keras.Model):
         return self.logits(output), state
 
     def _embed_image(self, features):  # [N, F] -> [N, E]
-        return self.image_embedding((features - self.feature_mean) * self.feature_scale)
+        return self.image_embedding(self.scaling(features))

@@ -126,7 +126,7 @@ def train(
         rate = keras.optimizers.schedules.CosineDecay(train_config.learning_rate, steps * train_config.epochs)
         model.compile(optimizer=keras.optimizers.AdamW(rate, weight_decay=train_config.weight_decay))
         model.optimizer.build(model.decoder.trainable_weights)
-    model.decoder.standardise(*dataset.feature_moments(directory))
+    model.decoder.scaling.measure(*dataset.feature_moments(directory))
     print(
         f"training on {directory.info.splits['train'].images:,} images with {captions:,} captions, "
         f"{model.decoder.count_params():,} weights, {strategy.num_replicas_in_sync} replica(s)",

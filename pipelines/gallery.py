@@ -1,0 +1,125 @@
+"""A caption table -> one picture of its images with their captions (`python -m pipelines.gallery`)."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import sys
+import textwrap
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from tfrecords_schema.errors import InputError
+
+_THUMBNAIL = (240, 180)  # width, height in pixels
+_CAPTION_HEIGHT = 62
+_MARGIN = 12
+_FONT_SIZE = 14
+_LETTERS_A_LINE = 34
+_INK, _FAINT, _PAPER, _MISSING = "#1a1a1a", "#6b6b6b", "#ffffff", "#d9d9d9"
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    p = argparse.ArgumentParser(
+        prog="python -m pipelines.gallery",
+        description="Draw captioned images with their captions under them.",
+        allow_abbrev=False,
+    )
+    p.add_argument("--captions", required=True, metavar="DIR", help="output directory of pipelines.caption")
+    p.add_argument("--contact_sheet", required=True, metavar="FILE.png", help="picture to write")
+    p.add_argument("--n", type=int, default=24, help="images at most (default 24)")
+    p.add_argument("--columns", type=int, default=4, help="images side by side (default 4)")
+    return p
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Exits with 0, or 2 for bad input."""
+    args = parser().parse_args(argv)
+    try:
+        run(**vars(args))
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def run(*, captions: str, contact_sheet: str, n: int = 24, columns: int = 4) -> None:
+    """Writes the picture. Raises InputError where there is no caption table, or no way to write."""
+    for flag, value in (("n", n), ("columns", columns)):
+        if value < 1:
+            raise InputError(f"--{flag}: expected at least 1, found {value}")
+    rows = list(_first(read_rows(captions), n))
+    if not rows:
+        raise InputError(f"--captions: {captions} holds no captioned image")
+    try:
+        draw_contact_sheet(rows, columns).save(contact_sheet)
+    except (OSError, ValueError) as error:
+        raise InputError(f"--contact_sheet: expected a .png file that can be written, found {contact_sheet}: {error}") from None
+    print(f"{len(rows)} images with their captions in {contact_sheet}")
+
+
+def _first(rows: Iterator[dict[str, Any]], n: int) -> Iterator[dict[str, Any]]:
+    for _, row in zip(range(n), rows, strict=False):
+        yield row
+
+
+def read_rows(directory: str) -> Iterator[dict[str, Any]]:
+    """The rows of a caption table, shard by shard, as report.json lists them.
+
+    Raises:
+      InputError: the directory holds no complete caption table.
+    """
+    import pyarrow.parquet as pq
+
+    from pipelines import files
+    from pipelines.manifest import REPORT
+
+    report = files.read_text(files.join(directory, REPORT))
+    names = [shard["name"] for shard in json.loads(report)["shard_list"]] if report else []
+    if not names or not all(name.endswith(".parquet") for name in names):
+        raise InputError(f"--captions: expected a directory that pipelines.caption completed, found {directory}")
+    for name in names:
+        with files.open_binary(files.join(directory, name)) as handle:
+            for batch in pq.ParquetFile(handle).iter_batches(batch_size=256):
+                yield from batch.to_pylist()
+
+
+def draw_contact_sheet(rows: Sequence[dict[str, Any]], columns: int):
+    """Rows of a caption table -> a PIL image: thumbnails on a grid, each with its caption and log probability."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    columns = min(columns, len(rows))
+    lines = -(-len(rows) // columns)
+    cell_width, cell_height = _THUMBNAIL[0] + _MARGIN, _THUMBNAIL[1] + _CAPTION_HEIGHT + _MARGIN
+    sheet = Image.new("RGB", (columns * cell_width + _MARGIN, lines * cell_height + _MARGIN), _PAPER)
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(_FONT_SIZE)
+    for number, row in enumerate(rows):
+        left = _MARGIN + number % columns * cell_width
+        top = _MARGIN + number // columns * cell_height
+        thumbnail = _thumbnail(row["image_uri"])
+        offset = (_THUMBNAIL[0] - thumbnail.width) // 2, (_THUMBNAIL[1] - thumbnail.height) // 2
+        sheet.paste(thumbnail, (left + offset[0], top + offset[1]))
+        text = textwrap.wrap(row["caption"], _LETTERS_A_LINE, max_lines=2, placeholder=" …") or [""]
+        below = top + _THUMBNAIL[1] + 4
+        draw.multiline_text((left, below), "\n".join(text), _INK, font, spacing=3)
+        draw.text((left, below + 2 * (_FONT_SIZE + 4)), f"log probability {row['log_prob']:.2f}", _FAINT, font)
+    return sheet
+
+
+def _thumbnail(uri: str):
+    """The image inside the thumbnail's box, aspect ratio kept; a grey box where it cannot be read any more."""
+    from PIL import Image, ImageOps
+
+    from pipelines import files
+
+    try:
+        image = ImageOps.exif_transpose(Image.open(io.BytesIO(files.read_bytes(uri)))).convert("RGB")
+    except Exception:
+        return Image.new("RGB", _THUMBNAIL, _MISSING)
+    image.thumbnail(_THUMBNAIL)
+    return image
+
+
+if __name__ == "__main__":
+    main()
