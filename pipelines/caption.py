@@ -29,7 +29,7 @@ def parser() -> argparse.ArgumentParser:
         help="of the feature extractor; by default what the model was trained on, where that can be found again",
     )
     p.add_argument("--beam_width", type=cli.positive, default=3, help="captions searched for, and given, per image")
-    p.add_argument("--max_length", type=cli.positive, help="ids in a caption, START and END counted (default: as trained)")
+    p.add_argument("--max_length", type=cli.positive, help="ids in a caption, with START and END (default: as trained)")
     p.add_argument("--length_penalty", type=float, default=0.0, help="0: none; larger favours longer captions")
     cli.add_common_flags(p, per_shard="rows_per_file")
     return p
@@ -37,7 +37,8 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """The command `caption-images`."""
-    cli.main(parser(), run, argv)
+    args, beam_args = parser().parse_known_args(argv)
+    cli.run_command(run, **vars(args), beam_args=beam_args)
 
 
 def run(
@@ -100,7 +101,7 @@ def run(
     _ = (
         pipeline
         | sharding.ReadSource(source)
-        | sharding.KeyByShard("captions", shard_count(count, rows_per_file), ".parquet")
+        | sharding.KeyByShard("captions", shard_count(count, rows_per_file), maker.suffix)
         | sharding.MakeShards(maker, output, options)
         | sharding.Finish(Publish(output, options, count, started))
     )

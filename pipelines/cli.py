@@ -12,6 +12,12 @@ from typing import Any
 
 from tfrecords_schema.errors import InputError
 
+_INTERRUPTED = 130  # as shells count it: 128 + SIGINT
+
+
+class PipelineError(Exception):
+    """The pipeline broke; the message is the worker's own error, in one line."""
+
 
 class RejectsError(Exception):
     """The run is complete, but too many images were rejected."""
@@ -48,43 +54,25 @@ def fraction(text: str) -> float:
     return number
 
 
-def main(parser: argparse.ArgumentParser, run: Callable[..., dict], argv: Sequence[str] | None) -> None:
-    """Parses `argv` (flags that are not the parser's go to Beam), runs, and exits: 0, 1 for a failed run, 2 for bad input."""
-    args, beam_args = parser.parse_known_args(argv)
+def run_command(run: Callable[..., Any], **flags: Any) -> None:
+    """Runs with a command line's flags, and exits: 0, 1 for a run that failed, 2 for bad input, 130 for Ctrl-C."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is imported, here or in a worker process
     logging.basicConfig(level=logging.ERROR, format="%(levelname)s: %(message)s")
     try:
-        run(**vars(args), beam_args=beam_args)
+        run(**flags)
     except InputError as error:
-        _fail(2, str(error))
-    except RejectsError as error:
-        _fail(1, str(error))
+        _exit(2, str(error))
+    except (PipelineError, RejectsError) as error:
+        _exit(1, str(error))
     except KeyboardInterrupt:
-        _fail(130, "interrupted; finished shards are kept, the same command goes on from there")
-    except Exception as error:
-        _fail(1, f"{_cause(error)}; finished shards are kept, the same command goes on from there{_log(args.output)}")
+        _exit(_INTERRUPTED, "interrupted; finished shards are kept, the same command goes on from there")
 
 
-def _fail(status: int, message: str) -> None:
-    print(f"error: {message}", file=sys.stderr)
+def _exit(status: int, message: str) -> None:
+    print(f"error: {message}", file=sys.stderr, flush=True)
+    if status == _INTERRUPTED:
+        os._exit(status)  # a runner's threads would first finish the shard they are at
     sys.exit(status)
-
-
-def _cause(error: Exception) -> str:
-    """The worker's own error: runners wrap it in a text that ends in its traceback."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[-1]}" if len(lines) == 1 else lines[-1] if lines else type(error).__name__
-
-
-def _log(output: str) -> str:
-    from pipelines import files
-
-    try:
-        files.write_text(output, files.join(files.WORK, "error.txt"), traceback.format_exc())
-        return f" (traceback in {files.join(output, files.WORK, 'error.txt')})"
-    except Exception:
-        traceback.print_exc()
-        return ""
 
 
 def pipeline_options(beam_args: Sequence[str]) -> Any:
@@ -111,7 +99,8 @@ def pipeline_options(beam_args: Sequence[str]) -> Any:
 
 
 def _subclasses(cls: type) -> set[type]:
-    return {c for child in cls.__subclasses__() for c in (child, *_subclasses(child)) if "_add_argparse_args" in vars(c)}
+    found = {c for child in cls.__subclasses__() for c in (child, *_subclasses(child))}
+    return {c for c in found if "_add_argparse_args" in vars(c)}
 
 
 def runner(options: Any) -> Any:
@@ -127,11 +116,37 @@ def runner(options: Any) -> Any:
 
 
 def run_pipeline(pipeline: Any, directory: str, total: int) -> None:
-    """Runs to the end, with progress on the screen."""
+    """Runs to the end, with progress on the screen.
+
+    Raises:
+      PipelineError: with the cause; the whole traceback is in `directory/.work/error.txt`.
+    """
     from pipelines.progress import Watch
 
-    with Watch(directory, total):
-        pipeline.run().wait_until_finish()
+    try:
+        with Watch(directory, total):
+            pipeline.run().wait_until_finish()
+    except Exception as error:
+        hint = "finished shards are kept, the same command goes on from there"
+        raise PipelineError(f"{_cause(error)}; {hint}{_write_traceback(directory)}") from error
+
+
+def _cause(error: Exception) -> str:
+    """The worker's own error: runners wrap it in a text that ends in its traceback."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[-1]}" if len(lines) == 1 else lines[-1] if lines else type(error).__name__
+
+
+def _write_traceback(directory: str) -> str:
+    from pipelines import files
+
+    name = files.join(files.WORK, "error.txt")
+    try:
+        files.write_text(directory, name, traceback.format_exc())
+    except Exception:  # the disk is full, say: then the screen is the place for it
+        traceback.print_exc()
+        return ""
+    return f" (traceback in {files.join(directory, name)})"
 
 
 def summarise(directory: str, max_reject_fraction: float, next_command: str) -> dict[str, Any]:

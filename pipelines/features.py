@@ -11,8 +11,6 @@ from typing import Any
 from pipelines import cli
 from tfrecords_schema.errors import InputError
 
-MODEL_NAME = "inception_v3"
-
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
@@ -29,6 +27,7 @@ def parser() -> argparse.ArgumentParser:
         p.add_argument(f"--{split}_images", metavar="DIR", help=f"directory of {split} images, without --coco_dir")
         p.add_argument(f"--{split}_captions", metavar="JSON", help=f"COCO captions of the {split} images")
     p.add_argument("--output", required=True, metavar="DIR", help="feature directory to write")
+    p.add_argument("--extractor", default="inception_v3", metavar="NAME", help="network (default inception_v3)")
     p.add_argument(
         "--weights",
         default="imagenet",
@@ -38,14 +37,15 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--feature_dtype", choices=("float16", "float32"), default="float16", help="as stored")
     p.add_argument("--vocab_size", type=cli.positive, default=10_000, help="ids at most, the 4 special ones included")
     p.add_argument("--min_word_count", type=cli.positive, default=4, help="rarer words become <unk>")
-    p.add_argument("--max_caption_length", type=cli.positive, default=25, help="ids in a caption, START and END counted")
+    p.add_argument("--max_caption_length", type=cli.positive, default=25, help="ids in a caption, with START and END")
     cli.add_common_flags(p, per_shard="records_per_shard")
     return p
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """The command `caption-features`."""
-    cli.main(parser(), run, argv)
+    args, beam_args = parser().parse_known_args(argv)
+    cli.run_command(run, **vars(args), beam_args=beam_args)
 
 
 def run(
@@ -57,6 +57,7 @@ def run(
     train_captions: str | None = None,
     val_images: str | None = None,
     val_captions: str | None = None,
+    extractor: str = "inception_v3",
     weights: str = "imagenet",
     feature_dtype: str = "float16",
     vocab_size: int = 10_000,
@@ -90,7 +91,8 @@ def run(
     beam_options = cli.pipeline_options(beam_args)
     sources = _sources(coco_dir, year, train_images, train_captions, val_images, val_captions)
     counts = {split: source.count() for split, source in sources.items()}
-    spec = extractors.feature_spec(MODEL_NAME, weights, feature_dtype)
+    network = extractors.Extractor(extractor, weights, batch_size)
+    spec = extractors.feature_spec(extractor, weights, feature_dtype)
     if weights == "random":
         print("weights: random, seeded. For trying things out: such features know no objects.", flush=True)
     options = {
@@ -105,7 +107,7 @@ def run(
     manifest.begin(output, options, overwrite)
 
     maker = RecordMaker(
-        extractor=extractors.Extractor(MODEL_NAME, weights, batch_size),
+        extractor=network,
         reading=Reading(read_threads, max_pixels),
         dtype=feature_dtype,
         max_caption_length=max_caption_length,
@@ -114,10 +116,10 @@ def run(
     pipeline = beam.Pipeline(runner=cli.runner(beam_options), options=beam_options)
     items = {split: pipeline | f"Read_{split}" >> sharding.ReadSource(source) for split, source in sources.items()}
     vocabulary = beam.pvalue.AsSingleton(items["train"] | MakeVocabulary(vocab_size, min_word_count))
-    keyed = [
-        items[split] | f"KeyByShard_{split}" >> sharding.KeyByShard(split, shard_count(count, records_per_shard), ".tfrecord")
-        for split, count in counts.items()
-    ]
+    keyed = []
+    for split, count in counts.items():
+        key_by_shard = sharding.KeyByShard(split, shard_count(count, records_per_shard), maker.suffix)
+        keyed.append(items[split] | f"KeyByShard_{split}" >> key_by_shard)
     _ = (
         keyed
         | "AllSplits" >> beam.Flatten()

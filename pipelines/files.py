@@ -1,4 +1,4 @@
-"""Files wherever Beam's filesystems reach (local, gs://, s3://, hdfs://). A name appears only when its content is whole."""
+"""Files wherever Beam's filesystems reach (local, gs://, s3://, hdfs://). A name appears when its content is whole."""
 
 from __future__ import annotations
 

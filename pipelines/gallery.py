@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 import io
 import json
-import sys
 import textwrap
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from pipelines import cli
 from tfrecords_schema.errors import InputError
 
 _THUMBNAIL = (240, 180)  # width, height in pixels
@@ -36,12 +36,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Exits with 0, or 2 for bad input."""
-    args = parser().parse_args(argv)
-    try:
-        run(**vars(args))
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    cli.run_command(run, **vars(parser().parse_args(argv)))
 
 
 def run(*, captions: str, contact_sheet: str, n: int = 24, columns: int = 4) -> None:
@@ -55,7 +50,7 @@ def run(*, captions: str, contact_sheet: str, n: int = 24, columns: int = 4) -> 
     try:
         draw_contact_sheet(rows, columns).save(contact_sheet)
     except (OSError, ValueError) as error:
-        raise InputError(f"--contact_sheet: expected a .png file that can be written, found {contact_sheet}: {error}") from None
+        raise InputError(f"--contact_sheet: expected a .png file to write, found {contact_sheet}: {error}") from None
     print(f"{len(rows)} images with their captions in {contact_sheet}")
 
 

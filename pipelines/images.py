@@ -83,12 +83,19 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     from PIL import Image
 
     if image.mode.startswith("I") or image.mode == "F":
-        # Pillow clips these to 0..255 on conversion. 16 bits are scaled; float images are taken to hold 0..1 or 0..255.
+        # On conversion Pillow would clip these to 0..255.
         values = np.asarray(image, np.float64)
-        top = 1.0 if image.mode == "F" and values.max(initial=0) <= 1 else 255.0 if values.max(initial=0) <= 255 else 65535.0
-        image = Image.fromarray(np.uint8(np.clip(values / top, 0, 1) * 255 + 0.5))
+        image = Image.fromarray(np.uint8(np.clip(values / _white(image.mode, values), 0, 1) * 255 + 0.5))
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
         image = image.convert("RGBA")
         ground = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(ground, image)
     return image.convert("RGB")
+
+
+def _white(mode: str, values: np.ndarray) -> float:
+    """The value that stands for white: 65535 for 16 bits; float images hold 0..1, 0..255 or 0..65535, and do not say."""
+    highest = values.max(initial=0)
+    if mode == "F" and highest <= 1:
+        return 1.0
+    return 255.0 if mode in ("F", "I") and highest <= 255 else 65535.0

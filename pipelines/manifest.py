@@ -73,7 +73,7 @@ def _is_shard(name: str) -> bool:
 
 
 def _reopen(directory: str, report: dict[str, Any]) -> None:
-    """Turns a complete output back into finished shards with sidecars, so that a changed input redoes only its shards."""
+    """Turns a complete output back into finished shards with sidecars: a changed input redoes only its own shards."""
     by_shard = collections.defaultdict(list)
     results = [ShardResult(**result) for result in report["shard_list"]]
     counts = {prefix: count for prefix, _, count, _ in (shards.parse_shard_name(result.name) for result in results)}

@@ -21,8 +21,8 @@ def assign(model, network: Network) -> None:
     them activations shrink layer by layer. That alone is not enough: ninety random layers with ReLUs are chaotic, and
     scramble what is in a picture (https://arxiv.org/abs/1611.01232). So each batch norm also shifts its output up by
     four standard deviations, which leaves the ReLUs nearly linear, and kernels fade from their middle, which keeps
-    edges sharp. Linear probes on 1,000 drawn scenes then name 97 % of the colours and 93 % of the shapes of unseen ones,
-    against 78 % and 37 % without these two steps.
+    edges sharp. Linear probes on 1,000 drawn scenes then name 97 % of the colours and 93 % of the shapes of
+    unseen ones, against 78 % and 37 % (of 600) without these two steps.
     """
     import keras
 

@@ -41,8 +41,8 @@ class RowMaker:
 
     Attributes:
       extractor, captioner: not yet loaded; the captioner was trained on this extractor's features.
-      dtype: that features were stored in for training. They are rounded to it here too, so that the decoder is given the
-        very numbers that a feature directory of the same images would hold.
+      dtype: that features were stored in for training. They are rounded to it here too, so that the decoder is given
+        the very numbers that a feature directory of the same images would hold.
       metadata: for the Parquet files.
     """
 

@@ -2,9 +2,9 @@
 
     inputs -> key by shard -> GroupByKey -> ProcessShard -> Finish
 
-A shard's file is written under a temporary name and renamed, then a small sidecar under `.work/` records what it was made
-from. A rerun passes over each shard whose file and sidecar fit. Nothing heavier than ids, URIs and captions crosses the
-shuffle, so memory stays flat, and any runner with a GroupByKey will do.
+A shard's file is written under a temporary name and renamed, then a small sidecar under `.work/` records what it was
+made from. A rerun passes over each shard whose file and sidecar fit. Nothing heavier than ids, URIs and captions
+crosses the shuffle, so memory stays flat, and any runner with a GroupByKey will do.
 """
 
 from __future__ import annotations

@@ -6,7 +6,6 @@ from collections.abc import Iterable
 
 import apache_beam as beam
 
-from pipelines.sources import Item
 from tfrecords_schema.vocabulary import Vocabulary, count_words
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import pathlib
 import shlex
 import shutil
@@ -28,12 +29,13 @@ def main() -> None:
     """Exits with 0 if at least `--min_right` of the unseen images got a right caption."""
     p = argparse.ArgumentParser(prog="python -m scripts.demo", description=__doc__.splitlines()[0])
     p.add_argument("--output", type=pathlib.Path, default=pathlib.Path("demo"), help="directory, made anew")
-    p.add_argument("--train", type=int, default=1200, help="training images")
+    p.add_argument("--train", type=int, default=1500, help="training images")
     p.add_argument("--val", type=int, default=100, help="validation images")
     p.add_argument("--unseen", type=int, default=100, help="images to caption")
-    p.add_argument("--epochs", type=int, default=30)
+    p.add_argument("--epochs", type=int, default=8)
     p.add_argument("--min_right", type=float, default=0.9, help="fail below this share of right captions")
     args = p.parse_args()
+    logging.basicConfig(level=logging.ERROR)  # Beam warns of clients for Google's clouds that are not installed
     started = time.monotonic()
     shutil.rmtree(args.output, ignore_errors=True)
     weights = _weights()
@@ -46,7 +48,8 @@ def main() -> None:
     _command("pipelines.features", f"--coco_dir {coco} --output {features} --weights {weights}")
     _command(
         "trainer.task",
-        f"--data {features} --job_dir {job} --epochs {args.epochs} --units 256 --embedding_dim 256 --patience 8",
+        f"--data {features} --job_dir {job} --epochs {args.epochs} --units 256 --embedding_dim 256 --dropout 0.3 "
+        "--learning_rate 0.002 --feature_scaling whiten",
     )
     _command("pipelines.caption", f"--images '{args.output}/unseen/*.jpg' --model {job}/export --output {captions}")
 
@@ -72,7 +75,7 @@ def _weights() -> str:
     try:
         extractors.weights_file("inception_v3", "imagenet")
     except InputError:
-        print("weights: ImageNet's can not be had here, so seeded random ones are used; enough to tell drawn scenes apart")
+        print("weights: ImageNet's can not be had here, so seeded random ones are used; they tell drawn scenes apart")
         return "random"
     return "imagenet"
 

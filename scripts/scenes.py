@@ -72,8 +72,8 @@ class Scene:
             draw.ellipse([cx - radius, cy - radius, cx + radius, cy + radius], colour)
         else:
             turn = rng.uniform(-0.2, 0.2)
-            corners = [(cx + radius * r * math.sin(a + turn), cy - radius * r * math.cos(a + turn)) for r, a in _OUTLINES[self.shape]]
-            draw.polygon(corners, colour)
+            outline = [(radius * r, angle + turn) for r, angle in _OUTLINES[self.shape]]
+            draw.polygon([(cx + r * math.sin(angle), cy - r * math.cos(angle)) for r, angle in outline], colour)
         return image.resize((width, height), Image.Resampling.BILINEAR)
 
 
@@ -106,31 +106,35 @@ def random_scene(rng: random.Random) -> Scene:
     return Scene(rng.choice(list(SIZES)), rng.choice(list(COLOURS)), rng.choice(SHAPES), rng.choice(list(GROUNDS)))
 
 
-def write_images(directory: pathlib.Path, count: int, seed: int, width: int = 320, height: int = 240, first_id: int = 1) -> dict[str, Scene]:
-    """Draws `count` scenes as `<12-digit id>.jpg`; returns the scene of each file name."""
+def write_images(
+    directory: pathlib.Path, count: int, seed: int, first_id: int = 1, size: tuple[int, int] = (320, 240)
+) -> dict[str, Scene]:
+    """Draws `count` scenes of `size` (width, height) as `<12-digit id>.jpg`; returns the scene of each file name."""
     directory.mkdir(parents=True, exist_ok=True)
     rng = random.Random(seed)
     scenes = {}
     for image_id in range(first_id, first_id + count):
         scene = random_scene(rng)
         name = f"{image_id:012d}.jpg"
-        scene.draw(rng, width, height).save(directory / name, quality=92)
+        scene.draw(rng, *size).save(directory / name, quality=92)
         scenes[name] = scene
     return scenes
 
 
-def write_coco(directory: pathlib.Path, train: int, val: int, seed: int = 0, year: int = 2017, **size) -> None:
+def write_coco(
+    directory: pathlib.Path, train: int, val: int, seed: int = 0, year: int = 2017, size: tuple[int, int] = (320, 240)
+) -> None:
     """Writes `train<year>/`, `val<year>/` and `annotations/captions_*.json` under `directory`."""
     (directory / "annotations").mkdir(parents=True, exist_ok=True)
     for number, (split, count) in enumerate({"train": train, "val": val}.items()):
-        first_id = 1 + number * 100_000
-        scenes = write_images(directory / f"{split}{year}", count, seed * 10 + number, first_id=first_id, **size)
-        rng = random.Random(seed * 10 + number)
+        split_seed = seed * 10 + number
+        scenes = write_images(directory / f"{split}{year}", count, split_seed, 1 + number * 100_000, size)
+        rng = random.Random(split_seed)
         images, annotations = [], []
         for name, scene in scenes.items():
             image_id = int(name.removesuffix(".jpg"))
-            images.append({"id": image_id, "file_name": name, **{k: size.get(k, d) for k, d in (("width", 320), ("height", 240))}})
+            images.append({"id": image_id, "file_name": name, "width": size[0], "height": size[1]})
             for caption in scene.captions(rng):
                 annotations.append({"id": len(annotations) + 1, "image_id": image_id, "caption": caption})
-        content = {"info": {"description": "drawn scenes"}, "licenses": [], "images": images, "annotations": annotations}
+        content = {"info": {"description": "drawn scenes"}, "images": images, "annotations": annotations}
         (directory / "annotations" / f"captions_{split}{year}.json").write_text(json.dumps(content))

@@ -88,8 +88,8 @@ class Vocabulary:
             kept = kept[: max(0, max_size - len(SPECIAL_WORDS))]
         left_out = sum(counts.values()) - sum(count for _, count in kept)
         return cls(
-            words=SPECIAL_WORDS + tuple(word for word, _ in kept),
-            counts=(0, 0, 0, left_out) + tuple(count for _, count in kept),
+            words=(*SPECIAL_WORDS, *(word for word, _ in kept)),
+            counts=(0, 0, 0, left_out, *(count for _, count in kept)),
         )
 
     def __len__(self) -> int:

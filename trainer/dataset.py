@@ -77,8 +77,8 @@ def captions(
 ) -> tf.data.Dataset:
     """Batches of ((features `[B, *shape]` float32, words in `[B, T-1]`), words to predict `[B, T-1]`), ids int32.
 
-    Every caption of every image once, PAD-padded; shuffled anew in each epoch where a seed is given. The split is kept in
-    memory if it is smaller than 2 GiB.
+    Every caption of every image once, PAD-padded; shuffled anew in each epoch where a seed is given. The split is kept
+    in memory if it is smaller than 2 GiB.
     """
     info = directory.info.splits[split]
     parsed = images(directory, split).map(lambda r: (r["image/feature"], tf.cast(r["caption/ids"], tf.int32)))

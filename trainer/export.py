@@ -64,7 +64,7 @@ def export(
 ) -> ModelInfo:
     """Writes `export_dir`, in one step: it is there whole or not at all.
 
-    Its `caption` signature takes features `[B, ...]` float32, beam_width, max_length (int32) and length_penalty (float32).
+    Its `caption` signature takes features `[B, ...]` float32, beam_width and max_length int32, length_penalty float32.
     """
     module = CaptionModule(decoder)
     info = ModelInfo(

@@ -13,9 +13,9 @@ _SMALLEST = 0.1  # of the median deviation: what hardly varies would be blown up
 class FeatureScaling(keras.layers.Layer):
     """features `[N, F]` -> `[N, F]`, or `[N, min(F, 512)]` when they are whitened; linear, its weights never trained.
 
-    Whitening is PCA's, with the eigenvalues raised by their mean: `(x - mean) V / sqrt(eigenvalue + mean eigenvalue)`. It
-    helps where few directions hold nearly all variance, and the rest is what tells images apart (Jegou and Chum 2012,
-    https://inria.hal.science/hal-00722622).
+    Whitening is PCA's, with the eigenvalues raised by their mean: `(x - mean) V / sqrt(eigenvalue + mean eigenvalue)`.
+    It helps where few directions hold nearly all variance, and the rest is what tells images apart (Jegou and Chum
+    2012, https://inria.hal.science/hal-00722622).
     """
 
     def __init__(self, kind: str, **kwargs):

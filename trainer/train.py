@@ -26,8 +26,8 @@ BEST_WEIGHTS = "best.weights.h5"
 class TeacherForcing(keras.Model):
     """A decoder with the loss it is trained on: cross-entropy per real token, in nats.
 
-    The sum over a replica's tokens is divided by the number of real tokens of the whole batch, over all replicas; so the
-    sum of the replicas' gradients is the gradient of the whole batch, however it was split and padded.
+    The sum over a replica's tokens is divided by the number of real tokens of the whole batch, over all replicas; so
+    the sum of the replicas' gradients is the gradient of the whole batch, however it was split and padded.
     """
 
     def __init__(self, decoder: ShowAndTell, clip_norm: float):

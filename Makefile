@@ -1,0 +1,43 @@
+# `make` lists what there is. Everything runs in .venv, which the first target that needs it creates.
+
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
+	if $$p -c 'import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; \
+	then echo $$p; break; fi; done)
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+
+.PHONY: help demo test test-slow lint format requirements clean
+.DEFAULT_GOAL := help
+
+help:  ## list the targets
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F '\t' '{printf "make %-14s %s\n", $$1, $$2}'
+
+$(INSTALLED): requirements.txt
+	@test -n "$(PYTHON)" || { echo "error: found no Python 3.11, 3.12 or 3.13 with venv (Debian, Ubuntu: apt install python3-venv); or say which: make PYTHON=/path/to/python" >&2; exit 1; }
+	@echo "installing requirements.txt into .venv with $(PYTHON) (2 GB, a minute or two)"
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements.txt
+	@touch $@
+
+demo: $(INSTALLED)  ## draw scenes, extract features, train, caption unseen images: ends in demo/gallery.png
+	@$(BIN)/python -m scripts.demo
+
+test: $(INSTALLED)  ## the fast tests, under 3 minutes
+	$(BIN)/python -m pytest tests -m "not slow"
+
+test-slow: $(INSTALLED)  ## the slow tests: the whole demo, real Inception, real processes
+	$(BIN)/python -m pytest tests -m slow
+
+lint: $(INSTALLED)  ## check style and formatting
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(INSTALLED)  ## mend what lint finds, where that can be done by machine
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+requirements:  ## pin setup.py's ranges anew in requirements.txt (needs uv)
+	uv pip compile --quiet --universal --python-version 3.11 --no-header --no-annotate --extra dev setup.py --output-file requirements.txt
+
+clean:  ## delete .venv and what the demo made
+	rm -rf .venv demo
