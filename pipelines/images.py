@@ -94,7 +94,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _white(mode: str, values: np.ndarray) -> float:
-    """The value that stands for white: 65535 for 16 bits; float images hold 0..1, 0..255 or 0..65535, and do not say."""
+    """The value that stands for white: 65535 for 16 bits; float images do not say whether 1, 255 or 65535."""
     highest = values.max(initial=0)
     if mode == "F" and highest <= 1:
         return 1.0

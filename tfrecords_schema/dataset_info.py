@@ -103,8 +103,8 @@ class DatasetInfo:
         """Raises InputError unless `where` holds the vocabulary that the records were made with."""
         if digest != self.vocabulary_digest:
             raise InputError(
-                f"{where}: its digest is {digest[:12]}…, but {DATASET_INFO} says {self.vocabulary_digest[:12]}…; put the "
-                "vocabulary back that the records were made with, or make the features again"
+                f"{where}: its digest is {digest[:12]}…, but {DATASET_INFO} says {self.vocabulary_digest[:12]}…; put "
+                "the vocabulary back that the records were made with, or make the features again"
             )
 
 

@@ -25,7 +25,7 @@ class Hypotheses(NamedTuple):
 
 
 def length_normaliser(length, alpha):
-    """`((5 + length) / 6) ** alpha`; GNMT divides log probabilities by it (https://arxiv.org/abs/1609.08144, eq. 14)."""
+    """GNMT's divisor of log probabilities, `((5 + length) / 6) ** alpha` (https://arxiv.org/abs/1609.08144, eq. 14)."""
     return tf.pow((5.0 + tf.cast(length, tf.float32)) / 6.0, alpha)
 
 
@@ -44,9 +44,9 @@ def beam_search(
 ) -> Hypotheses:
     """Keeps the K best hypotheses of each image, word by word.
 
-    A hypothesis that ends is frozen: it keeps its ids and its score, and competes with those that go on under the length
-    penalty, until all K have ended or `max_steps` ids are reached. Hypotheses are chosen by log probability divided by
-    `length_normaliser`; ties go to the one that ranked higher before, then to the smaller id.
+    A hypothesis that ends is frozen: it keeps its ids and its score, and competes with those that go on under the
+    length penalty, until all K have ended or `max_steps` ids are reached. Hypotheses are chosen by log probability
+    divided by `length_normaliser`; ties go to the one that ranked higher before, then to the smaller id.
 
     Args:
       step: (ids int32 `[N]`, state) -> (logits float `[N, V]`, state), with N = B * K.

@@ -1,0 +1,58 @@
+"""Shared fixtures: a tiny drawn COCO set, and a tiny network in place of Inception."""
+
+import pathlib
+
+import pytest
+
+from pipelines import extractors
+from scripts import scenes
+from tfrecords_schema.quiet import import_tensorflow
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "slow: takes more than a few seconds; run by `make test-slow`")
+    tf = import_tensorflow()
+    # Four devices on this machine's cores, so that replicas can be compared. Only possible before the first operation.
+    cpus = tf.config.list_physical_devices("CPU")
+    tf.config.set_logical_device_configuration(cpus[0], [tf.config.LogicalDeviceConfiguration()] * 4)
+
+
+@pytest.fixture(scope="session")
+def coco_dir(tmp_path_factory) -> pathlib.Path:
+    """24 training and 8 validation images in COCO's layout; read only."""
+    directory = tmp_path_factory.mktemp("coco")
+    scenes.write_coco(directory, train=24, val=8, size=(96, 72))
+    return directory
+
+
+def _tiny_model(weights):
+    """Mean colours of an 4 x 4 grid, by one fixed layer: a network whose result can be computed by hand."""
+    import keras
+
+    inputs = keras.Input([32, 32, 3])
+    return keras.Model(inputs, keras.layers.Flatten()(keras.layers.AveragePooling2D(8)(inputs)))
+
+
+TINY = extractors.Network(
+    build=_tiny_model, size=32, scale=1 / 255, offset=0.0, layer="grid", shape=(48,), keras_file=("none.h5", "none")
+)
+
+
+@pytest.fixture
+def tiny_network(monkeypatch) -> str:
+    """The registry name of a network that loads in no time."""
+    monkeypatch.setitem(extractors.NETWORKS, "tiny", TINY)
+    return "tiny"
+
+
+@pytest.fixture
+def make_features(tiny_network, coco_dir, tmp_path):
+    """A function that runs the real feature pipeline with the tiny network; keyword arguments are run()'s."""
+    from pipelines import features
+
+    def run(output=tmp_path / "features", **flags):
+        flags = {"coco_dir": str(coco_dir), "weights": "random", "min_word_count": 1, "max_caption_length": 16, **flags}
+        report = features.run(output=str(output), extractor=tiny_network, **flags)
+        return pathlib.Path(output), report
+
+    return run

@@ -1,0 +1,55 @@
+import dataclasses
+import json
+
+import pytest
+
+from tfrecords_schema.dataset_info import DatasetInfo, FeatureSpec, ShardInfo, SplitInfo
+from tfrecords_schema.errors import InputError
+from tfrecords_schema.model_info import ModelInfo
+
+SPEC = FeatureSpec("inception_v3", "pool", "imagenet", "ab" * 32, (2048,), "float16", "bilinear")
+INFO = DatasetInfo(SPEC, 25, 100, "cd" * 32, {"train": SplitInfo(2, 10, 1, (ShardInfo("s", 2, 10, 99, "ef"),))})
+MODEL = ModelInfo({"units": 4}, SPEC, 25, "cd" * 32, "12" * 32, {"val_loss": 1.5})
+
+
+@pytest.mark.parametrize("info", [INFO, MODEL])
+def test_loads_undoes_dumps(info):
+    assert type(info).loads(info.dumps()) == info
+
+
+@pytest.mark.parametrize("info", [INFO, MODEL])
+def test_another_schema_version_is_refused(info):
+    text = json.dumps({**json.loads(info.dumps()), "schema_version": 7})
+    with pytest.raises(InputError, match="x.json: expected schema_version 1, found 7"):
+        type(info).loads(text, "x.json")
+
+
+@pytest.mark.parametrize("info", [INFO, MODEL])
+@pytest.mark.parametrize("text", ["", "not json", "[]", "{}"])
+def test_other_files_are_refused(info, text):
+    with pytest.raises(InputError, match="x.json: "):
+        type(info).loads(text, "x.json")
+
+
+def test_a_missing_key_is_named():
+    values = json.loads(INFO.dumps())
+    del values["features"]
+    with pytest.raises(InputError, match="features"):
+        DatasetInfo.loads(json.dumps(values))
+
+
+@pytest.mark.parametrize("change", [{"weights_digest": "00"}, {"shape": (64, 2048)}, {"dtype": "float32"}])
+def test_require_same_says_which_two_differ(change):
+    name, value = next(iter(change.items()))
+    with pytest.raises(InputError) as error:
+        SPEC.require_same(dataclasses.replace(SPEC, **change), "--weights x", "--model y")
+    assert str(error.value) == f"{name} differs: --weights x has {getattr(SPEC, name)}, --model y has {value}"
+
+
+def test_the_label_of_weights_does_not_count():
+    SPEC.require_same(dataclasses.replace(SPEC, weights="inception.h5"), "a", "b")
+
+
+def test_another_vocabulary_is_refused():
+    with pytest.raises(InputError, match=r"dir/vocabulary.txt: its digest is 000000000000…"):
+        INFO.require_vocabulary("00" * 32, "dir/vocabulary.txt")
