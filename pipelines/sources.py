@@ -113,7 +113,7 @@ class ImageGlob:
         seen = set()
         for pattern in self.patterns:
             root = posixpath.dirname(re.split(r"[*?\[]", pattern, maxsplit=1)[0])
-            for found in files.match(pattern):
+            for found in sorted(files.match(pattern), key=lambda match: match.path):
                 if found.path not in seen:
                     seen.add(found.path)
                     yield Item(_id_below(root, found.path), found.path)

@@ -27,7 +27,7 @@ def test_another_schema_version_is_refused(info):
 @pytest.mark.parametrize("info", [INFO, MODEL])
 @pytest.mark.parametrize("text", ["", "not json", "[]", "{}"])
 def test_other_files_are_refused(info, text):
-    with pytest.raises(InputError, match="x.json: "):
+    with pytest.raises(InputError, match=r"x.json: "):
         type(info).loads(text, "x.json")
 
 

@@ -1,0 +1,79 @@
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipelines import extraction
+from pipelines.extraction import FeatureBatch, Reading, extract
+from pipelines.rejects import ImageError, Reject
+from pipelines.sources import Item
+from tests.conftest import TINY
+
+
+class FakeExtractor:
+    """The mean colour of each image; remembers the sizes of its batches."""
+
+    network = TINY
+    batch_size = 4
+
+    def __init__(self):
+        self.batches = []
+
+    def __call__(self, pixels):
+        self.batches.append(pixels.shape)
+        return pixels.mean((1, 2)).astype(np.float32)
+
+
+def write(directory, number: int) -> Item:
+    path = directory / f"{number}.png"
+    Image.new("RGB", (20, 10), (number, 0, 0)).save(path)
+    return Item(str(number), str(path))
+
+
+def test_order_padding_and_neighbours_of_bad_images(tmp_path):
+    items = [write(tmp_path, number) for number in range(11)]
+    (tmp_path / "3.png").write_bytes(b"no image")
+    (tmp_path / "5.png").unlink()
+    items[8] = Item("8", items[8].uri, problem=ImageError("list", "NoCaption", "none"))
+    extractor = FakeExtractor()
+    outcomes = list(extract(items, extractor, Reading(threads=3)))
+
+    rejects = [o for o in outcomes if isinstance(o, Reject)]
+    assert [(r.image_id, r.stage, r.error) for r in rejects] == [
+        ("3", "decode", "NotAnImage"),
+        ("5", "read", "Absent"),
+        ("8", "list", "NoCaption"),
+    ]
+    batches = [o for o in outcomes if isinstance(o, FeatureBatch)]
+    good = [(item.id, feature[0]) for b in batches for item, feature in zip(b.items, b.features, strict=True)]
+    assert good == [(str(n), n) for n in (0, 1, 2, 4, 6, 7, 9, 10)]
+    assert extractor.batches == [(4, 32, 32, 3)] * 2, "every batch has the same size"
+    assert all((p.height, p.width) == (10, 20) for b in batches for p in b.pixels)
+
+
+def test_an_unreadable_file_is_rejected(tmp_path):
+    (tmp_path / "directory.png").mkdir()
+    (outcome,) = extract([Item("d", str(tmp_path / "directory.png"))], FakeExtractor(), Reading())
+    assert (outcome.stage, outcome.error) == ("read", "Unreadable")
+    assert "IsADirectoryError" in outcome.message
+
+
+def test_no_more_than_the_window_is_read_ahead(tmp_path, monkeypatch):
+    data = io.BytesIO()
+    Image.new("RGB", (4, 4)).save(data, "PNG")
+    read = []
+    monkeypatch.setattr(extraction.files, "read_bytes", lambda uri: read.append(uri) or data.getvalue())
+    loaded = extraction.read_ahead((Item(str(n), str(n)) for n in range(100)), 8, Reading(threads=2), ahead=5)
+    next(loaded)
+    loaded.close()
+    assert len(read) <= 6
+
+
+def test_a_bug_in_the_network_is_not_taken_for_a_bad_image(tmp_path):
+    class Broken(FakeExtractor):
+        def __call__(self, pixels):
+            raise RuntimeError("out of memory")
+
+    with pytest.raises(RuntimeError, match="out of memory"):
+        list(extract([write(tmp_path, 1)], Broken(), Reading()))
