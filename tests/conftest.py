@@ -11,10 +11,7 @@ from tfrecords_schema.quiet import import_tensorflow
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "slow: takes more than a few seconds; run by `make test-slow`")
-    tf = import_tensorflow()
-    # Four devices on this machine's cores, so that replicas can be compared. Only possible before the first operation.
-    cpus = tf.config.list_physical_devices("CPU")
-    tf.config.set_logical_device_configuration(cpus[0], [tf.config.LogicalDeviceConfiguration()] * 4)
+    import_tensorflow()
 
 
 @pytest.fixture(scope="session")

@@ -17,8 +17,8 @@ IDS = {"start": START, "end": END, "pad": PAD}
 def table_step(tables):
     """A step function whose next-word logits depend on the whole history, by image.
 
-    tables: float `[B, T, H, V]`; the state holds (image, time, hash of the words so far), so that a state which does not
-    move with its words gives other logits.
+    tables: float `[B, T, H, V]`; the state holds (image, time, hash of the words so far), so that a state which does
+    not move with its words gives other logits.
     """
     tables = tf.constant(tables, tf.float32)
 

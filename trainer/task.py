@@ -40,8 +40,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         sys.exit(130)
 
 
-def run(*, data: str, job_dir: str, overwrite: bool = False, **flags: Any) -> dict[str, float]:
-    """Trains and exports; returns the metrics of the best epoch. `flags` are the configs' fields.
+def run(*, data: str, job_dir: str, overwrite: bool = False, callbacks: Sequence = (), **flags: Any) -> dict[str, float]:
+    """Trains and exports; returns the metrics of the best epoch. `flags` are the configs' fields, `callbacks` Keras'.
 
     Raises:
       InputError: a flag, the data or the job directory does not fit; nothing was trained.
@@ -56,7 +56,7 @@ def run(*, data: str, job_dir: str, overwrite: bool = False, **flags: Any) -> di
     decoder_config = train.decoder_config(directory, flags)
     if overwrite and tf.io.gfile.exists(job_dir):
         tf.io.gfile.rmtree(job_dir)
-    metrics = train.train(directory, job_dir, decoder_config, train_config)
+    metrics = train.train(directory, job_dir, decoder_config, train_config, callbacks)
     if not metrics:
         raise InputError(f"--job_dir: {job_dir} holds no finished epoch to export")
     export_dir = os.path.join(job_dir, "export")

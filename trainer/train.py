@@ -7,6 +7,7 @@ import json
 import math
 import os
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -46,6 +47,9 @@ class TeacherForcing(keras.Model):
         """Makes every weight, so that checkpoints can be loaded."""
         self.decoder.build()
         self.built = True
+
+    def _maybe_symbolic_build(self, iterator=None, data_batch=None):
+        """Nothing: all is built. Keras would draw a batch, and fail where replicas get unequal shares of it."""
 
     def call(self, inputs, training: bool = False):
         """As the decoder's."""
@@ -98,12 +102,17 @@ def decoder_config(directory: dataset.FeatureDirectory, flags: dict[str, Any]) -
 
 
 def train(
-    directory: dataset.FeatureDirectory, job_dir: str, decoder_config: DecoderConfig, train_config: TrainConfig
+    directory: dataset.FeatureDirectory,
+    job_dir: str,
+    decoder_config: DecoderConfig,
+    train_config: TrainConfig,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> dict[str, float]:
     """Trains, or goes on where an earlier run of the same command stopped.
 
     Writes under `job_dir`: config.json, history.csv, best.weights.h5 (the epoch with the best validation loss; training
-    loss where there is no validation split), backup/ (for going on), tensorboard/.
+    loss where there is no validation split), backup/ (for going on), tensorboard/. `callbacks` are further ones of
+    Keras' `fit`.
 
     Returns:
       The metrics of the best epoch.
@@ -156,6 +165,7 @@ def train(
             keras.callbacks.EarlyStopping(monitor=monitor, patience=train_config.patience, baseline=best.get(monitor)),
             keras.callbacks.CSVLogger(history, append=True),
             keras.callbacks.TensorBoard(os.path.join(job_dir, "tensorboard"), write_graph=False),
+            *callbacks,
         ],
     )
     return best_epoch(history, monitor)
