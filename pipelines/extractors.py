@@ -72,10 +72,8 @@ class Extractor:
     """
 
     def __init__(self, name: str, weights: str, batch_size: int):
-        if name not in NETWORKS:
-            raise InputError(f"extractor: expected one of {sorted(NETWORKS)}, found {name!r}")
         self.name, self.weights, self.batch_size = name, weights, batch_size
-        self.network = NETWORKS[name]
+        self.network = find_network(name)
         self._function = None
 
     def load(self) -> Extractor:
@@ -104,13 +102,20 @@ class Extractor:
         return self._function(pixels).numpy()
 
 
+def find_network(name: str) -> Network:
+    """The registry's entry. Raises InputError where there is none of this name."""
+    if name not in NETWORKS:
+        raise InputError(f"extractor: expected one of {sorted(NETWORKS)}, found {name!r}")
+    return NETWORKS[name]
+
+
 def feature_spec(name: str, weights: str, dtype: str) -> FeatureSpec:
     """What the features of this extractor are, without loading it.
 
     Raises:
-      InputError: the weights are not there.
+      InputError: no such network, or the weights are not there.
     """
-    network = NETWORKS[name]
+    network = find_network(name)
     if weights == "random":
         digest = hashlib.sha256(f"{name}: {random_weights.RECIPE}".encode()).hexdigest()
     else:
@@ -149,4 +154,3 @@ def weights_file(name: str, weights: str) -> str:
 def _file_digest(path: str) -> str:
     with open(path, "rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
-

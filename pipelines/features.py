@@ -127,9 +127,7 @@ def run(
         | sharding.Finish(publish, vocabulary=vocabulary)
     )
     cli.run_pipeline(pipeline, output, sum(counts.values()))
-    return cli.summarise(
-        output, max_reject_fraction, f"python -m trainer.task --data {output} --job_dir JOB_DIR"
-    )
+    return cli.summarise(output, max_reject_fraction, f"python -m trainer.task --data {output} --job_dir JOB_DIR")
 
 
 def _sources(coco_dir, year, train_images, train_captions, val_images, val_captions) -> dict[str, Any]:

@@ -206,11 +206,7 @@ class MakeShards(beam.PTransform):
 
     def expand(self, keyed):
         process = ProcessShard(self.maker, self.directory, self.options)
-        return (
-            keyed
-            | "GroupByShard" >> beam.GroupByKey()
-            | "ProcessShard" >> beam.ParDo(process, **self.context)
-        )
+        return keyed | "GroupByShard" >> beam.GroupByKey() | "ProcessShard" >> beam.ParDo(process, **self.context)
 
 
 class Finish(beam.PTransform):

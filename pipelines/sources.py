@@ -126,4 +126,3 @@ def _id_below(root: str, path: str) -> str:
 
 
 Source = CocoCaptions | ImageGlob
-

@@ -35,11 +35,12 @@ TINY = extractors.Network(
 )
 
 
-@pytest.fixture
-def tiny_network(monkeypatch) -> str:
+@pytest.fixture(scope="session")
+def tiny_network():
     """The registry name of a network that loads in no time."""
-    monkeypatch.setitem(extractors.NETWORKS, "tiny", TINY)
-    return "tiny"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(extractors.NETWORKS, "tiny", TINY)
+        yield "tiny"
 
 
 @pytest.fixture
@@ -53,3 +54,34 @@ def make_features(tiny_network, coco_dir, tmp_path):
         return pathlib.Path(output), report
 
     return run
+
+
+# Training flags for a decoder small enough to learn something in seconds.
+SMALL = {"units": 16, "embedding_dim": 16, "batch_size": 8, "learning_rate": 0.02, "dropout": 0.0, "patience": 99}
+
+
+def training_flags(**changes) -> dict:
+    """Every setting as the command line would give it, at small sizes; keyword arguments of `task.run`."""
+    from trainer import task
+
+    defaults = vars(task.parser().parse_args(["--data", "", "--job_dir", ""]))
+    return {name: value for name, value in {**defaults, **SMALL, **changes}.items() if name not in ("data", "job_dir")}
+
+
+@pytest.fixture(scope="session")
+def trained(tiny_network, coco_dir, tmp_path_factory) -> pathlib.Path:
+    """A directory with `features/` and `job/export/`, made by the real commands; read only."""
+    from pipelines import features
+    from trainer import task
+
+    directory = tmp_path_factory.mktemp("trained")
+    features.run(
+        output=str(directory / "features"),
+        coco_dir=str(coco_dir),
+        extractor=tiny_network,
+        weights="random",
+        min_word_count=1,
+        max_caption_length=16,
+    )
+    task.run(data=str(directory / "features"), job_dir=str(directory / "job"), **training_flags(epochs=3))
+    return directory

@@ -28,7 +28,9 @@ def main(replicas: int, initial_path: str, out_path: str) -> None:
     batches = tf.data.Dataset.from_tensors(((features, ids), targets)).unbatch().batch(len(features))
     history = model.fit(batches, epochs=1, verbose=0, shuffle=False)
     weights = {f"weight_{i}": weight for i, weight in enumerate(model.decoder.get_weights())}
-    np.savez(out_path, loss=history.history["loss"][0], replicas=model.distribute_strategy.num_replicas_in_sync, **weights)
+    np.savez(
+        out_path, loss=history.history["loss"][0], replicas=model.distribute_strategy.num_replicas_in_sync, **weights
+    )
 
 
 if __name__ == "__main__":

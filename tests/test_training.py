@@ -10,6 +10,7 @@ import pytest
 import tensorflow as tf
 
 from pipelines.captioner import Captioner, Search, open_model
+from tests.conftest import training_flags
 from tfrecords_schema.errors import InputError
 from tfrecords_schema.vocabulary import END, PAD, START, UNK
 from trainer import dataset, export, task
@@ -17,7 +18,13 @@ from trainer.config import DecoderConfig, TrainConfig
 from trainer.decoder import ShowAndTell
 
 CONFIG = DecoderConfig(
-    vocabulary_size=11, max_length=7, feature_shape=(5,), embedding_dim=6, units=8, feature_scaling="whiten", dropout=0.0
+    vocabulary_size=11,
+    max_length=7,
+    feature_shape=(5,),
+    embedding_dim=6,
+    units=8,
+    feature_scaling="whiten",
+    dropout=0.0,
 )
 
 
@@ -124,15 +131,6 @@ def features_dir(make_features):
     return make_features()[0]
 
 
-SMALL = {"units": 16, "embedding_dim": 16, "batch_size": 8, "learning_rate": 0.02, "dropout": 0.0, "patience": 99}
-
-
-def flags(**changes) -> dict:
-    """What the command line would give, with small sizes."""
-    defaults = vars(task.parser().parse_args(["--data", "", "--job_dir", ""]))
-    return {name: value for name, value in {**defaults, **SMALL, **changes}.items() if name not in ("data", "job_dir")}
-
-
 def test_batches_hold_every_caption_once(features_dir):
     directory = dataset.open_directory(str(features_dir))
     seen = []
@@ -158,9 +156,9 @@ def test_train_export_and_resume(features_dir, tmp_path):
     """The real command: it learns, exports a model that stands alone, and goes on where it stopped."""
     job = tmp_path / "job"
     with pytest.raises(KeyboardInterrupt):
-        task.run(data=str(features_dir), job_dir=str(job), **flags(epochs=6), callbacks=[StopAfter(2)])
+        task.run(data=str(features_dir), job_dir=str(job), **training_flags(epochs=6), callbacks=[StopAfter(2)])
     assert not (job / "export").exists()
-    metrics = task.run(data=str(features_dir), job_dir=str(job), **flags(epochs=6))
+    metrics = task.run(data=str(features_dir), job_dir=str(job), **training_flags(epochs=6))
     rows = (job / "history.csv").read_text().splitlines()
     assert [row.split(",")[0] for row in rows[1:]] == list("012345"), "each epoch once"
     losses = [float(row.split(",")[2]) for row in rows[1:]]
@@ -170,11 +168,11 @@ def test_train_export_and_resume(features_dir, tmp_path):
 
     info, vocabulary = open_model(str(job / "export"))
     assert info.metrics == metrics and info.features.extractor == "tiny"
-    again = task.run(data=str(features_dir), job_dir=str(job), **flags(epochs=6))
+    again = task.run(data=str(features_dir), job_dir=str(job), **training_flags(epochs=6))
     assert again == metrics and open_model(str(job / "export"))[0].digest == info.digest
     with pytest.raises(InputError, match=r"units was 16, now 24.*--overwrite"):
-        task.run(data=str(features_dir), job_dir=str(job), **flags(epochs=6, units=24))
-    task.run(data=str(features_dir), job_dir=str(job), **flags(epochs=1, units=24, overwrite=True))
+        task.run(data=str(features_dir), job_dir=str(job), **training_flags(epochs=6, units=24))
+    task.run(data=str(features_dir), job_dir=str(job), **training_flags(epochs=1, units=24, overwrite=True))
 
 
 class StopAfter(keras.callbacks.Callback):
@@ -225,7 +223,9 @@ def test_log_probabilities_equal_teacher_forcing(decoder, exported):
     (features, _), _ = batch(5)
     found = export.CaptionModule(decoder).caption(features, 4, 7, 0.0)
     for image in range(5):
-        for ids, log_prob, length in zip(*(found[key].numpy()[image] for key in ("ids", "log_prob", "length")), strict=True):
+        for ids, log_prob, length in zip(
+            *(found[key].numpy()[image] for key in ("ids", "log_prob", "length")), strict=True
+        ):
             words_in = np.array([[START, *ids[:-1]]])
             logits = decoder((features[image : image + 1], words_in), training=False).numpy()[0].astype(np.float64)
             log_probs = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
@@ -281,7 +281,11 @@ def replace(path, old: str, new: str) -> None:
     [
         (DecoderConfig, {"units": 0}, "--units: expected at least 1, found 0"),
         (DecoderConfig, {"dropout": 1.5}, "--dropout: expected at most 0.95, found 1.5"),
-        (DecoderConfig, {"feature_scaling": "x"}, "--feature_scaling: expected one of none, standardise, whiten, found x"),
+        (
+            DecoderConfig,
+            {"feature_scaling": "x"},
+            "--feature_scaling: expected one of none, standardise, whiten, found x",
+        ),
         (DecoderConfig, {"feature_shape": (64, 2048)}, "--data: expected pooled features of one dimension"),
         (TrainConfig, {"learning_rate": 0.0}, "--learning_rate: expected at least 1e-09, found 0.0"),
         (TrainConfig, {"patience": 0}, "--patience: expected at least 1, found 0"),

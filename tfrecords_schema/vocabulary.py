@@ -78,9 +78,7 @@ class Vocabulary:
             raise InputError("vocabulary: a word is listed twice")
 
     @classmethod
-    def from_counts(
-        cls, counts: Mapping[str, int], max_size: int | None = None, min_count: int = 1
-    ) -> Vocabulary:
+    def from_counts(cls, counts: Mapping[str, int], max_size: int | None = None, min_count: int = 1) -> Vocabulary:
         """The words seen at least `min_count` times, at most `max_size` ids in all (the four special ones included)."""
         ranked = sorted(counts.items(), key=lambda word_count: (-word_count[1], word_count[0]))
         kept = [(word, count) for word, count in ranked if count >= min_count]

@@ -59,9 +59,7 @@ def load_decoder(job_dir: str, config: DecoderConfig) -> ShowAndTell:
     return model.decoder
 
 
-def export(
-    decoder: ShowAndTell, directory: FeatureDirectory, metrics: dict[str, float], export_dir: str
-) -> ModelInfo:
+def export(decoder: ShowAndTell, directory: FeatureDirectory, metrics: dict[str, float], export_dir: str) -> ModelInfo:
     """Writes `export_dir`, in one step: it is there whole or not at all.
 
     Its `caption` signature takes features `[B, ...]` float32, beam_width and max_length int32, length_penalty float32.

@@ -40,7 +40,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         sys.exit(130)
 
 
-def run(*, data: str, job_dir: str, overwrite: bool = False, callbacks: Sequence = (), **flags: Any) -> dict[str, float]:
+def run(
+    *, data: str, job_dir: str, overwrite: bool = False, callbacks: Sequence = (), **flags: Any
+) -> dict[str, float]:
     """Trains and exports; returns the metrics of the best epoch. `flags` are the configs' fields, `callbacks` Keras'.
 
     Raises:

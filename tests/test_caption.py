@@ -1,0 +1,185 @@
+"""The whole path through the three real commands, with a tiny network and a tiny decoder."""
+
+import json
+import pathlib
+import shutil
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from pipelines import caption, captioner, cli, extractors, gallery
+from tests.test_features import content, read_split
+from tfrecords_schema.errors import InputError
+
+
+@pytest.fixture
+def export_dir(trained, tmp_path) -> str:
+    """A copy of the export, to be read or broken."""
+    return str(shutil.copytree(trained / "job/export", tmp_path / "export"))
+
+
+@pytest.fixture
+def run(coco_dir, export_dir, tmp_path):
+    """A function that runs the real caption pipeline over the validation images; keyword arguments are run()'s."""
+
+    def run(output=tmp_path / "captions", **changes):
+        given = {"images": [f"{coco_dir}/val2017/*.jpg"], "model": export_dir, **changes}
+        return pathlib.Path(output), caption.run(output=str(output), **given)
+
+    return run
+
+
+def rows(directory: pathlib.Path) -> dict[str, dict]:
+    found = [row for path in sorted(directory.glob("captions-*.parquet")) for row in pq.read_table(path).to_pylist()]
+    assert len({row["image_id"] for row in found}) == len(found)
+    return {row["image_id"]: row for row in found}
+
+
+def test_rows_equal_an_independent_computation(run, export_dir, trained):
+    """Captions of the images equal those that the SavedModel gives for the features in the feature directory."""
+    output, report = run(beam_width=2, length_penalty=0.5, rows_per_file=3)
+    found = rows(output)
+    assert report["inputs"] == report["records"] == len(found) == 8
+    assert len(list(output.glob("captions-0000?-of-00003.parquet"))) == 3
+    info, vocabulary = captioner.open_model(export_dir)
+    signature = tf.saved_model.load(export_dir).signatures["caption"]
+    for record in read_split(trained / "features", "val"):
+        row = found[f"{int(record['image/id']):012d}"]
+        assert row["image_uri"] == record["image/uri"] and (row["height"], row["width"]) == (72, 96)
+        expected = signature(
+            features=tf.constant(record["image/feature"][None], tf.float32),
+            beam_width=tf.constant(2),
+            max_length=tf.constant(16),
+            length_penalty=tf.constant(0.5),
+        )
+        texts = [vocabulary.decode(ids) for ids in expected["ids"].numpy()[0]]
+        assert [c["caption"] for c in row["captions"]] == texts and row["caption"] == texts[0]
+        np.testing.assert_allclose([c["log_prob"] for c in row["captions"]], expected["log_prob"][0], atol=1e-4)
+        assert row["log_prob"] == row["captions"][0]["log_prob"]
+    metadata = pq.read_schema(next(output.glob("captions-*"))).metadata
+    assert metadata[b"model_digest"].decode() == info.digest
+
+
+def test_the_schema_and_its_compression(run):
+    output, _ = run()
+    file = pq.ParquetFile(next(output.glob("captions-*")))
+    assert [(field.name, str(field.type)) for field in file.schema_arrow] == [
+        ("image_id", "string"),
+        ("image_uri", "string"),
+        ("height", "int32"),
+        ("width", "int32"),
+        ("caption", "string"),
+        ("log_prob", "float"),
+        ("captions", "list<element: struct<caption: string, log_prob: float>>"),
+    ]
+    assert file.metadata.row_group(0).column(0).compression == "ZSTD"
+
+
+@pytest.fixture
+def odd_images(tmp_path) -> pathlib.Path:
+    """Two good images, one under an awkward name, among four bad ones."""
+    directory = tmp_path / "odd"
+    directory.mkdir()
+    Image.new("RGB", (9, 7), "red").save(directory / "good.png")
+    Image.new("L", (5, 5), 9).save(directory / "a b%20#é\nü.png")
+    (directory / "empty.png").write_bytes(b"")
+    (directory / "text.png").write_text("hello")
+    (directory / "short.png").write_bytes((directory / "good.png").read_bytes()[:40])
+    (directory / "folder.png").mkdir()
+    (directory / "folder.png" / "x.txt").write_text("")
+    return directory
+
+
+def test_images_in_are_rows_and_rejects(run, odd_images):
+    output, report = run(images=[f"{odd_images}/*.png"], max_reject_fraction=0.9)
+    rejects = pq.read_table(output / "rejects/captions.parquet").to_pylist()
+    assert sorted(rows(output)) == ["a b%20#é\nü", "good"]
+    assert sorted((r["image_id"], r["stage"], r["error"]) for r in rejects) == [
+        ("empty", "decode", "Empty"),
+        ("short", "decode", "Truncated"),
+        ("text", "decode", "NotAnImage"),
+    ]
+    assert report["inputs"] == 5 and report["records"] == 2 and report["rejects"] == 3
+
+
+def test_only_bad_images_leave_an_empty_table(run, odd_images):
+    with pytest.raises(cli.RejectsError, match="100.0% of the images were rejected"):
+        run(images=[f"{odd_images}/text.png", f"{odd_images}/empty.png"], output=odd_images / "out")
+    (path,) = (odd_images / "out").glob("captions-*")
+    assert pq.read_table(path).num_rows == 0
+    assert pq.read_table(odd_images / "out/rejects/captions.parquet").num_rows == 2
+
+
+def test_reruns_and_batches_change_nothing(run, tmp_path):
+    first, _ = run(tmp_path / "a", batch_size=8)
+    second, _ = run(tmp_path / "b", batch_size=3)
+    assert {i: r["caption"] for i, r in rows(first).items()} == {i: r["caption"] for i, r in rows(second).items()}
+    before = content(first)
+    _, report = run(tmp_path / "a", batch_size=8)
+    assert report["shards_reused"] == report["shards"] and content(first) == before
+    with pytest.raises(InputError, match=r"beam_width was 3, now 5"):
+        run(tmp_path / "a", beam_width=5)
+
+
+def test_other_weights_are_refused_by_digest_before_anything_is_read(run, tmp_path):
+    (tmp_path / "other.h5").write_bytes(b"some weights")
+    with pytest.raises(InputError, match=r"weights_digest differs: --weights .*other.h5 has .*, --model .* has"):
+        run(weights=str(tmp_path / "other.h5"), images=["/nowhere/*.jpg"])
+    assert not (tmp_path / "captions").exists()
+
+
+def test_weights_from_a_file_must_be_given_again(export_dir, run):
+    path = pathlib.Path(export_dir) / "model_info.json"
+    info = json.loads(path.read_text())
+    info["features"]["weights"] = "mine.h5"
+    path.write_text(json.dumps(info))
+    with pytest.raises(InputError, match=r"--weights: expected the file 'mine.h5' \(digest .*give --weights FILE"):
+        run()
+
+
+@pytest.mark.parametrize(
+    ("break_it", "message"),
+    [
+        (shutil.rmtree, "--model: expected an export directory with model_info.json, found none in"),
+        (lambda d: (d / "saved_model.pb").unlink(), "--model: expected an export directory with saved_model.pb"),
+        (
+            lambda d: (d / "vocabulary.txt").write_text("<pad> 0\n<start> 0\n<end> 0\n<unk> 0\n"),
+            "is not the vocabulary",
+        ),
+        (lambda d: (d / "model_info.json").write_text("{}"), "model_info.json: expected schema_version 1, found None"),
+    ],
+)
+def test_model_directories_that_are_none(export_dir, tmp_path, capsys, break_it, message):
+    break_it(pathlib.Path(export_dir))
+    with pytest.raises(SystemExit) as exit_:
+        caption.main(["--images", "*.jpg", "--model", export_dir, "--output", str(tmp_path / "out")])
+    stderr = capsys.readouterr().err
+    assert exit_.value.code == 2 and stderr.startswith("error: ") and message in stderr and stderr.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_no_image_is_an_error_that_repeats_the_pattern(run, tmp_path):
+    with pytest.raises(InputError, match=r"found no file that matches '/nowhere/\*.jpg'"):
+        run(images=["/nowhere/*.jpg"])
+    assert not (tmp_path / "captions").exists()
+
+
+def test_the_network_comes_from_the_model(run, monkeypatch):
+    monkeypatch.delitem(extractors.NETWORKS, "tiny")
+    with pytest.raises(InputError, match="extractor: expected one of"):
+        run()
+
+
+def test_contact_sheet(run, odd_images, tmp_path):
+    output, _ = run(images=[f"{odd_images}/*.png"], max_reject_fraction=0.9)
+    (odd_images / "good.png").unlink()  # gone since: a grey box, not a failure
+    gallery.run(captions=str(output), contact_sheet=str(tmp_path / "sheet.png"), columns=4)
+    sheet = Image.open(tmp_path / "sheet.png")
+    assert sheet.width > 2 * 240 and sheet.height > 180
+    with pytest.raises(InputError, match=r"--contact_sheet: expected a .png file to write, found .*/no/dir.png"):
+        gallery.run(captions=str(output), contact_sheet=str(tmp_path / "no/dir.png"))
+    with pytest.raises(InputError, match="--captions: expected a directory that pipelines.caption completed"):
+        gallery.run(captions=str(tmp_path), contact_sheet=str(tmp_path / "x.png"))
