@@ -1,6 +1,6 @@
 """`python -m tests.one_step REPLICAS INITIAL.npz OUT.npz`: one step of real `fit` over that many devices.
 
-A process of its own, since devices are fixed at TensorFlow's start, and its collectives never change their group's size.
+A process of its own, since devices are fixed when TensorFlow starts, and its collectives keep their group's size.
 """
 
 import json

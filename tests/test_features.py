@@ -219,7 +219,7 @@ def test_other_options_are_refused_with_the_difference(make_features):
         ("--coco_dir {coco} --weights none.h5", "--weights: expected imagenet, random or a Keras .h5 file, found no"),
         ("--coco_dir {coco} --weights random --max_caption_length 2", "--max_caption_length: expected at least 3"),
         ("--coco_dir {coco} --weights random --wieghts x", "--wieghts: neither this command nor Beam knows this flag"),
-        ("--coco_dir {coco} --weights random --extractor vgg", "extractor: expected one of ['inception_v3'], found"),
+        ("--coco_dir {coco} --weights random --extractor vgg", "extractor: expected one of ['inception_v3', "),
     ],
 )
 def test_mistakes_are_told_in_one_line(flags, message, coco_dir, tmp_path, capsys):

@@ -166,7 +166,7 @@ def test_train_export_and_resume(features_dir, tmp_path):
     assert metrics["perplexity"] == pytest.approx(np.exp(metrics["val_loss"]))
     assert list((job / "tensorboard").rglob("events*"))
 
-    info, vocabulary = open_model(str(job / "export"))
+    info, _ = open_model(str(job / "export"))
     assert info.metrics == metrics and info.features.extractor == "tiny"
     again = task.run(data=str(features_dir), job_dir=str(job), **training_flags(epochs=6))
     assert again == metrics and open_model(str(job / "export"))[0].digest == info.digest
