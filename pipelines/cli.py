@@ -162,7 +162,7 @@ def summarise(directory: str, max_reject_fraction: float, next_command: str) -> 
 
     report = json.loads(files.read_bytes(files.join(directory, REPORT)))
     rate = report["images_per_second_per_worker"]
-    lines = [("images", f"{report['inputs']:,} = {report['records']:,} records + {report['rejects']:,} rejects")]
+    lines = [("images", f"{report['inputs']:,} = {report['records']:,} used + {report['rejects']:,} rejected")]
     if len(report["splits"]) > 1:
         lines += [(f"  {name}", f"{s['records']:,} + {s['rejects']:,}") for name, s in report["splits"].items()]
     lines += [(f"  {reason}", f"{count:,}") for reason, count in report["reject_reasons"].items()]

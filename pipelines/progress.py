@@ -65,22 +65,31 @@ class Watch:
 
         on_terminal = sys.stderr.isatty()
         period = _REMOTE_PERIOD_S if not files.is_local(self._directory) else 0.5 if on_terminal else _PLAIN_PERIOD_S
-        first = records, rejects = self._counts()
-        started = time.monotonic()
-        bar = tqdm(total=self._total, unit=" images", initial=sum(first), disable=not on_terminal, dynamic_ncols=True)
+        records, rejects = self._counts()
+        before, started = records + rejects, None
+        bar = tqdm(total=self._total, unit=" images", initial=before, disable=not on_terminal, dynamic_ncols=True)
+        bar.set_postfix_str("starting")
         while not self._stop.wait(period):
             records, rejects = (max(pair) for pair in zip((records, rejects), self._counts(), strict=True))
-            bar.set_postfix_str(f"{rejects} rejects", refresh=False)
-            bar.update(records + rejects - bar.n)
+            if started is None and records + rejects > before:
+                # The clock starts with the first image, so that the rate and the time left are not those of start-up.
+                before, started = records + rejects, time.monotonic()
+                bar.reset(self._total)
+                bar.initial = before
+            if started is not None:
+                bar.set_postfix_str(f"{rejects} rejects", refresh=False)
+                bar.update(records + rejects - bar.n)
             if not on_terminal:
-                print(self._line(records, rejects, sum(first), time.monotonic() - started), file=sys.stderr, flush=True)
+                print(self._line(records, rejects, before, started), file=sys.stderr, flush=True)
         bar.close()
 
-    def _line(self, records: int, rejects: int, before: int, seconds: float) -> str:
+    def _line(self, records: int, rejects: int, before: int, started: float | None) -> str:
         done = records + rejects
-        rate = (done - before) / seconds
-        left = f", {(self._total - done) / rate:.0f} s left" if rate else ""
-        return f"{done}/{self._total} images, {rate:.1f} images/s, {rejects} rejects{left}"
+        rate = (done - before) / (time.monotonic() - started) if started else 0
+        if not rate:
+            return f"{done}/{self._total} images, starting"
+        left = (self._total - done) / rate
+        return f"{done}/{self._total} images, {rate:.1f} images/s, {rejects} rejects, {left:.0f} s left"
 
     def _counts(self) -> tuple[int, int]:
         """(records, rejects) of finished shards, each sidecar read once, and of those in the making."""

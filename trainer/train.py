@@ -199,7 +199,7 @@ def _begin(job_dir: str, directory: dataset.FeatureDirectory, *configs: Any) -> 
 
 
 def best_epoch(history: str, monitor: str) -> dict[str, float]:
-    """The row of history.csv with the smallest `monitor`, and its perplexity; empty where nothing was trained yet."""
+    """The row of history.csv with the smallest `monitor`, and its perplexity; epochs count from 1; {} without rows."""
     if not tf.io.gfile.exists(history):
         return {}
     with tf.io.gfile.GFile(history) as file:
@@ -207,4 +207,4 @@ def best_epoch(history: str, monitor: str) -> dict[str, float]:
     if not rows:
         return {}
     best = min(rows, key=lambda row: row[monitor])
-    return {**best, "perplexity": math.exp(min(best[monitor], 700))}
+    return {**best, "epoch": best["epoch"] + 1, "perplexity": math.exp(min(best[monitor], 700))}
