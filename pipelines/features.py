@@ -95,8 +95,8 @@ def run(
     spec = extractors.feature_spec(extractor, weights, feature_dtype)
     if weights == "random":
         print("weights: random, seeded. For trying things out: such features know no objects.", flush=True)
-    options = {
-        "features": dataclasses.asdict(dataclasses.replace(spec, weights=weights)) | {"shape": list(spec.shape)},
+    options = {  # weights count by their digest, wherever the file lies
+        "features": {key: value for key, value in vars(spec).items() if key != "weights"} | {"shape": list(spec.shape)},
         "vocab_size": vocab_size,
         "min_word_count": min_word_count,
         "max_caption_length": max_caption_length,

@@ -43,6 +43,11 @@ def exists(path: str) -> bool:
     return FileSystems.exists(path)
 
 
+def size(path: str) -> int | None:
+    """Bytes of a file; None where there is none. No pattern: a name may hold brackets."""
+    return FileSystems.get_filesystem(path).size(path) if exists(path) else None
+
+
 def read_text(path: str) -> str | None:
     """All of a UTF-8 file; None where there is none."""
     return read_bytes(path).decode("utf-8") if exists(path) else None

@@ -194,8 +194,7 @@ def finished(directory: str, name: str, digest: str) -> ShardResult | None:
     found = read_sidecar(directory, name)
     if not found or found[0].digest != digest:
         return None
-    in_place = [m.size_in_bytes for m in files.match(files.join(directory, name))]
-    return found[0] if in_place == [found[0].bytes] else None
+    return found[0] if files.size(files.join(directory, name)) == found[0].bytes else None
 
 
 class MakeShards(beam.PTransform):
