@@ -49,7 +49,7 @@ class Watch:
     def __init__(self, directory: str, total: int):
         self._directory, self._total = directory, total
         self._done_shards: dict[str, tuple[int, int]] = {}
-        self._stop = threading.Event()
+        self._stop, self._completed = threading.Event(), False
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def __enter__(self) -> Watch:
@@ -57,6 +57,7 @@ class Watch:
         return self
 
     def __exit__(self, error_type, *_) -> None:
+        self._completed = error_type is None
         self._stop.set()
         self._thread.join()
 
@@ -81,6 +82,8 @@ class Watch:
                 bar.update(records + rejects - bar.n)
             if not on_terminal:
                 print(self._line(records, rejects, before, started), file=sys.stderr, flush=True)
+        if self._completed:  # the counts are gone by now, with `.work`
+            bar.update(self._total - bar.n)
         bar.close()
 
     def _line(self, records: int, rejects: int, before: int, started: float | None) -> str:
