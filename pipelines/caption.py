@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from pipelines import cli
+from pipelines.images import MAX_PIXELS
 from tfrecords_schema.errors import InputError
 
 
@@ -28,10 +29,13 @@ def parser() -> argparse.ArgumentParser:
         metavar="imagenet|random|FILE",
         help="of the feature extractor; by default what the model was trained on, where that can be found again",
     )
-    p.add_argument("--beam_width", type=cli.positive, default=3, help="captions searched for, and given, per image")
+    p.add_argument(
+        "--beam_width", type=cli.positive, help="captions searched for, and given, per image (default %(default)s)"
+    )
     p.add_argument("--max_length", type=cli.positive, help="ids in a caption, with START and END (default: as trained)")
-    p.add_argument("--length_penalty", type=float, default=0.0, help="0: none; larger favours longer captions")
+    p.add_argument("--length_penalty", type=float, help="larger favours longer captions (default %(default)s)")
     cli.add_common_flags(p, per_shard="rows_per_file")
+    cli.take_defaults(p, run)
     return p
 
 
@@ -53,7 +57,7 @@ def run(
     batch_size: int = 16,
     rows_per_file: int = 1000,
     read_threads: int = 16,
-    max_pixels: int = 89_478_485,
+    max_pixels: int = MAX_PIXELS,
     max_reject_fraction: float = 0.05,
     overwrite: bool = False,
     beam_args: Sequence[str] = (),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import inspect
 import logging
 import os
 import sys
@@ -25,14 +26,21 @@ class RejectsError(Exception):
 
 def add_common_flags(parser: argparse.ArgumentParser, per_shard: str) -> None:
     """The flags that both pipelines have; `per_shard` names the one that sets a shard's size."""
-    parser.add_argument("--batch_size", type=positive, default=16, help="images in a forward pass")
-    parser.add_argument(f"--{per_shard}", type=positive, default=1000, help="images in an output file, about")
-    parser.add_argument("--read_threads", type=positive, default=16, help="threads that read and decode images")
-    parser.add_argument("--max_pixels", type=positive, default=89_478_485, help="larger images are rejected unread")
+    parser.add_argument("--batch_size", type=positive, help="images in a forward pass (default %(default)s)")
+    parser.add_argument(f"--{per_shard}", type=positive, help="images in an output file, about (default %(default)s)")
+    parser.add_argument("--read_threads", type=positive, help="threads that read and decode (default %(default)s)")
+    parser.add_argument("--max_pixels", type=positive, help="larger images are rejected unread (default %(default)s)")
     parser.add_argument(
-        "--max_reject_fraction", type=fraction, default=0.05, help="the run fails, at its end, above this"
+        "--max_reject_fraction", type=fraction, help="the run fails, at its end, above this (default %(default)s)"
     )
     parser.add_argument("--overwrite", action="store_true", help="delete what an earlier run left in --output")
+
+
+def take_defaults(parser: argparse.ArgumentParser, run: Callable[..., Any]) -> None:
+    """Gives the flags the defaults of the parameters of `run` that they become: one place to state them."""
+    defaults = {p.name: p.default for p in inspect.signature(run).parameters.values() if p.default is not p.empty}
+    del defaults["beam_args"]  # what is left on the command line, not a flag
+    parser.set_defaults(**defaults)
 
 
 def positive(text: str) -> int:

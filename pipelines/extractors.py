@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import os
@@ -80,7 +81,8 @@ class Extractor:
         """Builds the network with its weights; returns self."""
         tf = import_tensorflow()
         for gpu in tf.config.list_physical_devices("GPU"):
-            tf.config.experimental.set_memory_growth(gpu, True)
+            with contextlib.suppress(RuntimeError):  # in use already, by an earlier load in this process
+                tf.config.experimental.set_memory_growth(gpu, True)
         network = self.network
         if self.weights == "random":
             model = network.build(None)

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from pipelines import cli
+from pipelines.images import MAX_PIXELS
 from tfrecords_schema.errors import InputError
 
 
@@ -22,23 +23,25 @@ def parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     p.add_argument("--coco_dir", help="directory with train<year>/, val<year>/ and annotations/captions_*.json")
-    p.add_argument("--year", default="2017", help="of --coco_dir (default 2017)")
+    p.add_argument("--year", help="of --coco_dir (default %(default)s)")
     for split in ("train", "val"):
         p.add_argument(f"--{split}_images", metavar="DIR", help=f"directory of {split} images, without --coco_dir")
         p.add_argument(f"--{split}_captions", metavar="JSON", help=f"COCO captions of the {split} images")
     p.add_argument("--output", required=True, metavar="DIR", help="feature directory to write")
-    p.add_argument("--extractor", default="inception_v3", metavar="NAME", help="network (default inception_v3)")
+    p.add_argument("--extractor", metavar="NAME", help="network (default %(default)s)")
     p.add_argument(
         "--weights",
-        default="imagenet",
         metavar="imagenet|random|FILE",
-        help="imagenet (downloaded by Keras), a Keras .h5 file, or random (seeded; only for trying things out)",
+        help="imagenet (default; downloaded by Keras), a Keras .h5 file, or random (seeded; for trying out)",
     )
-    p.add_argument("--feature_dtype", choices=("float16", "float32"), default="float16", help="as stored")
-    p.add_argument("--vocab_size", type=cli.positive, default=10_000, help="ids at most, the 4 special ones included")
-    p.add_argument("--min_word_count", type=cli.positive, default=4, help="rarer words become <unk>")
-    p.add_argument("--max_caption_length", type=cli.positive, default=25, help="ids in a caption, with START and END")
+    p.add_argument("--feature_dtype", choices=("float16", "float32"), help="as stored (default %(default)s)")
+    p.add_argument("--vocab_size", type=cli.positive, help="ids at most, with the 4 special ones (default %(default)s)")
+    p.add_argument("--min_word_count", type=cli.positive, help="rarer words become <unk> (default %(default)s)")
+    p.add_argument(
+        "--max_caption_length", type=cli.positive, help="ids in a caption, with START and END (default %(default)s)"
+    )
     cli.add_common_flags(p, per_shard="records_per_shard")
+    cli.take_defaults(p, run)
     return p
 
 
@@ -66,7 +69,7 @@ def run(
     batch_size: int = 16,
     records_per_shard: int = 1000,
     read_threads: int = 16,
-    max_pixels: int = 89_478_485,
+    max_pixels: int = MAX_PIXELS,
     max_reject_fraction: float = 0.05,
     overwrite: bool = False,
     beam_args: Sequence[str] = (),
