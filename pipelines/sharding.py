@@ -13,7 +13,7 @@ import dataclasses
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, BinaryIO, Protocol
 
 import apache_beam as beam
@@ -90,15 +90,21 @@ class KeyByShard(beam.PTransform):
         self.prefix, self.count, self.suffix = prefix, count, suffix
 
     def expand(self, items):
-        names = [shards.shard_name(self.prefix, index, self.count, self.suffix) for index in range(self.count)]
-        keyed = items | "Key" >> beam.Map(key_by_shard, names)
-        every = items.pipeline | "EveryShard" >> beam.Create([(name, None) for name in names])
+        prefix, count, suffix = self.prefix, self.count, self.suffix
+        keyed = items | "Key" >> beam.Map(key_by_shard, prefix, count, suffix)
+        every = (
+            items.pipeline
+            | "Count"
+            >> beam.Create([count])  # names are made by a worker: a hundred thousand are too many for the graph
+            | "EveryShard"
+            >> beam.FlatMap(lambda n: ((shards.shard_name(prefix, i, n, suffix), None) for i in range(n)))
+        )
         return (keyed, every) | "Flatten" >> beam.Flatten()
 
 
-def key_by_shard(item: Item, names: Sequence[str]) -> tuple[str, Item]:
-    """The item behind the name of its shard; `names` are the shards' names in order."""
-    return names[shards.shard_of(item.id, len(names))], item
+def key_by_shard(item: Item, prefix: str, count: int, suffix: str) -> tuple[str, Item]:
+    """The item behind the name of its shard."""
+    return shards.shard_name(prefix, shards.shard_of(item.id, count), count, suffix), item
 
 
 class ProcessShard(beam.DoFn):
@@ -137,9 +143,9 @@ class ProcessShard(beam.DoFn):
                     records += outcome.records
                     captions += outcome.captions
                 progress.show(records, len(rejects))
+            if records + len(rejects) != len(items):  # before the file gets its name
+                raise AssertionError(f"{name}: {len(items)} images in, {records} records + {len(rejects)} rejects out")
             size = handle.tell()
-        if records + len(rejects) != len(items):
-            raise AssertionError(f"{name}: {len(items)} images in, {records} records + {len(rejects)} rejects out")
         ended = time.monotonic()
         result = ShardResult(
             name, digest, len(items), records, captions, size, len(rejects), ended - loaded, loaded - started
