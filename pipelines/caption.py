@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import time
 from collections.abc import Sequence
@@ -10,16 +9,15 @@ from typing import Any
 
 from pipelines import cli
 from pipelines.images import MAX_PIXELS
-from tfrecords_schema.errors import InputError
+from tfrecords_schema.errors import ArgumentParser, InputError
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> ArgumentParser:
     """The command line."""
-    p = argparse.ArgumentParser(
+    p = ArgumentParser(
         prog="python -m pipelines.caption",
         description="Caption images with beam search and write Parquet.",
         epilog="Any other flag goes to Beam, for example --runner=DataflowRunner.",
-        allow_abbrev=False,
     )
     p.add_argument("--images", required=True, nargs="+", metavar="GLOB", help="patterns; quote them: 'photos/**.jpg'")
     p.add_argument("--model", required=True, metavar="DIR", help="export directory of the trainer")
@@ -77,12 +75,16 @@ def run(
     from tfrecords_schema.shards import shard_count
 
     beam_options = cli.pipeline_options(beam_args)
+    beam_runner = cli.runner(beam_options)
+    cli.require_filesystems(output=output, model=model)
+    for pattern in images:
+        cli.require_filesystems(images=pattern)
     info, _ = captioner.open_model(model)
     search = captioner.Search(beam_width, max_length or info.max_caption_length, length_penalty)
     weights = _weights(weights, info.features)
     found = extractors.feature_spec(info.features.extractor, weights, info.features.dtype)
     found.require_same(info.features, mine=f"--weights {weights}", theirs=f"--model {model}")
-    source = sources.ImageGlob(tuple(images))
+    source = sources.ImageGlob(tuple(images), excluding=output)
     count = source.count()
     options = {
         "model": info.digest,
@@ -92,7 +94,7 @@ def run(
         "rows_per_file": rows_per_file,
         "images": list(images),
     }
-    manifest.begin(output, options, overwrite)
+    manifest.begin(output, options, ["captions-*.parquet"], overwrite)
 
     maker = RowMaker(
         extractor=extractors.Extractor(info.features.extractor, weights, batch_size),
@@ -101,7 +103,7 @@ def run(
         dtype=info.features.dtype,
         metadata={"model_digest": info.digest},
     )
-    pipeline = beam.Pipeline(runner=cli.runner(beam_options), options=beam_options)
+    pipeline = beam.Pipeline(runner=beam_runner, options=beam_options)
     _ = (
         pipeline
         | sharding.ReadSource(source)
@@ -110,9 +112,8 @@ def run(
         | sharding.Finish(Publish(output, options, count, started))
     )
     cli.run_pipeline(pipeline, output, count)
-    return cli.summarise(
-        output, max_reject_fraction, f"python -m pipelines.gallery --captions {output} --contact_sheet gallery.png"
-    )
+    following = ("python", "-m", "pipelines.gallery", "--captions", output, "--contact_sheet", "gallery.png")
+    return cli.summarise(output, max_reject_fraction, *following)
 
 
 def _weights(given: str | None, expected: Any) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import numpy as np
 
@@ -31,8 +32,8 @@ class Search:
         for name, value, smallest in (("beam_width", self.beam_width, 1), ("max_length", self.max_length, 3)):
             if value < smallest:
                 raise InputError(f"--{name}: expected at least {smallest}, found {value}")
-        if not self.length_penalty >= 0:
-            raise InputError(f"--length_penalty: expected 0 or more, found {self.length_penalty}")
+        if not 0 <= self.length_penalty < math.inf:
+            raise InputError(f"--length_penalty: expected a number from 0 up, found {self.length_penalty}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,6 +101,8 @@ class Captioner:
             length_penalty=tf.constant(self.search.length_penalty, tf.float32),
         )
         ids, log_prob = found["ids"].numpy(), found["log_prob"].numpy()  # [B, K, T], [B, K]
+        if not np.isfinite(log_prob[:, 0]).all():
+            raise ValueError(f"{self.directory}: the model gives no finite log probability; train and export it again")
         return [
             [
                 Caption(self._vocabulary.decode(caption_ids), float(score))

@@ -6,25 +6,25 @@ import argparse
 import inspect
 import logging
 import os
+import shlex
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from tfrecords_schema.errors import InputError
-
-_INTERRUPTED = 130  # as shells count it: 128 + SIGINT
+from tfrecords_schema.errors import ArgumentParser, InputError, RunError
 
 
-class PipelineError(Exception):
-    """The pipeline broke; the message is the worker's own error, in one line."""
+class PipelineError(RunError):
+    """The pipeline broke; the message is the worker's own error."""
 
 
-class RejectsError(Exception):
+class RejectsError(RunError):
     """The run is complete, but too many images were rejected."""
 
 
-def add_common_flags(parser: argparse.ArgumentParser, per_shard: str) -> None:
+def add_common_flags(parser: ArgumentParser, per_shard: str) -> None:
     """The flags that both pipelines have; `per_shard` names the one that sets a shard's size."""
     parser.add_argument("--batch_size", type=positive, help="images in a forward pass (default %(default)s)")
     parser.add_argument(f"--{per_shard}", type=positive, help="images in an output file, about (default %(default)s)")
@@ -36,7 +36,7 @@ def add_common_flags(parser: argparse.ArgumentParser, per_shard: str) -> None:
     parser.add_argument("--overwrite", action="store_true", help="delete what an earlier run left in --output")
 
 
-def take_defaults(parser: argparse.ArgumentParser, run: Callable[..., Any]) -> None:
+def take_defaults(parser: ArgumentParser, run: Callable[..., Any]) -> None:
     """Gives the flags the defaults of the parameters of `run` that they become: one place to state them."""
     defaults = {p.name: p.default for p in inspect.signature(run).parameters.values() if p.default is not p.empty}
     del defaults["beam_args"]  # what is left on the command line, not a flag
@@ -66,21 +66,24 @@ def run_command(run: Callable[..., Any], **flags: Any) -> None:
     """Runs with a command line's flags, and exits: 0, 1 for a run that failed, 2 for bad input, 130 for Ctrl-C."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is imported, here or in a worker process
     logging.basicConfig(level=logging.ERROR, format="%(levelname)s: %(message)s")
+    before = signal.signal(signal.SIGINT, _interrupted)
     try:
         run(**flags)
-    except InputError as error:
-        _exit(2, str(error))
-    except (PipelineError, RejectsError) as error:
-        _exit(1, str(error))
-    except KeyboardInterrupt:
-        _exit(_INTERRUPTED, "interrupted; finished shards are kept, the same command goes on from there")
+    except (InputError, RunError) as error:
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        sys.exit(2 if isinstance(error, InputError) else 1)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
-def _exit(status: int, message: str) -> None:
-    print(f"error: {message}", file=sys.stderr, flush=True)
-    if status == _INTERRUPTED:
-        os._exit(status)  # a runner's threads would first finish the shard they are at
-    sys.exit(status)
+def _interrupted(*_) -> None:
+    """Ends at once: a KeyboardInterrupt would reach the runner as an error of the pipeline, with its traceback."""
+    print(
+        "\nerror: interrupted; what is finished is kept, the same command goes on from there",
+        file=sys.stderr,
+        flush=True,
+    )
+    os._exit(128 + signal.SIGINT)
 
 
 def pipeline_options(beam_args: Sequence[str]) -> Any:
@@ -92,16 +95,17 @@ def pipeline_options(beam_args: Sequence[str]) -> Any:
     from apache_beam.io.filesystems import FileSystems
     from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 
-    options = PipelineOptions(list(beam_args))
+    flags = list(beam_args)
+    known = ArgumentParser(add_help=False)  # Beam's own parser would answer a mistake with its whole usage
+    for options_class in _subclasses(PipelineOptions):
+        options_class._add_argparse_args(known)
+    _, unknown = known.parse_known_args(flags)
+    options = PipelineOptions(flags)
     runner = options.view_as(StandardOptions).runner
-    if runner in (None, "DirectRunner", "FnApiRunner", "BundleBasedDirectRunner", "DataflowRunner"):
-        # Runners behind a job server have options of their own, which only the server knows.
-        known = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-        for options_class in _subclasses(PipelineOptions):
-            options_class._add_argparse_args(known)
-        _, unknown = known.parse_known_args(list(beam_args))
-        if unknown:
-            raise InputError(f"{unknown[0]}: neither this command nor Beam knows this flag; see --help")
+    # Runners behind a job server have options of their own, which only the server knows.
+    local = (None, "DirectRunner", "FnApiRunner", "BundleBasedDirectRunner", "DataflowRunner")
+    if unknown and runner in local:
+        raise InputError(f"{unknown[0]}: neither this command nor Beam knows this flag; see --help")
     FileSystems.set_options(options)
     return options
 
@@ -118,9 +122,33 @@ def runner(options: Any) -> Any:
     """
     from apache_beam.options.pipeline_options import StandardOptions
     from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+    from apache_beam.runners.runner import create_runner
 
     name = options.view_as(StandardOptions).runner
-    return FnApiRunner() if name in (None, "DirectRunner", "FnApiRunner") else name
+    if name in (None, "DirectRunner", "FnApiRunner"):
+        logging.getLogger("apache_beam").setLevel(logging.CRITICAL)  # its tracebacks; ours is in .work/error.txt
+        return FnApiRunner()
+    try:
+        return create_runner(name)
+    except (ImportError, ValueError) as error:
+        raise InputError(f"--runner: expected one of Beam's runners, found {name!r}: {_first_line(error)}") from None
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def require_filesystems(**paths: str | None) -> None:
+    """Raises InputError where Beam has no filesystem for a flag's path."""
+    from apache_beam.io.filesystems import FileSystems
+
+    for flag, path in paths.items():
+        try:
+            if path:
+                FileSystems.get_filesystem(path)
+        except ValueError as error:
+            extra = "pip install 'apache-beam[gcp]' for gs://, 'apache-beam[aws]' for s3://"
+            raise InputError(f"--{flag}: no filesystem for {path}: {_first_line(error)}; {extra}") from None
 
 
 def run_pipeline(pipeline: Any, directory: str, total: int) -> None:
@@ -157,7 +185,7 @@ def _write_traceback(directory: str) -> str:
     return f" (traceback in {files.join(directory, name)})"
 
 
-def summarise(directory: str, max_reject_fraction: float, next_command: str) -> dict[str, Any]:
+def summarise(directory: str, max_reject_fraction: float, *next_command: str) -> dict[str, Any]:
     """Prints what report.json says; returns it.
 
     Raises:
@@ -179,7 +207,7 @@ def summarise(directory: str, max_reject_fraction: float, next_command: str) -> 
         ("shards", f"{report['shards']:,}, of which {report['shards_reused']:,} from an earlier run"),
         ("time", f"{report['seconds']:.1f} s" + (f", {rate:.1f} images/s a worker" if rate else "")),
         ("output", f"{directory} ({report['bytes'] / 1e6:,.1f} MB)"),
-        ("next", next_command),
+        ("next", shlex.join(next_command)),
     ]
     for name, value in lines:
         print(f"{name:<24}{value}" if name.startswith("  ") else f"{name:<12}{value}")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import collections
 import dataclasses
 import itertools
+import os
+import stat
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -63,6 +65,12 @@ def extract(items: Iterable[Item], extractor: Extractor, reading: Reading) -> It
         yield flush()
 
 
+def some_can_be_used(items: Iterable[Item], extractor: Extractor, reading: Reading) -> bool:
+    """Whether any of these images, rejected before, could be used by now."""
+    loaded = read_ahead(items, extractor.network.size, reading, ahead=2 * reading.threads)
+    return any(isinstance(found, images.Pixels) for _, found in loaded)
+
+
 def read_ahead(
     items: Iterable[Item], size: int, reading: Reading, ahead: int
 ) -> Iterator[tuple[Item, images.Pixels | ImageError]]:
@@ -88,7 +96,11 @@ def _load(item: Item, size: int, max_pixels: int) -> images.Pixels | ImageError:
         return item.problem
     try:
         try:
+            if files.is_local(item.uri) and not stat.S_ISREG(os.stat(item.uri).st_mode):
+                raise ImageError("read", "Unreadable", "a directory, a pipe or a device, not a file")
             data = files.read_bytes(item.uri)
+        except ImageError:
+            raise
         except FileNotFoundError:
             raise ImageError("read", "Absent", "no such file") from None
         except Exception as error:

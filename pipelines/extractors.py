@@ -88,7 +88,12 @@ class Extractor:
             model = network.build(None)
             random_weights.assign(model, network)
         else:
-            model = network.build(weights_file(self.name, self.weights))
+            path = weights_file(self.name, self.weights)
+            try:
+                model = network.build(path)
+            except Exception as error:
+                reason = str(error).strip().replace("\n", " ")[:200]
+                raise ValueError(f"--weights: {path} does not fit {self.name}: {reason}") from None
         signature = tf.TensorSpec([self.batch_size, network.size, network.size, 3], tf.uint8)
 
         @tf.function(input_signature=[signature])
@@ -135,6 +140,10 @@ def weights_file(name: str, weights: str) -> str:
     if weights != "imagenet":
         if not os.path.isfile(weights):
             raise InputError(f"--weights: expected imagenet, random or a Keras .h5 file, found no file {weights!r}")
+        import h5py
+
+        if not h5py.is_hdf5(weights):
+            raise InputError(f"--weights: expected imagenet, random or a Keras .h5 file, found no HDF5 in {weights!r}")
         return weights
     file_name, url = NETWORKS[name].keras_file
     home = os.environ.get("KERAS_HOME") or os.path.join(os.path.expanduser("~"), ".keras")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import time
 from collections.abc import Sequence
@@ -10,17 +9,16 @@ from typing import Any
 
 from pipelines import cli
 from pipelines.images import MAX_PIXELS
-from tfrecords_schema.errors import InputError
+from tfrecords_schema.errors import ArgumentParser, InputError
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> ArgumentParser:
     """The command line."""
-    p = argparse.ArgumentParser(
+    p = ArgumentParser(
         prog="python -m pipelines.features",
         description="Extract Inception-v3 features and tokenise captions into TFRecord shards.",
         epilog="Any other flag goes to Beam, for example --runner=DataflowRunner or --direct_num_workers=2 "
         "--direct_running_mode=multi_processing.",
-        allow_abbrev=False,
     )
     p.add_argument("--coco_dir", help="directory with train<year>/, val<year>/ and annotations/captions_*.json")
     p.add_argument("--year", help="of --coco_dir (default %(default)s)")
@@ -81,6 +79,8 @@ def run(
       cli.RejectsError: too many images were rejected; the output is complete.
     """
     started = time.time()
+    if vocab_size < 5:
+        raise InputError(f"--vocab_size: expected at least 5 (the 4 special ids, and a word), found {vocab_size}")
     if max_caption_length < 3:
         raise InputError(f"--max_caption_length: expected at least 3 (START, a word, END), found {max_caption_length}")
     import apache_beam as beam
@@ -92,6 +92,15 @@ def run(
     from tfrecords_schema.shards import shard_count
 
     beam_options = cli.pipeline_options(beam_args)
+    beam_runner = cli.runner(beam_options)
+    cli.require_filesystems(
+        output=output,
+        coco_dir=coco_dir,
+        train_images=train_images,
+        train_captions=train_captions,
+        val_images=val_images,
+        val_captions=val_captions,
+    )
     sources = _sources(coco_dir, year, train_images, train_captions, val_images, val_captions)
     counts = {split: source.count() for split, source in sources.items()}
     network = extractors.Extractor(extractor, weights, batch_size)
@@ -99,7 +108,7 @@ def run(
     if weights == "random":
         print("weights: random, seeded. For trying things out: such features know no objects.", flush=True)
     options = {  # weights count by their digest, wherever the file lies
-        "features": {key: value for key, value in vars(spec).items() if key != "weights"} | {"shape": list(spec.shape)},
+        **{f"feature_{key}": value for key, value in vars(spec).items() if key not in ("weights", "shape")},
         "vocab_size": vocab_size,
         "min_word_count": min_word_count,
         "max_caption_length": max_caption_length,
@@ -107,7 +116,7 @@ def run(
         "records_per_shard": records_per_shard,
         "sources": {split: dataclasses.asdict(source) for split, source in sources.items()},
     }
-    manifest.begin(output, options, overwrite)
+    manifest.begin(output, options, [f"{split}-*.tfrecord" for split in sources], overwrite)
 
     maker = RecordMaker(
         extractor=network,
@@ -116,7 +125,7 @@ def run(
         max_caption_length=max_caption_length,
     )
     publish = Publish(output, options, counts, started, spec, max_caption_length)
-    pipeline = beam.Pipeline(runner=cli.runner(beam_options), options=beam_options)
+    pipeline = beam.Pipeline(runner=beam_runner, options=beam_options)
     items = {split: pipeline | f"Read_{split}" >> sharding.ReadSource(source) for split, source in sources.items()}
     vocabulary = beam.pvalue.AsSingleton(items["train"] | MakeVocabulary(vocab_size, min_word_count))
     keyed = []
@@ -130,7 +139,8 @@ def run(
         | sharding.Finish(publish, vocabulary=vocabulary)
     )
     cli.run_pipeline(pipeline, output, sum(counts.values()))
-    return cli.summarise(output, max_reject_fraction, f"python -m trainer.task --data {output} --job_dir JOB_DIR")
+    following = ("python", "-m", "trainer.task", "--data", output, "--job_dir", "JOB_DIR")
+    return cli.summarise(output, max_reject_fraction, *following)
 
 
 def _sources(coco_dir, year, train_images, train_captions, val_images, val_captions) -> dict[str, Any]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import glob as python_glob
 import os
 import posixpath
+import re
 import shutil
 import tempfile
 import uuid
@@ -104,6 +106,20 @@ def names(directory: str) -> list[str]:
 def match(pattern: str) -> list:
     """FileMetadata (`path`, `size_in_bytes`) of the files that a glob pattern finds."""
     return FileSystems.match([pattern])[0].metadata_list
+
+
+def glob(pattern: str) -> list[str]:
+    """The paths that a pattern finds, sorted; the file of this very name, if there is one.
+
+    Local patterns are Python's and not Beam's, which pass over links that lead nowhere and files directly above `**/`.
+    As in object stores, `**.jpg` is `**/*.jpg`. Directories are no files, a broken link is one (and will be rejected).
+    """
+    if not is_local(pattern):
+        return sorted(found.path for found in match(pattern))
+    if os.path.lexists(pattern) and not os.path.isdir(pattern):
+        return [pattern]
+    found = python_glob.glob(re.sub(r"\*\*(?=[^/])", "**/*", pattern), recursive=True)
+    return sorted(path for path in found if not os.path.isdir(path))
 
 
 def local_copy(directory: str) -> str:

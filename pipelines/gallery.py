@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import io
 import json
 import textwrap
@@ -10,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from pipelines import cli
-from tfrecords_schema.errors import InputError
+from tfrecords_schema.errors import ArgumentParser, InputError
 
 _THUMBNAIL = (240, 180)  # width, height in pixels
 _CAPTION_HEIGHT = 62
@@ -20,12 +19,11 @@ _LETTERS_A_LINE = 34
 _INK, _FAINT, _PAPER, _MISSING = "#1a1a1a", "#6b6b6b", "#ffffff", "#d9d9d9"
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> ArgumentParser:
     """The command line."""
-    p = argparse.ArgumentParser(
+    p = ArgumentParser(
         prog="python -m pipelines.gallery",
         description="Draw captioned images with their captions under them.",
-        allow_abbrev=False,
     )
     p.add_argument("--captions", required=True, metavar="DIR", help="output directory of pipelines.caption")
     p.add_argument("--contact_sheet", required=True, metavar="FILE.png", help="picture to write")
@@ -47,11 +45,13 @@ def run(*, captions: str, contact_sheet: str, n: int = 24, columns: int = 4) -> 
     rows = list(_first(read_rows(captions), n))
     if not rows:
         raise InputError(f"--captions: {captions} holds no captioned image")
+    sheet, unreadable = draw_contact_sheet(rows, columns)
     try:
-        draw_contact_sheet(rows, columns).save(contact_sheet)
+        sheet.save(contact_sheet)
     except (OSError, ValueError) as error:
         raise InputError(f"--contact_sheet: expected a .png file to write, found {contact_sheet}: {error}") from None
-    print(f"{len(rows)} images with their captions in {contact_sheet}")
+    missing = f" ({unreadable} could not be read from here, and are grey)" if unreadable else ""
+    print(f"{len(rows)} images with their captions in {contact_sheet}{missing}")
 
 
 def _first(rows: Iterator[dict[str, Any]], n: int) -> Iterator[dict[str, Any]]:
@@ -70,18 +70,28 @@ def read_rows(directory: str) -> Iterator[dict[str, Any]]:
     from pipelines import files
     from pipelines.manifest import REPORT
 
-    report = files.read_text(files.join(directory, REPORT))
-    names = [shard["name"] for shard in json.loads(report)["shard_list"]] if report else []
+    try:
+        report = files.read_text(files.join(directory, REPORT))
+        names = [shard["name"] for shard in json.loads(report)["shard_list"]] if report else []
+    except (KeyError, TypeError, ValueError):
+        names = []
     if not names or not all(name.endswith(".parquet") for name in names):
         raise InputError(f"--captions: expected a directory that pipelines.caption completed, found {directory}")
     for name in names:
-        with files.open_binary(files.join(directory, name)) as handle:
-            for batch in pq.ParquetFile(handle).iter_batches(batch_size=256):
-                yield from batch.to_pylist()
+        path = files.join(directory, name)
+        try:
+            with files.open_binary(path) as handle:
+                for batch in pq.ParquetFile(handle).iter_batches(batch_size=256):
+                    yield from batch.to_pylist()
+        except (OSError, ValueError) as error:  # pyarrow's errors are ValueErrors
+            raise InputError(f"--captions: {path}: expected a caption table, found: {error}; caption again") from None
 
 
 def draw_contact_sheet(rows: Sequence[dict[str, Any]], columns: int):
-    """Rows of a caption table -> a PIL image: thumbnails on a grid, each with its caption and log probability."""
+    """Rows of a caption table -> (a PIL image, how many images could not be read).
+
+    Thumbnails on a grid, each with its caption and log probability; grey for an image that is not there any more.
+    """
     from PIL import Image, ImageDraw, ImageFont
 
     columns = min(columns, len(rows))
@@ -89,21 +99,25 @@ def draw_contact_sheet(rows: Sequence[dict[str, Any]], columns: int):
     cell_width, cell_height = _THUMBNAIL[0] + _MARGIN, _THUMBNAIL[1] + _CAPTION_HEIGHT + _MARGIN
     sheet = Image.new("RGB", (columns * cell_width + _MARGIN, lines * cell_height + _MARGIN), _PAPER)
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(_FONT_SIZE)
+    unreadable = 0
     for number, row in enumerate(rows):
         left = _MARGIN + number % columns * cell_width
         top = _MARGIN + number // columns * cell_height
         thumbnail = _thumbnail(row["image_uri"])
+        if thumbnail is None:
+            unreadable += 1
+            thumbnail = Image.new("RGB", _THUMBNAIL, _MISSING)
         offset = (_THUMBNAIL[0] - thumbnail.width) // 2, (_THUMBNAIL[1] - thumbnail.height) // 2
         sheet.paste(thumbnail, (left + offset[0], top + offset[1]))
         text = textwrap.wrap(row["caption"], _LETTERS_A_LINE, max_lines=2, placeholder=" …") or [""]
         below = top + _THUMBNAIL[1] + 4
         draw.multiline_text((left, below), "\n".join(text), _INK, font, spacing=3)
         draw.text((left, below + 2 * (_FONT_SIZE + 4)), f"log probability {row['log_prob']:.2f}", _FAINT, font)
-    return sheet
+    return sheet, unreadable
 
 
 def _thumbnail(uri: str):
-    """The image inside the thumbnail's box, aspect ratio kept; a grey box where it cannot be read any more."""
+    """The image inside the thumbnail's box, aspect ratio kept; None where it cannot be read."""
     from PIL import Image, ImageOps
 
     from pipelines import files
@@ -111,7 +125,7 @@ def _thumbnail(uri: str):
     try:
         image = ImageOps.exif_transpose(Image.open(io.BytesIO(files.read_bytes(uri)))).convert("RGB")
     except Exception:
-        return Image.new("RGB", _THUMBNAIL, _MISSING)
+        return None
     image.thumbnail(_THUMBNAIL)
     return image
 

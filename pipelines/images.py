@@ -48,14 +48,13 @@ def decode(data: bytes, size: int, max_pixels: int = MAX_PIXELS) -> Pixels:
         raise ImageError("decode", "Empty", "the file has 0 bytes")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow warns of damaged EXIF and of large images; both are handled here.
+        Image.MAX_IMAGE_PIXELS = None  # Pillow's own limit; ours, from the same header, takes its place
         try:
             image = Image.open(io.BytesIO(data))
         except UnidentifiedImageError:
             raise ImageError("decode", "NotAnImage", f"no known image format; begins with {data[:8]!r}") from None
-        except Image.DecompressionBombError as error:
-            raise ImageError("decode", "TooLarge", str(error)) from None
         except Exception as error:
-            raise ImageError("decode", "Damaged", f"{type(error).__name__}: {error}") from None
+            raise _damage(error) from None
         width, height = image.size
         if width * height > max_pixels:
             raise ImageError("decode", "TooLarge", f"{width} x {height} pixels, more than {max_pixels}")
@@ -65,10 +64,13 @@ def decode(data: bytes, size: int, max_pixels: int = MAX_PIXELS) -> Pixels:
             width, height = image.size
             rgb = _to_rgb(image).resize((size, size), Image.Resampling.BILINEAR)
         except Exception as error:
-            cut_short = "truncated" in str(error).lower() or isinstance(error, EOFError)
-            name = "Truncated" if cut_short else "Damaged"
-            raise ImageError("decode", name, f"{type(error).__name__}: {error}") from None
+            raise _damage(error) from None
     return Pixels(np.asarray(rgb, np.uint8), height, width)
+
+
+def _damage(error: Exception) -> ImageError:
+    cut_short = "truncated" in str(error).lower() or isinstance(error, EOFError)
+    return ImageError("decode", "Truncated" if cut_short else "Damaged", f"{type(error).__name__}: {error}")
 
 
 def _upright(image: Image.Image) -> Image.Image:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import fnmatch
+import itertools
 import json
 import os
 import time
@@ -21,71 +23,95 @@ from tfrecords_schema.dataset_info import DATASET_INFO, VOCABULARY
 from tfrecords_schema.errors import InputError
 
 REPORT = "report.json"
-_OPTIONS = files.join(files.WORK, "options.json")
-_SUFFIXES = (".tfrecord", ".parquet")
+_OPTIONS = "options.json"
+_SHOWN = 80  # characters of a value in a message
 
 
-def begin(directory: str, options: dict[str, Any], overwrite: bool = False) -> None:
+def begin(directory: str, options: dict[str, Any], patterns: Sequence[str], overwrite: bool = False) -> None:
     """Makes `directory` ready for a run with `options`, those that shape the result.
 
+    Args:
+      patterns: of the names that this pipeline's shards have, "captions-*.parquet".
+
     Raises:
-      InputError: it cannot be written to, or holds the output of a run with other options.
+      InputError: it cannot be written to, or holds what this run must not replace.
     """
     try:
-        if files.is_local(directory):
-            os.makedirs(files.join(directory, files.WORK), exist_ok=True)
-        if overwrite:
-            _clear(directory)
-        report = _read_json(directory, REPORT)
-        earlier = _read_json(directory, _OPTIONS) or (report or {}).get("options")
+        report = _read_report(directory)
+        begun = _begun_options(directory)
+        ours = [name for name in files.names(directory) if any(fnmatch.fnmatch(name, p) for p in patterns)]
+        if ours and report is None and begun is None:
+            raise InputError(
+                f"--output: {directory} holds {ours[0]}, but no {REPORT} of a run that made it; give another --output"
+            )
+        if overwrite and (report or begun):
+            prefixes = {pattern.split("-")[0] for pattern in patterns}
+            tables = [files.join("rejects", f"{prefix}.parquet") for prefix in prefixes]
+            made = [*ours, *tables, REPORT, DATASET_INFO, VOCABULARY, files.WORK]
+            files.delete(*(files.join(directory, name) for name in made))
+            report = begun = None
+        earlier = begun or (report or {}).get("options")
         if earlier is not None and earlier != options:
             raise InputError(_difference(directory, earlier, options))
-        files.write_text(directory, _OPTIONS, json.dumps(options))
+        if files.is_local(directory):
+            os.makedirs(files.join(directory, files.WORK), exist_ok=True)
+        files.write_text(directory, files.join(files.WORK, _OPTIONS), json.dumps(options))
         if report:
             _reopen(directory, report)
     except OSError as error:
         raise InputError(f"--output: expected a directory that can be written to, found {directory}: {error}") from None
 
 
-def _read_json(directory: str, name: str) -> Any:
-    path = files.join(directory, name)
+def _read_report(directory: str) -> dict[str, Any] | None:
+    path = files.join(directory, REPORT)
     text = files.read_text(path)
+    if text is None:
+        return None
     try:
-        return None if text is None else json.loads(text)
-    except ValueError:
-        raise InputError(f"{path}: expected JSON, found something else; --overwrite begins anew") from None
+        report = json.loads(text)
+        return {"options": report["options"], "shard_list": [ShardResult(**entry) for entry in report["shard_list"]]}
+    except (KeyError, TypeError, ValueError):
+        raise InputError(f"--output: {path} was not written by this program; give another --output") from None
+
+
+def _begun_options(directory: str) -> dict[str, Any] | None:
+    """The options of a run that was not completed, if it finished a shard; before that it has nothing to lose."""
+    work = files.join(directory, files.WORK)
+    if not any(shards.parse_shard_name(name.removesuffix(".json")) for name in files.names(work)):
+        return None
+    return json.loads(files.read_text(files.join(work, _OPTIONS)) or "{}")
 
 
 def _difference(directory: str, earlier: dict[str, Any], now: dict[str, Any]) -> str:
+    def shown(value: Any) -> str:
+        text = str(value)
+        return text if len(text) <= _SHOWN else text[:_SHOWN] + "…"
+
     names = sorted(name for name in {*earlier, *now} if earlier.get(name) != now.get(name))
-    changes = "; ".join(f"{name} was {earlier.get(name)}, now {now.get(name)}" for name in names)
+    changes = "; ".join(f"{name} was {shown(earlier.get(name))}, now {shown(now.get(name))}" for name in names)
     return f"--output: {directory} was made with other options ({changes}); give --overwrite, or another --output"
 
 
-def _clear(directory: str) -> None:
-    ours = [n for n in files.names(directory) if _is_shard(n) or n in (REPORT, DATASET_INFO, VOCABULARY)]
-    files.delete(*(files.join(directory, name) for name in [*ours, files.WORK, "rejects"]))
-
-
-def _is_shard(name: str) -> bool:
-    parsed = shards.parse_shard_name(name)
-    return parsed is not None and parsed[3] in _SUFFIXES
-
-
 def _reopen(directory: str, report: dict[str, Any]) -> None:
-    """Turns a complete output back into finished shards with sidecars: a changed input redoes only its own shards."""
-    by_shard = collections.defaultdict(list)
-    results = [ShardResult(**result) for result in report["shard_list"]]
-    counts = {prefix: count for prefix, _, count, _ in (shards.parse_shard_name(result.name) for result in results)}
-    for prefix, count in counts.items():
-        path = files.join(directory, "rejects", f"{prefix}.parquet")
-        with files.open_binary(path) as handle:
-            for reject in rejects.read_parquet(handle):
-                by_shard[prefix, shards.shard_of(reject.image_id, count)].append(reject)
-    for result in results:
-        prefix, index, _, _ = shards.parse_shard_name(result.name)
-        write_sidecar(directory, result, by_shard[prefix, index])
+    """Turns a complete output back into finished shards with sidecars: what did not change is not made again.
+
+    The rejects table has the shards' rejects in the order of the shards. Where it is gone, shards with rejects are made
+    again.
+    """
+    for prefix, results in itertools.groupby(report["shard_list"], key=lambda result: _prefix(result.name)):
+        table = files.join(directory, "rejects", f"{prefix}.parquet")
+        rows = None
+        if files.exists(table):
+            with files.open_binary(table) as handle:
+                rows = iter(rejects.read_parquet(handle))
+        for result in results:
+            if rows is not None or not result.rejects:
+                write_sidecar(directory, result, list(itertools.islice(rows or (), result.rejects)))
     files.delete(*(files.join(directory, name) for name in (DATASET_INFO, REPORT)))
+
+
+def _prefix(shard_name: str) -> str:
+    return shards.parse_shard_name(shard_name)[0]
 
 
 def complete(
@@ -99,7 +125,7 @@ def complete(
     """Checks and publishes a finished run.
 
     Args:
-      results: of all shards.
+      results: of all shards, by name.
       options: as given to `begin`.
       expected: how many inputs each prefix ("train", "captions") has.
       started: when the run began, `time.time()`.
@@ -108,26 +134,35 @@ def complete(
     Returns:
       The content of report.json.
     """
-    by_prefix = collections.defaultdict(list)
-    for result in results:
-        by_prefix[shards.parse_shard_name(result.name)[0]].append(result)
+    by_prefix = {prefix: [result for result in results if _prefix(result.name) == prefix] for prefix in expected}
     reasons: collections.Counter = collections.Counter()
-    for prefix, inputs in expected.items():
-        made = by_prefix[prefix]
-        accounted = sum(r.records + r.rejects for r in made)
-        if accounted != inputs:
-            raise AssertionError(f"{prefix}: {inputs} images listed, {accounted} records and rejects; run it again")
+    for prefix, made in by_prefix.items():
+        inputs, rejected = (sum(getattr(r, key) for r in made) for key in ("inputs", "rejects"))
+        if inputs != expected[prefix]:
+            raise AssertionError(
+                f"{prefix}: {expected[prefix]} images were listed, {inputs} found again: did they change?"
+            )
         with files.replacing(directory, files.join("rejects", f"{prefix}.parquet")) as handle:
-            rejects.write_parquet(_counted(_gather(directory, made), reasons), handle)
+            written = rejects.write_parquet(_counted(_gather(directory, made), reasons), handle)
+            if written != rejected:
+                raise AssertionError(f"{prefix}: {rejected} images were rejected, {written} are in the sidecars")
     for name, text in texts.items():
         files.write_text(directory, name, text)
-    names = {result.name for result in results}
-    stale = [name for name in files.names(directory) if _is_shard(name) and name not in names]
-    files.delete(*(files.join(directory, name) for name in stale))
+    _delete_stale(directory, results)
     report = _report(by_prefix, options, time.time() - started, reasons)
     files.write_text(directory, REPORT, json.dumps(report, indent=2) + "\n")
     files.delete(files.join(directory, files.WORK))
     return report
+
+
+def _delete_stale(directory: str, results: Sequence[ShardResult]) -> None:
+    """Deletes shards of an earlier run with another number of them: names like ours, which `begin` found to be ours."""
+    names = {result.name for result in results}
+    kinds = {(prefix, suffix) for prefix, _, _, suffix in map(shards.parse_shard_name, names)}
+    for name in files.names(directory):
+        parsed = shards.parse_shard_name(name)
+        if parsed and (parsed[0], parsed[3]) in kinds and name not in names:
+            files.delete(files.join(directory, name))
 
 
 def _gather(directory: str, results: Iterable[ShardResult]) -> Iterable[rejects.Reject]:

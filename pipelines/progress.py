@@ -66,12 +66,12 @@ class Watch:
 
         on_terminal = sys.stderr.isatty()
         period = _REMOTE_PERIOD_S if not files.is_local(self._directory) else 0.5 if on_terminal else _PLAIN_PERIOD_S
-        records, rejects = self._counts()
+        records, rejects = self._counts() or (0, 0)
         before, started = records + rejects, None
         bar = tqdm(total=self._total, unit=" images", initial=before, disable=not on_terminal, dynamic_ncols=True)
         bar.set_postfix_str("starting")
         while not self._stop.wait(period):
-            records, rejects = (max(pair) for pair in zip((records, rejects), self._counts(), strict=True))
+            records, rejects = self._counts() or (records, rejects)
             if started is None and records + rejects > before:
                 # The clock starts with the first image, so that the rate and the time left are not those of start-up.
                 before, started = records + rejects, time.monotonic()
@@ -94,12 +94,17 @@ class Watch:
         left = (self._total - done) / rate
         return f"{done}/{self._total} images, {rate:.1f} images/s, {rejects} rejects, {left:.0f} s left"
 
-    def _counts(self) -> tuple[int, int]:
-        """(records, rejects) of finished shards, each sidecar read once, and of those in the making."""
+    def _counts(self) -> tuple[int, int] | None:
+        """(records, rejects) of finished shards, each sidecar read once, and of those being made; None at the end."""
         work = files.join(self._directory, files.WORK)
         making = []
         with contextlib.suppress(Exception):  # a file that is just being renamed or removed is counted next time
-            for name in files.names(work):
+            names = files.names(work)
+            if not names:
+                return None
+            for gone in self._done_shards.keys() - set(names):  # a shard that is made again
+                del self._done_shards[gone]
+            for name in names:
                 if name.endswith(".tfrecord.json") or name.endswith(".parquet.json"):
                     if name not in self._done_shards:
                         result = json.loads(files.read_bytes(files.join(work, name)))["result"]

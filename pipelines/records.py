@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from pipelines.extraction import Reading, extract
+from pipelines.extraction import Reading, extract, some_can_be_used
 from pipelines.extractors import Extractor
 from pipelines.rejects import ImageError, Reject
 from pipelines.sharding import Written
@@ -34,6 +34,10 @@ class RecordMaker:
     def load(self) -> Extractor:
         """The network, with its weights."""
         return self.extractor.load()
+
+    def some_can_be_used(self, items: list[Item]) -> bool:
+        """See ShardMaker."""
+        return some_can_be_used(items, self.extractor, self.reading)
 
     def make(
         self, extractor: Extractor, items: list[Item], handle: BinaryIO, vocabulary: str

@@ -26,6 +26,10 @@ class Reject:
     error: str
     message: str
 
+    def printable(self) -> dict[str, str]:
+        """As a row that any table can hold."""
+        return {key: printable(value) for key, value in vars(self).items()}
+
 
 class ImageError(Exception):
     """An image cannot be used; becomes a Reject. Raised by the step that owns `stage`."""
@@ -63,7 +67,7 @@ def write_parquet(rejects: Iterable[Reject], handle: BinaryIO, rows_per_group: i
             group.clear()
 
         for reject in rejects:
-            group.append({key: printable(value) for key, value in dataclasses.asdict(reject).items()})
+            group.append(reject.printable())
             total += 1
             if len(group) == rows_per_group:
                 flush()

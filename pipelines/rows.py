@@ -9,7 +9,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from pipelines.captioner import Captioner
-from pipelines.extraction import FeatureBatch, Reading, extract
+from pipelines.extraction import FeatureBatch, Reading, extract, some_can_be_used
 from pipelines.extractors import Extractor
 from pipelines.rejects import Reject, printable
 from pipelines.sharding import Written
@@ -56,6 +56,10 @@ class RowMaker:
     def load(self) -> RowMaker:
         """Both models, loaded."""
         return dataclasses.replace(self, extractor=self.extractor.load(), captioner=self.captioner.load())
+
+    def some_can_be_used(self, items: list[Item]) -> bool:
+        """See ShardMaker."""
+        return some_can_be_used(items, self.extractor, self.reading)
 
     def make(self, loaded: RowMaker, items: list[Item], handle: BinaryIO) -> Iterator[Written | Reject]:
         """Writes one row for each image."""

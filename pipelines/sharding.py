@@ -21,7 +21,7 @@ from apache_beam.utils import shared
 
 from pipelines import files
 from pipelines.progress import ShardProgress
-from pipelines.rejects import ImageError, Reject
+from pipelines.rejects import ImageError, Reject, printable
 from pipelines.sources import Item, Source
 from tfrecords_schema import shards
 
@@ -45,6 +45,9 @@ class ShardMaker(Protocol):
 
     def load(self) -> Any:
         """The models, built once per process; a weakly referenceable object."""
+
+    def some_can_be_used(self, items: list[Item]) -> bool:
+        """Whether any of these images, rejected by an earlier run, could be used by now."""
 
     def make(self, model: Any, items: list[Item], handle: BinaryIO, **context) -> Iterator[Written | Reject]:
         """Writes the shard; accounts for every item once. `context` is what side inputs bring, small and hashable."""
@@ -121,11 +124,22 @@ class ProcessShard(beam.DoFn):
             (item for item in grouped if item is not None), key=lambda i: (*shards.order_in_shard(i.id), i.uri)
         )
         digest = shard_digest(self._options, context, items)
-        result = finished(self._directory, name, digest)
+        result = self._finished(name, items, digest)
         yield result.reused() if result else self._make(name, items, digest, context)
+
+    def _finished(self, name: str, items: list[Item], digest: str) -> ShardResult | None:
+        """The shard's result, if it is in place, and what it rejected still cannot be used."""
+        found = finished(self._directory, name, digest)
+        if not found:
+            return None
+        result, rejects = found
+        mendable = {(r.image_id, r.image_uri) for r in rejects if r.stage in ("read", "decode")}
+        again = [item for item in items if (printable(item.id), printable(item.uri)) in mendable]
+        return None if again and self._maker.some_can_be_used(again) else result
 
     def _make(self, name: str, items: list[Item], digest: str, context: dict) -> ShardResult:
         started = time.monotonic()
+        files.delete(files.join(self._directory, _sidecar(name)))  # it tells of a shard that is being replaced
         if self._model is None:  # here and not in setup(): a rerun with nothing to do loads nothing
             self._model = self._shared.acquire(self._maker.load)
         loaded = time.monotonic()
@@ -182,7 +196,7 @@ def _sidecar(name: str) -> str:
 
 def write_sidecar(directory: str, result: ShardResult, rejects: list[Reject]) -> None:
     """Records a shard that is in place."""
-    content = {"result": dataclasses.asdict(result), "rejects": [dataclasses.asdict(reject) for reject in rejects]}
+    content = {"result": dataclasses.asdict(result), "rejects": [reject.printable() for reject in rejects]}
     files.write_text(directory, _sidecar(name=result.name), json.dumps(content))
 
 
@@ -195,12 +209,12 @@ def read_sidecar(directory: str, name: str) -> tuple[ShardResult, list[Reject]] 
     return ShardResult(**content["result"]), [Reject(**reject) for reject in content["rejects"]]
 
 
-def finished(directory: str, name: str, digest: str) -> ShardResult | None:
-    """The shard's result, if its file is there, whole, and made from the same."""
+def finished(directory: str, name: str, digest: str) -> tuple[ShardResult, list[Reject]] | None:
+    """The shard's sidecar, if the shard's file is there, whole, and made from the same."""
     found = read_sidecar(directory, name)
     if not found or found[0].digest != digest:
         return None
-    return found[0] if files.size(files.join(directory, name)) == found[0].bytes else None
+    return found if files.size(files.join(directory, name)) == found[0].bytes else None
 
 
 class MakeShards(beam.PTransform):

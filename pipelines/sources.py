@@ -13,6 +13,8 @@ from pipelines import files
 from pipelines.rejects import ImageError
 from tfrecords_schema.errors import InputError
 
+_LONE = re.compile("[\ud800-\udfff]")
+
 
 @dataclasses.dataclass(frozen=True)
 class Item:
@@ -71,12 +73,14 @@ class CocoCaptions:
 
 def _load_coco(path: str) -> tuple[list[dict], list[dict]]:
     """The images and the annotations of a COCO captions JSON, each entry checked."""
-    text = files.read_text(path)
-    if text is None:
-        raise InputError(f"captions file: expected a COCO captions JSON, found no file at {path}")
     try:
-        content = json.loads(text)
-    except ValueError as error:
+        text = files.read_text(path)
+        if text is None:
+            raise InputError(f"captions file: expected a COCO captions JSON, found no file at {path}")
+        content = json.loads(text, object_hook=_without_lone_surrogates)
+    except InputError:
+        raise
+    except (OSError, ValueError) as error:
         raise InputError(f"{path}: expected a COCO captions JSON, found no JSON: {error}") from None
     lists = []
     wanted = {"images": {"id": (int, str), "file_name": str}, "annotations": {"image_id": (int, str), "caption": str}}
@@ -95,16 +99,27 @@ def _load_coco(path: str) -> tuple[list[dict], list[dict]]:
     return lists[0], lists[1]
 
 
+def _without_lone_surrogates(entry: dict) -> dict:
+    """JSON may hold halves of surrogate pairs, which no UTF-8 can; they become the replacement character."""
+    return {key: _LONE.sub("\ufffd", value) if isinstance(value, str) else value for key, value in entry.items()}
+
+
 @dataclasses.dataclass(frozen=True)
 class ImageGlob:
-    """Images that glob patterns find (`*`, `?`, `[ab]`, and `**` across directories)."""
+    """Images that glob patterns find (`*`, `?`, `[ab]`, and `**` across any number of directories).
+
+    Attributes:
+      patterns: a pattern that is the name of a file means that file.
+      excluding: a directory whose files are passed over: the output, which may lie below the images.
+    """
 
     patterns: tuple[str, ...]
+    excluding: str = ""
 
     def count(self) -> int:
         """Raises InputError, repeating the pattern, where one finds nothing."""
         for pattern in self.patterns:
-            if not files.match(pattern):
+            if not next(self._paths(pattern), None):
                 raise InputError(f"--images: expected images, found no file that matches {pattern!r}")
         return sum(1 for _ in self.read())
 
@@ -113,10 +128,18 @@ class ImageGlob:
         seen = set()
         for pattern in self.patterns:
             root = posixpath.dirname(re.split(r"[*?\[]", pattern, maxsplit=1)[0])
-            for found in sorted(files.match(pattern), key=lambda match: match.path):
-                if found.path not in seen:
-                    seen.add(found.path)
-                    yield Item(_id_below(root, found.path), found.path)
+            for path in self._paths(pattern):
+                place = os.path.abspath(path) if files.is_local(path) else path
+                if place not in seen:
+                    seen.add(place)
+                    yield Item(_id_below(root, path), path)
+
+    def _paths(self, pattern: str) -> Iterator[str]:
+        outside = os.path.abspath(self.excluding) if files.is_local(self.excluding) else self.excluding.rstrip("/")
+        for path in files.glob(pattern):
+            place = os.path.abspath(path) if files.is_local(path) else path
+            if not (self.excluding and place.startswith(outside + "/")):
+                yield path
 
 
 def _id_below(root: str, path: str) -> str:

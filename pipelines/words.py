@@ -27,4 +27,7 @@ class MakeVocabulary(beam.PTransform):
 
 def make_vocabulary(counts: Iterable[tuple[str, int]], max_size: int, min_count: int) -> str:
     """The text of vocabulary.txt from (word, count) pairs."""
-    return Vocabulary.from_counts(dict(counts), max_size, min_count).dumps()
+    vocabulary = Vocabulary.from_counts(dict(counts), max_size, min_count)
+    if vocabulary.is_empty:
+        raise ValueError(f"--min_word_count {min_count}: no word of the train captions is seen that often")
+    return vocabulary.dumps()

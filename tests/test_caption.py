@@ -4,6 +4,7 @@ import json
 import pathlib
 import shutil
 
+import h5py
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -106,6 +107,65 @@ def test_images_in_are_rows_and_rejects(run, odd_images):
     assert report["inputs"] == 5 and report["records"] == 2 and report["rejects"] == 3
 
 
+def test_rejects_outlive_a_rerun_and_mended_images_are_taken(run, odd_images):
+    """Names that are no UTF-8 too; and an image that was bad, and is good now, is not refused for ever."""
+    for number in range(4):
+        (odd_images / f"bad\udcff{number}.png").write_text("x")
+    flags = {"images": [f"{odd_images}/*.png"], "max_reject_fraction": 0.9, "rows_per_file": 1}
+    output, first = run(**flags)
+    before = content(output)
+    _, second = run(**flags)
+    assert second["shards_reused"] == second["shards"] and content(output) == before
+    assert second["reject_reasons"] == first["reject_reasons"]
+
+    shutil.copy(odd_images / "good.png", odd_images / "text.png")
+    _, third = run(**flags)
+    assert third["records"] == first["records"] + 1 and third["rejects"] == first["rejects"] - 1
+    assert third["shards_reused"] == third["shards"] - 1
+    (output / "rejects/captions.parquet").unlink()
+    _, fourth = run(**flags)
+    assert fourth["rejects"] == third["rejects"] and fourth["reject_reasons"] == third["reject_reasons"]
+
+
+def test_the_output_may_lie_below_the_images(run, odd_images):
+    flags = {"images": [f"{odd_images}/**"], "output": odd_images / "out", "max_reject_fraction": 0.9}
+    _, first = run(**flags)
+    _, second = run(**flags)
+    assert first["inputs"] == second["inputs"] == 6
+
+
+def test_files_of_others_are_left_alone(run, tmp_path):
+    output = tmp_path / "captions"
+    output.mkdir()
+    others = {"train-00000-of-00007.parquet": "a data set", "rejects.txt": "notes", "vocabulary.md": "mine"}
+    for name, text in others.items():
+        (output / name).write_text(text)
+    run()
+    run(overwrite=True)
+    assert {name: (output / name).read_text() for name in others} == others
+    (output / "report.json").write_text('{"mine": 1}')
+    for overwrite in (False, True):
+        with pytest.raises(InputError, match=r"report.json was not written by this program"):
+            run(overwrite=overwrite)
+    (output / "report.json").unlink()
+    with pytest.raises(InputError, match=r"holds captions-00000-of-00001.parquet, but no report.json"):
+        run(overwrite=True)
+
+
+def test_a_model_without_finite_probabilities_is_told_of(run, export_dir, monkeypatch):
+    signature = {"ids": tf.zeros([16, 3, 15], tf.int32), "log_prob": tf.fill([16, 3], np.nan)}
+    load = captioner.Captioner.load
+
+    def broken(self):
+        loaded = load(self)
+        loaded._signature = lambda **_: signature
+        return loaded
+
+    monkeypatch.setattr(captioner.Captioner, "load", broken)
+    with pytest.raises(cli.PipelineError, match="the model gives no finite log probability"):
+        run()
+
+
 def test_only_bad_images_leave_an_empty_table(run, odd_images):
     with pytest.raises(cli.RejectsError, match=r"100.0% of the images were rejected"):
         run(images=[f"{odd_images}/text.png", f"{odd_images}/empty.png"], output=odd_images / "out")
@@ -126,7 +186,7 @@ def test_reruns_and_batches_change_nothing(run, tmp_path):
 
 
 def test_other_weights_are_refused_by_digest_before_anything_is_read(run, tmp_path):
-    (tmp_path / "other.h5").write_bytes(b"some weights")
+    h5py.File(tmp_path / "other.h5", "w").close()
     with pytest.raises(InputError, match=r"weights_digest differs: --weights .*other.h5 has .*, --model .* has"):
         run(weights=str(tmp_path / "other.h5"), images=["/nowhere/*.jpg"])
     assert not (tmp_path / "captions").exists()

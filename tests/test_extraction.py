@@ -1,4 +1,5 @@
 import io
+import os
 
 import numpy as np
 import pytest
@@ -54,9 +55,19 @@ def test_order_padding_and_neighbours_of_bad_images(tmp_path):
 
 def test_an_unreadable_file_is_rejected(tmp_path):
     (tmp_path / "directory.png").mkdir()
-    (outcome,) = extract([Item("d", str(tmp_path / "directory.png"))], FakeExtractor(), Reading())
+    os.mkfifo(tmp_path / "pipe.png")  # which a reader would wait on for ever
+    (tmp_path / "link.png").symlink_to("nowhere.png")
+    names = ("directory", "pipe", "link")
+    items = [Item(name, str(tmp_path / f"{name}.png")) for name in names]
+    *others, link = extract(items, FakeExtractor(), Reading())
+    assert (link.stage, link.error) == ("read", "Absent")
+    for outcome in others:
+        check_not_a_file(outcome)
+
+
+def check_not_a_file(outcome: Reject) -> None:
     assert (outcome.stage, outcome.error) == ("read", "Unreadable")
-    assert "IsADirectoryError" in outcome.message
+    assert outcome.message == "a directory, a pipe or a device, not a file"
 
 
 def test_no_more_than_the_window_is_read_ahead(tmp_path, monkeypatch):

@@ -5,6 +5,7 @@ import pathlib
 import subprocess
 import sys
 
+import h5py
 import keras
 import numpy as np
 import pytest
@@ -35,8 +36,9 @@ def test_features_equal_keras_own(tmp_path):
 
 
 def test_weights_digests_tell_files_apart(tmp_path):
-    (tmp_path / "a.h5").write_bytes(b"a")
-    (tmp_path / "b.h5").write_bytes(b"b")
+    for name in ("a", "b"):
+        with h5py.File(tmp_path / f"{name}.h5", "w") as file:
+            file[name] = 1
     digests = {
         extractors.feature_spec("inception_v3", str(weights), "float16").weights_digest
         for weights in (tmp_path / "a.h5", tmp_path / "b.h5", "random")

@@ -68,6 +68,42 @@ def test_glob(tmp_path):
     assert sorted(item.id for item in deep.read()) == ["a b#%é", "b", "sub/b"], "each file once"
 
 
+def test_what_local_patterns_find(tmp_path, monkeypatch):
+    for name in ("a.jpg", "sub/b.jpg", "sub/deep/c.jpg", "br[1].jpg", "folder.jpg/x.txt", "out/captions.jpg"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    (tmp_path / "link.jpg").symlink_to("nowhere")
+    monkeypatch.chdir(tmp_path)
+
+    def ids(*patterns):
+        return [item.id for item in ImageGlob(patterns, excluding=str(tmp_path / "out")).read()]
+
+    flat, deep = ["a", "br[1]", "link"], ["a", "br[1]", "link", "sub/b", "sub/deep/c"]
+    assert ids("*.jpg") == ids("./*.jpg") == ids(f"{tmp_path}//*.jpg") == flat, "a broken link is told of, not left out"
+    assert ids("**.jpg") == ids("**/*.jpg") == ids(f"{tmp_path}/**.jpg") == deep, "`**` crosses none, one or more"
+    assert ids("br[1].jpg") == ["br[1]"], "a file's own name, as a shell hands it over"
+    assert ids("a.jpg", str(tmp_path / "a.jpg"), "./a.jpg") == ["a"], "one file, however it is spelled"
+    with pytest.raises(InputError, match=r"found no file that matches 'folder.jpg'"):
+        ImageGlob(("folder.jpg",)).count()
+
+
+def test_json_that_no_utf8_can_hold(tmp_path):
+    """Half a surrogate pair is valid JSON; it must not stop the run."""
+    text = r"""{"images": [{"id": 1, "file_name": "a\ud83d.jpg"}],
+                "annotations": [{"image_id": 1, "caption": "A nice \ud83d circle \ud83d\ude00"}]}"""
+    (item,) = coco(tmp_path, text).read()
+    assert item.captions == ("A nice \ufffd circle \U0001f600",) and item.uri.endswith("a\ufffd.jpg")
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe\x00", '{"images": "é"}'.encode("latin-1")])
+def test_captions_files_that_are_no_text(tmp_path, content):
+    (tmp_path / "captions.json").write_bytes(content)
+    with pytest.raises(InputError, match=r"captions.json: expected a COCO captions JSON, found"):
+        CocoCaptions(str(tmp_path), str(tmp_path / "captions.json")).count()
+    with pytest.raises(InputError, match="expected a COCO captions JSON, found"):
+        CocoCaptions(str(tmp_path), str(tmp_path)).count()
+
+
 def test_glob_that_finds_nothing_repeats_the_pattern(tmp_path):
     with pytest.raises(InputError, match=r"--images: .*matches '.*/\*.jpeg'"):
         ImageGlob((f"{tmp_path}/*.jpeg",)).count()

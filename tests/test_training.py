@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from pipelines.captioner import Captioner, Search, open_model
 from tests.conftest import training_flags
-from tfrecords_schema.errors import InputError
+from tfrecords_schema.errors import InputError, RunError
 from tfrecords_schema.vocabulary import END, PAD, START, UNK
 from trainer import dataset, export, task
 from trainer.config import DecoderConfig, TrainConfig
@@ -173,6 +173,48 @@ def test_train_export_and_resume(features_dir, tmp_path):
     with pytest.raises(InputError, match=r"units was 16, now 24.*--overwrite"):
         task.run(data=str(features_dir), job_dir=str(job), **training_flags(epochs=6, units=24))
     task.run(data=str(features_dir), job_dir=str(job), **training_flags(epochs=1, units=24, overwrite=True))
+
+
+def test_other_records_are_refused(features_dir, tmp_path):
+    """The same vocabulary and weights, but another shard."""
+    train_once = {"data": str(features_dir), "job_dir": str(tmp_path / "job"), **training_flags(epochs=1)}
+    task.run(**train_once)
+    info = json.loads((features_dir / "dataset_info.json").read_text())
+    info["splits"]["val"]["shards"][0]["digest"] = "other images"
+    (features_dir / "dataset_info.json").write_text(json.dumps(info))
+    with pytest.raises(InputError, match=r"holds a run with other settings \(records was"):
+        task.run(**train_once)
+
+
+def test_overwrite_deletes_the_run_and_nothing_else(features_dir, tmp_path):
+    job = features_dir.parent  # the data lies in the job directory
+    (job / "thesis.txt").write_text("mine")
+    for _ in range(2):
+        task.run(data=str(features_dir), job_dir=str(job), **training_flags(epochs=1, overwrite=True))
+    assert (job / "thesis.txt").exists() and (job / "export/saved_model.pb").exists()
+    assert len((job / "history.csv").read_text().splitlines()) == 2
+
+
+def test_a_run_that_diverges_exports_nothing(features_dir, tmp_path):
+    flags = training_flags(epochs=2, learning_rate=10.0, clip_norm=1e9, weight_decay=1.0)
+
+    class Diverge(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            self.model.decoder.logits.kernel.assign(np.nan * self.model.decoder.logits.kernel)
+
+    with pytest.raises(RunError, match="no epoch ended with a finite loss"):
+        task.run(data=str(features_dir), job_dir=str(tmp_path / "job"), **flags, callbacks=[Diverge()])
+    assert not (tmp_path / "job/export").exists()
+
+
+def test_a_damaged_shard_is_named(features_dir, tmp_path, capsys):
+    shard = next(features_dir.glob("train-*"))
+    data = bytearray(shard.read_bytes())
+    data[len(data) // 2] ^= 1
+    shard.write_bytes(data)
+    with pytest.raises(SystemExit) as exit_:
+        task.main(["--data", str(features_dir), "--job_dir", str(tmp_path / "job"), "--units", "8"])
+    assert exit_.value.code == 1 and f"error: {shard}: damaged" in capsys.readouterr().err
 
 
 class StopAfter(keras.callbacks.Callback):

@@ -1,4 +1,9 @@
-"""The one exception for what a user can mend, and how a command shows it."""
+"""What a command tells a user who made a mistake, or whose run failed: one line, and an exit status."""
+
+from __future__ import annotations
+
+import argparse
+from typing import NoReturn
 
 
 class InputError(ValueError):
@@ -7,3 +12,18 @@ class InputError(ValueError):
     The message is one line that says which flag or file, what was expected, what was found and what to do. Commands
     print it after `error:` and exit with status 2, without a traceback.
     """
+
+
+class RunError(Exception):
+    """The run failed, or its result must not be used; the message is one line. Commands exit with status 1."""
+
+
+class ArgumentParser(argparse.ArgumentParser):
+    """argparse's, with mistakes told in one line and flags never abbreviated."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs, allow_abbrev=False)
+
+    def error(self, message: str) -> NoReturn:
+        """Exits with status 2."""
+        self.exit(2, f"error: {message}; see {self.prog} --help\n")

@@ -93,6 +93,11 @@ class Vocabulary:
     def __len__(self) -> int:
         return len(self.words)
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether there are only the special words."""
+        return len(self) == len(SPECIAL_WORDS)
+
     @functools.cached_property
     def _ids(self) -> dict[str, int]:
         return {word: i for i, word in enumerate(self.words)}

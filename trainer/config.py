@@ -64,11 +64,11 @@ class TrainConfig(_Checked):
 
     batch_size: int = setting(128, "captions in a step, over all replicas", least=1)
     epochs: int = setting(20, "passes over all captions, at most", least=1)
-    learning_rate: float = setting(1e-3, "at the start; falls to zero along a cosine over all epochs", least=1e-9)
-    weight_decay: float = setting(0.01, "of AdamW", least=0)
-    clip_norm: float = setting(5.0, "largest norm of the gradient of one step", least=1e-9)
+    learning_rate: float = setting(1e-3, "at the start; falls to zero along a cosine over all epochs", 1e-9, 10)
+    weight_decay: float = setting(0.01, "of AdamW", least=0, most=1)
+    clip_norm: float = setting(5.0, "largest norm of the gradient of one step", 1e-9, 1e9)
     patience: int = setting(3, "epochs without a better validation loss before training stops", least=1)
-    seed: int = setting(0, "of initial weights, shuffling and dropout", least=0)
+    seed: int = setting(0, "of initial weights, shuffling and dropout", least=0, most=2**32 - 1)
 
 
 def add_flags(parser: argparse.ArgumentParser, config: type) -> None:

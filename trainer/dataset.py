@@ -101,6 +101,18 @@ def captions(
     return batches.prefetch(tf.data.AUTOTUNE).with_options(options)
 
 
+def find_damaged(directory: FeatureDirectory) -> str | None:
+    """The first shard that cannot be read to its end, by its checksums; None where all can."""
+    for split in directory.info.splits:
+        for path in directory.shard_paths(split):
+            try:
+                for _ in tf.data.TFRecordDataset(path):
+                    pass
+            except tf.errors.OpError:
+                return path
+    return None
+
+
 def feature_moments(directory: FeatureDirectory) -> tuple[np.ndarray, np.ndarray]:
     """Mean `[F]` and covariance `[F, F]` of the training images' features, float64, in one pass."""
     size = int(np.prod(directory.info.features.shape))

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 from collections.abc import Sequence
 from typing import Any
 
-from tfrecords_schema.errors import InputError
+from tfrecords_schema.errors import ArgumentParser, InputError, RunError
 from trainer import config
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> ArgumentParser:
     """The command line; most flags are the fields of the configs."""
-    p = argparse.ArgumentParser(
+    p = ArgumentParser(
         prog="python -m trainer.task",
         description="Train the Show-and-Tell caption decoder on all visible devices, and export it.",
-        allow_abbrev=False,
     )
     p.add_argument("--data", required=True, metavar="DIR", help="feature directory that pipelines.features wrote")
     p.add_argument("--job_dir", required=True, metavar="DIR", help="for checkpoints, logs and export/")
@@ -28,13 +26,13 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """The command `caption-train`: exits with 0, or 2 for bad input."""
+    """The command `caption-train`: exits with 0, 1 for a run that failed, 2 for bad input, 130 for Ctrl-C."""
     args = parser().parse_args(argv)
     try:
         run(**vars(args))
-    except InputError as error:
+    except (InputError, RunError) as error:
         print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+        sys.exit(2 if isinstance(error, InputError) else 1)
     except KeyboardInterrupt:
         print("error: interrupted; the same command goes on from the last finished epoch", file=sys.stderr)
         sys.exit(130)
@@ -56,12 +54,30 @@ def run(
 
     directory = dataset.open_directory(data)
     decoder_config = train.decoder_config(directory, flags)
-    if overwrite and tf.io.gfile.exists(job_dir):
-        tf.io.gfile.rmtree(job_dir)
-    metrics = train.train(directory, job_dir, decoder_config, train_config, callbacks)
-    if not metrics:
-        raise InputError(f"--job_dir: {job_dir} holds no finished epoch to export")
     export_dir = os.path.join(job_dir, "export")
+    if overwrite:
+        names = (
+            train.CONFIG,
+            train.HISTORY,
+            train.BEST_WEIGHTS,
+            train.BACKUP,
+            train.TENSORBOARD,
+            "export",
+            "export.tmp",
+        )
+        for path in (os.path.join(job_dir, name) for name in names):
+            if tf.io.gfile.exists(path):
+                tf.io.gfile.rmtree(path) if tf.io.gfile.isdir(path) else tf.io.gfile.remove(path)
+    try:
+        metrics = train.train(directory, job_dir, decoder_config, train_config, callbacks)
+    except tf.errors.OpError as error:
+        damaged = dataset.find_damaged(directory)
+        where = f"{damaged}: damaged; make the features again" if damaged else str(error.message).splitlines()[0]
+        raise RunError(f"{where} (checkpoints are kept, the same command goes on)") from error
+    if not metrics:
+        raise RunError(
+            f"{job_dir}: no epoch ended with a finite loss, nothing was exported; try a smaller --learning_rate"
+        )
     info = export.export(export.load_decoder(job_dir, decoder_config), directory, metrics, export_dir)
     shown = ", ".join(f"{name} {value:.4g}" for name, value in metrics.items())
     print(f"best epoch  {shown}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import math
 import os
@@ -22,6 +23,8 @@ from trainer.decoder import ShowAndTell
 CONFIG = "config.json"
 HISTORY = "history.csv"
 BEST_WEIGHTS = "best.weights.h5"
+BACKUP = "backup"
+TENSORBOARD = "tensorboard"
 
 
 class TeacherForcing(keras.Model):
@@ -152,7 +155,7 @@ def train(
         verbose=1 if sys.stdout.isatty() else 2,
         callbacks=[
             keras.callbacks.BackupAndRestore(
-                os.path.join(job_dir, "backup"), double_checkpoint=True, delete_checkpoint=False
+                os.path.join(job_dir, BACKUP), double_checkpoint=True, delete_checkpoint=False
             ),
             keras.callbacks.TerminateOnNaN(),
             keras.callbacks.ModelCheckpoint(
@@ -164,7 +167,7 @@ def train(
             ),
             keras.callbacks.EarlyStopping(monitor=monitor, patience=train_config.patience, baseline=best.get(monitor)),
             keras.callbacks.CSVLogger(history, append=True),
-            keras.callbacks.TensorBoard(os.path.join(job_dir, "tensorboard"), write_graph=False),
+            keras.callbacks.TensorBoard(os.path.join(job_dir, TENSORBOARD), write_graph=False),
             *callbacks,
         ],
     )
@@ -173,7 +176,12 @@ def train(
 
 def _begin(job_dir: str, directory: dataset.FeatureDirectory, *configs: Any) -> None:
     """Writes config.json, or checks that a run to go on with has the same. The data is named by its digests."""
-    data = {"vocabulary": directory.vocabulary.digest, "features": directory.info.features.weights_digest}
+    shards = [shard.digest for split in directory.info.splits.values() for shard in split.shards]
+    data = {
+        "vocabulary": directory.vocabulary.digest,
+        "features": directory.info.features.weights_digest,
+        "records": hashlib.sha256("".join(shards).encode()).hexdigest(),
+    }
     now = {**json.loads(config.dumps(*configs)), "Data": data}
     path = os.path.join(job_dir, CONFIG)
     try:
@@ -192,8 +200,13 @@ def _begin(job_dir: str, directory: dataset.FeatureDirectory, *configs: Any) -> 
                     f"--job_dir: {job_dir} holds a run with other settings ({'; '.join(changes)}); "
                     "give --overwrite, or another --job_dir"
                 )
-        with tf.io.gfile.GFile(path, "w") as file:
+        with tf.io.gfile.GFile(path + ".tmp", "w") as file:
             file.write(json.dumps(now, indent=2) + "\n")
+        tf.io.gfile.rename(path + ".tmp", path, overwrite=True)
+    except ValueError as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"--job_dir: {path}: expected JSON, found something else; give another --job_dir") from None
     except (tf.errors.OpError, OSError) as error:
         raise InputError(f"--job_dir: expected a directory that can be written to, found {job_dir}: {error}") from None
 
@@ -204,6 +217,7 @@ def best_epoch(history: str, monitor: str) -> dict[str, float]:
         return {}
     with tf.io.gfile.GFile(history) as file:
         rows = [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
+    rows = [row for row in rows if math.isfinite(row[monitor])]
     if not rows:
         return {}
     best = min(rows, key=lambda row: row[monitor])
