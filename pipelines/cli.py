@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import inspect
 import logging
 import os
+import re
 import shlex
 import signal
 import sys
+import tempfile
 import traceback
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -170,19 +173,19 @@ def run_pipeline(pipeline: Any, directory: str, total: int) -> None:
 def _cause(error: Exception) -> str:
     """The worker's own error: runners wrap it in a text that ends in its traceback."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[-1]}" if len(lines) == 1 else lines[-1] if lines else type(error).__name__
+    named = lines and re.match(r"[\w.]+: ", lines[-1])
+    return lines[-1] if named else f"{type(error).__name__}: {lines[-1] if lines else ''}"
 
 
 def _write_traceback(directory: str) -> str:
     from pipelines import files
 
-    name = files.join(files.WORK, "error.txt")
-    try:
-        files.write_text(directory, name, traceback.format_exc())
-    except Exception:  # the disk is full, say: then the screen is the place for it
-        traceback.print_exc()
-        return ""
-    return f" (traceback in {files.join(directory, name)})"
+    for place in (directory, tempfile.gettempdir()):  # the output's disk may be full, and the reason for all this
+        name = files.join(files.WORK, "error.txt")
+        with contextlib.suppress(Exception):
+            files.write_text(place, name, traceback.format_exc())
+            return f" (traceback in {files.join(place, name)})"
+    return ""
 
 
 def summarise(directory: str, max_reject_fraction: float, *next_command: str) -> dict[str, Any]:

@@ -55,6 +55,9 @@ def begin(directory: str, options: dict[str, Any], patterns: Sequence[str], over
             raise InputError(_difference(directory, earlier, options))
         if files.is_local(directory):
             os.makedirs(files.join(directory, files.WORK), exist_ok=True)
+        work = files.join(directory, files.WORK)
+        left = [name for name in files.names(work) if name.endswith((".progress", ".tmp"))]  # by a run that was killed
+        files.delete(*(files.join(work, name) for name in left))
         files.write_text(directory, files.join(files.WORK, _OPTIONS), json.dumps(options))
         if report:
             _reopen(directory, report)
