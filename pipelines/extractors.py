@@ -150,6 +150,7 @@ def weights_file(name: str, weights: str) -> str:
     path = os.path.join(home, "models", file_name)
     if os.path.isfile(path):
         return path
+    import_tensorflow()
     import keras
 
     try:

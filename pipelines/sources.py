@@ -127,8 +127,9 @@ class ImageGlob:
         """Items by pattern, then by name. A file that two patterns find is one Item."""
         seen = set()
         for pattern in self.patterns:
-            root = posixpath.dirname(re.split(r"[*?\[]", pattern, maxsplit=1)[0])
+            fixed = posixpath.dirname(re.split(r"[*?\[]", pattern, maxsplit=1)[0])
             for path in self._paths(pattern):
+                root = posixpath.dirname(path) if path == pattern else fixed
                 place = os.path.abspath(path) if files.is_local(path) else path
                 if place not in seen:
                     seen.add(place)

@@ -81,7 +81,8 @@ def test_what_local_patterns_find(tmp_path, monkeypatch):
     flat, deep = ["a", "br[1]", "link"], ["a", "br[1]", "link", "sub/b", "sub/deep/c"]
     assert ids("*.jpg") == ids("./*.jpg") == ids(f"{tmp_path}//*.jpg") == flat, "a broken link is told of, not left out"
     assert ids("**.jpg") == ids("**/*.jpg") == ids(f"{tmp_path}/**.jpg") == deep, "`**` crosses none, one or more"
-    assert ids("br[1].jpg") == ["br[1]"], "a file's own name, as a shell hands it over"
+    assert ids("br[1].jpg") == ids("./br[1].jpg") == ["br[1]"], "a file's own name, as a shell hands it over"
+    assert ids("sub/b.jpg") == ["b"]
     assert ids("a.jpg", str(tmp_path / "a.jpg"), "./a.jpg") == ["a"], "one file, however it is spelled"
     with pytest.raises(InputError, match=r"found no file that matches 'folder.jpg'"):
         ImageGlob(("folder.jpg",)).count()
