@@ -106,7 +106,7 @@ def run(
     network = extractors.Extractor(extractor, weights, batch_size)
     spec = extractors.feature_spec(extractor, weights, feature_dtype)
     if weights == "random":
-        print("weights: random, seeded. For trying things out: such features know no objects.", flush=True)
+        print("WARNING: --weights random is seeded noise, for trying things out: it knows no objects.", flush=True)
     options = {  # weights count by their digest, wherever the file lies
         **{f"feature_{key}": value for key, value in vars(spec).items() if key not in ("weights", "shape")},
         "vocab_size": vocab_size,
