@@ -16,7 +16,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from tfrecords_schema.errors import ArgumentParser, InputError, RunError
+from tfrecords_schema.errors import ArgumentParser, InputError, RunError, told_in_one_line
 
 
 class PipelineError(RunError):
@@ -71,10 +71,8 @@ def run_command(run: Callable[..., Any], **flags: Any) -> None:
     logging.basicConfig(level=logging.ERROR, format="%(levelname)s: %(message)s")
     before = signal.signal(signal.SIGINT, _interrupted)
     try:
-        run(**flags)
-    except (InputError, RunError) as error:
-        print(f"error: {error}", file=sys.stderr, flush=True)
-        sys.exit(2 if isinstance(error, InputError) else 1)
+        with told_in_one_line():
+            run(**flags)
     finally:
         signal.signal(signal.SIGINT, before)
 

@@ -95,16 +95,19 @@ def _load(item: Item, size: int, max_pixels: int) -> images.Pixels | ImageError:
     if item.problem:
         return item.problem
     try:
-        try:
-            if files.is_local(item.uri) and not stat.S_ISREG(os.stat(item.uri).st_mode):
-                raise ImageError("read", "Unreadable", "a directory, a pipe or a device, not a file")
-            data = files.read_bytes(item.uri)
-        except ImageError:
-            raise
-        except FileNotFoundError:
-            raise ImageError("read", "Absent", "no such file") from None
-        except Exception as error:
-            raise ImageError("read", "Unreadable", f"{type(error).__name__}: {error}") from None
-        return images.decode(data, size, max_pixels)
+        return images.decode(_read(item.uri), size, max_pixels)
     except ImageError as error:
         return error
+
+
+def _read(uri: str) -> bytes:
+    """All of a file. Raises ImageError, stage "read"."""
+    try:
+        # A pipe would be waited on for ever, a device may have no end.
+        if not files.is_local(uri) or stat.S_ISREG(os.stat(uri).st_mode):
+            return files.read_bytes(uri)
+    except FileNotFoundError:
+        raise ImageError("read", "Absent", "no such file") from None
+    except Exception as error:
+        raise ImageError("read", "Unreadable", f"{type(error).__name__}: {error}") from None
+    raise ImageError("read", "Unreadable", "a directory, a pipe or a device, not a file")

@@ -24,6 +24,11 @@ def is_local(path: str) -> bool:
     return FileSystems.get_scheme(path) in (None, "file")
 
 
+def absolute(path: str) -> str:
+    """One spelling for each file, however it was given."""
+    return os.path.abspath(path) if is_local(path) else path.rstrip("/")
+
+
 def join(directory: str, *names: str) -> str:
     """A path below a directory, on any filesystem."""
     return os.path.join(directory, *names) if is_local(directory) else posixpath.join(directory, *names)

@@ -10,6 +10,7 @@ import threading
 import time
 
 from pipelines import files
+from tfrecords_schema.shards import parse_shard_name
 
 _WRITE_PERIOD_S = 0.5
 _PLAIN_PERIOD_S = 15.0
@@ -105,7 +106,7 @@ class Watch:
             for gone in self._done_shards.keys() - set(names):  # a shard that is made again
                 del self._done_shards[gone]
             for name in names:
-                if name.endswith(".tfrecord.json") or name.endswith(".parquet.json"):
+                if parse_shard_name(name.removesuffix(".json")):
                     if name not in self._done_shards:
                         result = json.loads(files.read_bytes(files.join(work, name)))["result"]
                         self._done_shards[name] = result["records"], result["rejects"]

@@ -93,16 +93,17 @@ class KeyByShard(beam.PTransform):
         self.prefix, self.count, self.suffix = prefix, count, suffix
 
     def expand(self, items):
-        prefix, count, suffix = self.prefix, self.count, self.suffix
-        keyed = items | "Key" >> beam.Map(key_by_shard, prefix, count, suffix)
-        every = (
-            items.pipeline
-            | "Count"
-            >> beam.Create([count])  # names are made by a worker: a hundred thousand are too many for the graph
-            | "EveryShard"
-            >> beam.FlatMap(lambda n: ((shards.shard_name(prefix, i, n, suffix), None) for i in range(n)))
-        )
+        keyed = items | "Key" >> beam.Map(key_by_shard, self.prefix, self.count, self.suffix)
+        # Only their number stands in the graph: a hundred thousand names are too many for it.
+        number = items.pipeline | "Count" >> beam.Create([self.count])
+        every = number | "EveryShard" >> beam.FlatMap(every_shard, self.prefix, self.suffix)
         return (keyed, every) | "Flatten" >> beam.Flatten()
+
+
+def every_shard(count: int, prefix: str, suffix: str) -> Iterator[tuple[str, None]]:
+    """The name of each shard, with nothing in it."""
+    for index in range(count):
+        yield shards.shard_name(prefix, index, count, suffix), None
 
 
 def key_by_shard(item: Item, prefix: str, count: int, suffix: str) -> tuple[str, Item]:

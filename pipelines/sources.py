@@ -75,13 +75,11 @@ def _load_coco(path: str) -> tuple[list[dict], list[dict]]:
     """The images and the annotations of a COCO captions JSON, each entry checked."""
     try:
         text = files.read_text(path)
-        if text is None:
-            raise InputError(f"captions file: expected a COCO captions JSON, found no file at {path}")
-        content = json.loads(text, object_hook=_without_lone_surrogates)
-    except InputError:
-        raise
+        content = None if text is None else json.loads(text, object_hook=_without_lone_surrogates)
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: expected a COCO captions JSON, found no JSON: {error}") from None
+    if text is None:
+        raise InputError(f"captions file: expected a COCO captions JSON, found no file at {path}")
     lists = []
     wanted = {"images": {"id": (int, str), "file_name": str}, "annotations": {"image_id": (int, str), "caption": str}}
     for name, keys in wanted.items():
@@ -118,9 +116,6 @@ class ImageGlob:
 
     def count(self) -> int:
         """Raises InputError, repeating the pattern, where one finds nothing."""
-        for pattern in self.patterns:
-            if not next(self._paths(pattern), None):
-                raise InputError(f"--images: expected images, found no file that matches {pattern!r}")
         return sum(1 for _ in self.read())
 
     def read(self) -> Iterator[Item]:
@@ -128,19 +123,16 @@ class ImageGlob:
         seen = set()
         for pattern in self.patterns:
             fixed = posixpath.dirname(re.split(r"[*?\[]", pattern, maxsplit=1)[0])
-            for path in self._paths(pattern):
-                root = posixpath.dirname(path) if path == pattern else fixed
-                place = os.path.abspath(path) if files.is_local(path) else path
+            found = [(path, files.absolute(path)) for path in files.glob(pattern)]
+            if self.excluding:
+                outside = files.absolute(self.excluding) + "/"
+                found = [(path, place) for path, place in found if not place.startswith(outside)]
+            if not found:
+                raise InputError(f"--images: expected images, found no file that matches {pattern!r}")
+            for path, place in found:
                 if place not in seen:
                     seen.add(place)
-                    yield Item(_id_below(root, path), path)
-
-    def _paths(self, pattern: str) -> Iterator[str]:
-        outside = os.path.abspath(self.excluding) if files.is_local(self.excluding) else self.excluding.rstrip("/")
-        for path in files.glob(pattern):
-            place = os.path.abspath(path) if files.is_local(path) else path
-            if not (self.excluding and place.startswith(outside + "/")):
-                yield path
+                    yield Item(_id_below(posixpath.dirname(path) if path == pattern else fixed, path), path)
 
 
 def _id_below(root: str, path: str) -> str:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import sys
+from collections.abc import Iterator
 from typing import NoReturn
 
 
@@ -16,6 +19,16 @@ class InputError(ValueError):
 
 class RunError(Exception):
     """The run failed, or its result must not be used; the message is one line. Commands exit with status 1."""
+
+
+@contextlib.contextmanager
+def told_in_one_line() -> Iterator[None]:
+    """Turns an InputError into `error: …` and exit status 2, a RunError into the same and 1."""
+    try:
+        yield
+    except (InputError, RunError) as error:
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        sys.exit(2 if isinstance(error, InputError) else 1)
 
 
 class ArgumentParser(argparse.ArgumentParser):

@@ -73,7 +73,7 @@ def export(decoder: ShowAndTell, directory: FeatureDirectory, metrics: dict[str,
         digest=_digest(decoder, directory.vocabulary.digest),
         metrics=metrics,
     )
-    making = export_dir.rstrip("/") + ".tmp"
+    making = _making(export_dir)
     if tf.io.gfile.exists(making):
         tf.io.gfile.rmtree(making)
     tf.saved_model.save(module, making, signatures={"caption": module.caption})
@@ -84,6 +84,17 @@ def export(decoder: ShowAndTell, directory: FeatureDirectory, metrics: dict[str,
         tf.io.gfile.rmtree(export_dir)
     tf.io.gfile.rename(making, export_dir)
     return info
+
+
+def delete_earlier_export(export_dir: str) -> None:
+    """Deletes an export, and what a killed one left."""
+    for path in (export_dir, _making(export_dir)):
+        if tf.io.gfile.exists(path):
+            tf.io.gfile.rmtree(path)
+
+
+def _making(export_dir: str) -> str:
+    return export_dir.rstrip("/") + ".tmp"
 
 
 def _digest(decoder: ShowAndTell, vocabulary_digest: str) -> str:

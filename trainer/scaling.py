@@ -36,8 +36,6 @@ class FeatureScaling(keras.layers.Layer):
 
     def measure(self, mean: np.ndarray, covariance: np.ndarray) -> None:
         """Sets the weights from the training features' mean `[F]` and covariance `[F, F]`."""
-        if self.kind == "none":
-            return
         deviation = np.sqrt(np.maximum(np.diag(covariance), 0))
         scale = 1 / np.maximum(deviation, max(_SMALLEST * float(np.median(deviation)), 1e-6))
         self.mean.assign(mean.astype(np.float32))

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from tfrecords_schema.errors import ArgumentParser, InputError, RunError
+from tfrecords_schema.errors import ArgumentParser, RunError, told_in_one_line
 from trainer import config
 
 
@@ -29,10 +29,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     """The command `caption-train`: exits with 0, 1 for a run that failed, 2 for bad input, 130 for Ctrl-C."""
     args = parser().parse_args(argv)
     try:
-        run(**vars(args))
-    except (InputError, RunError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2 if isinstance(error, InputError) else 1)
+        with told_in_one_line():
+            run(**vars(args))
     except KeyboardInterrupt:
         print("error: interrupted; the same command goes on from the last finished epoch", file=sys.stderr)
         sys.exit(130)
@@ -56,18 +54,8 @@ def run(
     decoder_config = train.decoder_config(directory, flags)
     export_dir = os.path.join(job_dir, "export")
     if overwrite:
-        names = (
-            train.CONFIG,
-            train.HISTORY,
-            train.BEST_WEIGHTS,
-            train.BACKUP,
-            train.TENSORBOARD,
-            "export",
-            "export.tmp",
-        )
-        for path in (os.path.join(job_dir, name) for name in names):
-            if tf.io.gfile.exists(path):
-                tf.io.gfile.rmtree(path) if tf.io.gfile.isdir(path) else tf.io.gfile.remove(path)
+        train.delete_earlier_run(job_dir)
+        export.delete_earlier_export(export_dir)
     try:
         metrics = train.train(directory, job_dir, decoder_config, train_config, callbacks)
     except tf.errors.OpError as error:

@@ -138,7 +138,8 @@ def train(
         rate = keras.optimizers.schedules.CosineDecay(train_config.learning_rate, steps * train_config.epochs)
         model.compile(optimizer=keras.optimizers.AdamW(rate, weight_decay=train_config.weight_decay))
         model.optimizer.build(model.decoder.trainable_weights)
-    model.decoder.scaling.measure(*dataset.feature_moments(directory))
+    if decoder_config.feature_scaling != "none":  # a pass over all training features
+        model.decoder.scaling.measure(*dataset.feature_moments(directory))
     print(
         f"training on {directory.info.splits['train'].images:,} images with {captions:,} captions, "
         f"{model.decoder.count_params():,} weights, {strategy.num_replicas_in_sync} replica(s)",
@@ -174,6 +175,14 @@ def train(
     return best_epoch(history, monitor)
 
 
+def delete_earlier_run(job_dir: str) -> None:
+    """Deletes what `train` writes, and nothing else that may lie in `job_dir`."""
+    for name in (CONFIG, HISTORY, BEST_WEIGHTS, BACKUP, TENSORBOARD):
+        path = os.path.join(job_dir, name)
+        if tf.io.gfile.exists(path):
+            tf.io.gfile.rmtree(path) if tf.io.gfile.isdir(path) else tf.io.gfile.remove(path)
+
+
 def _begin(job_dir: str, directory: dataset.FeatureDirectory, *configs: Any) -> None:
     """Writes config.json, or checks that a run to go on with has the same. The data is named by its digests."""
     shards = [shard.digest for split in directory.info.splits.values() for shard in split.shards]
@@ -187,8 +196,13 @@ def _begin(job_dir: str, directory: dataset.FeatureDirectory, *configs: Any) -> 
     try:
         tf.io.gfile.makedirs(job_dir)
         if tf.io.gfile.exists(path):
-            with tf.io.gfile.GFile(path) as file:
-                earlier = json.load(file)
+            try:
+                with tf.io.gfile.GFile(path) as file:
+                    earlier = json.load(file)
+            except ValueError:
+                raise InputError(
+                    f"--job_dir: {path}: expected JSON, found something else; give another --job_dir"
+                ) from None
             changes = [
                 f"{key} was {earlier.get(group, {}).get(key)}, now {value}"
                 for group, values in now.items()
@@ -203,10 +217,6 @@ def _begin(job_dir: str, directory: dataset.FeatureDirectory, *configs: Any) -> 
         with tf.io.gfile.GFile(path + ".tmp", "w") as file:
             file.write(json.dumps(now, indent=2) + "\n")
         tf.io.gfile.rename(path + ".tmp", path, overwrite=True)
-    except ValueError as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"--job_dir: {path}: expected JSON, found something else; give another --job_dir") from None
     except (tf.errors.OpError, OSError) as error:
         raise InputError(f"--job_dir: expected a directory that can be written to, found {job_dir}: {error}") from None
 
