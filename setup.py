@@ -22,6 +22,7 @@ setup(
     install_requires=[
         "apache-beam>=2.70,<3",
         "google-crc32c>=1.5",
+        "ijson>=3.2",
         "numpy>=1.26,<3",
         "pillow>=10.3",
         "pyarrow>=16",

@@ -28,6 +28,11 @@ def parser() -> ArgumentParser:
         help="of the feature extractor; by default what the model was trained on, where that can be found again",
     )
     p.add_argument(
+        "--precision",
+        choices=("float32", "bfloat16", "float16"),
+        help="of the forward pass (default: as the model's features were made)",
+    )
+    p.add_argument(
         "--beam_width", type=cli.positive, help="captions searched for, and given, per image (default %(default)s)"
     )
     p.add_argument("--max_length", type=cli.positive, help="ids in a caption, with START and END (default: as trained)")
@@ -57,6 +62,8 @@ def run(
     read_threads: int = 16,
     max_pixels: int = MAX_PIXELS,
     max_reject_fraction: float = 0.05,
+    precision: str | None = None,
+    accelerator: str | None = None,
     overwrite: bool = False,
     beam_args: Sequence[str] = (),
 ) -> dict[str, Any]:
@@ -64,13 +71,14 @@ def run(
 
     Raises:
       InputError: a flag, a file or the model does not fit; nothing was written.
-      cli.RejectsError: too many images were rejected; the output is complete.
+      report.RejectsError: too many images were rejected; the output is complete.
     """
     started = time.time()
     import apache_beam as beam
 
     from pipelines import captioner, extractors, manifest, sharding, sources
-    from pipelines.extraction import Reading
+    from pipelines.reading import Reading
+    from pipelines.report import summarise
     from pipelines.rows import RowMaker
     from tfrecords_schema.shards import shard_count
 
@@ -82,38 +90,40 @@ def run(
     info, _ = captioner.open_model(model)
     search = captioner.Search(beam_width, max_length or info.max_caption_length, length_penalty)
     weights = _weights(weights, info.features)
-    found = extractors.feature_spec(info.features.extractor, weights, info.features.dtype)
-    found.require_same(info.features, mine=f"--weights {weights}", theirs=f"--model {model}")
+    extractor = extractors.of_spec(info.features, weights, batch_size, precision)
+    spec = extractor.spec(info.features.dtype)
+    spec.require_same(info.features, mine=f"--weights {weights}", theirs=f"--model {model}")
     source = sources.ImageGlob(tuple(images), excluding=output)
-    count = source.count()
-    options = {
-        "model": info.digest,
-        "weights": found.weights_digest,
-        **dataclasses.asdict(search),
-        "max_pixels": max_pixels,
-        "rows_per_file": rows_per_file,
-        "images": list(images),
-    }
-    manifest.begin(output, options, ["captions-*.parquet"], overwrite)
-
+    counts = source.count()
+    options = manifest.Options(
+        image={"weights": spec.weights_digest, "precision": spec.precision, "max_pixels": max_pixels},
+        other={
+            "model": info.digest,
+            **dataclasses.asdict(search),
+            "rows_per_file": rows_per_file,
+            "images": list(images),
+        },
+    )
     maker = RowMaker(
-        extractor=extractors.Extractor(info.features.extractor, weights, batch_size),
+        extractor=extractor,
         captioner=captioner.Captioner(model, search),
         reading=Reading(read_threads, max_pixels),
         dtype=info.features.dtype,
         metadata={"model_digest": info.digest},
     )
-    pipeline = beam.Pipeline(runner=beam_runner, options=beam_options)
-    _ = (
-        pipeline
-        | sharding.ReadSource(source)
-        | sharding.KeyByShard("captions", shard_count(count, rows_per_file), maker.suffix)
-        | sharding.MakeShards(maker, output, options)
-        | sharding.Finish(Publish(output, options, count, started))
-    )
-    cli.run_pipeline(pipeline, output, count)
-    following = ("python", "-m", "pipelines.gallery", "--captions", output, "--contact_sheet", "gallery.png")
-    return cli.summarise(output, max_reject_fraction, *following)
+    process = sharding.ProcessShard(maker, output, options.every, options.image)
+    shards = {split: shard_count(count, rows_per_file) for split, count in counts.items()}
+    with manifest.begin(output, options, ["captions-*.parquet"], overwrite):
+        pipeline = beam.Pipeline(runner=beam_runner, options=beam_options)
+        _ = (
+            pipeline
+            | sharding.ReadSource(source)
+            | sharding.KeyByShard(shards, maker.suffix)
+            | sharding.MakeShards(process, accelerator)
+            | sharding.Finish(Publish(output, options.every, counts, started))
+        )
+        cli.run_pipeline(pipeline, output, sum(counts.values()))
+    return summarise(output, max_reject_fraction)
 
 
 def _weights(given: str | None, expected: Any) -> str:
@@ -136,13 +146,15 @@ class Publish:
 
     output: str
     options: dict[str, Any]
-    count: int
+    counts: dict[str, int]
     started: float
 
     def __call__(self, results: list) -> None:
         from pipelines import manifest
 
-        manifest.complete(self.output, results, self.options, {"captions": self.count}, self.started, texts={})
+        sheet = "gallery.png"
+        following = ("python", "-m", "pipelines.gallery", "--captions", self.output, "--contact_sheet", sheet)
+        manifest.complete(self.output, results, self.options, self.counts, self.started, {}, following)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ import inspect
 import logging
 import os
 import re
-import shlex
 import signal
 import sys
 import tempfile
@@ -23,10 +22,6 @@ class PipelineError(RunError):
     """The pipeline broke; the message is the worker's own error."""
 
 
-class RejectsError(RunError):
-    """The run is complete, but too many images were rejected."""
-
-
 def add_common_flags(parser: ArgumentParser, per_shard: str) -> None:
     """The flags that both pipelines have; `per_shard` names the one that sets a shard's size."""
     parser.add_argument("--batch_size", type=positive, help="images in a forward pass (default %(default)s)")
@@ -35,6 +30,9 @@ def add_common_flags(parser: ArgumentParser, per_shard: str) -> None:
     parser.add_argument("--max_pixels", type=positive, help="larger images are rejected unread (default %(default)s)")
     parser.add_argument(
         "--max_reject_fraction", type=fraction, help="the run fails, at its end, above this (default %(default)s)"
+    )
+    parser.add_argument(
+        "--accelerator", metavar="HINT", help="Beam's resource hint for workers with GPUs, of the extraction step alone"
     )
     parser.add_argument("--overwrite", action="store_true", help="delete what an earlier run left in --output")
 
@@ -184,38 +182,3 @@ def _write_traceback(directory: str) -> str:
             files.write_text(place, name, traceback.format_exc())
             return f" (traceback in {files.join(place, name)})"
     return ""
-
-
-def summarise(directory: str, max_reject_fraction: float, *next_command: str) -> dict[str, Any]:
-    """Prints what report.json says; returns it.
-
-    Raises:
-      RejectsError: more than `max_reject_fraction` of the images were rejected.
-    """
-    import json
-
-    from pipelines import files
-    from pipelines.manifest import REPORT
-
-    report = json.loads(files.read_bytes(files.join(directory, REPORT)))
-    rate = report["images_per_second_per_worker"]
-    lines = [("images", f"{report['inputs']:,} = {report['records']:,} used + {report['rejects']:,} rejected")]
-    if len(report["splits"]) > 1:
-        lines += [(f"  {name}", f"{s['records']:,} + {s['rejects']:,}") for name, s in report["splits"].items()]
-    lines += [(f"  {reason}", f"{count:,}") for reason, count in report["reject_reasons"].items()]
-    lines += [
-        ("captions", f"{report['captions']:,}"),
-        ("shards", f"{report['shards']:,}, of which {report['shards_reused']:,} from an earlier run"),
-        ("time", f"{report['seconds']:.1f} s" + (f", {rate:.1f} images/s a worker" if rate else "")),
-        ("output", f"{directory} ({report['bytes'] / 1e6:,.1f} MB)"),
-        ("next", shlex.join(next_command)),
-    ]
-    for name, value in lines:
-        print(f"{name:<24}{value}" if name.startswith("  ") else f"{name:<12}{value}")
-    share = report["rejects"] / report["inputs"]
-    if share > max_reject_fraction:
-        raise RejectsError(
-            f"{share:.1%} of the images were rejected, more than --max_reject_fraction {max_reject_fraction:.1%}; "
-            f"the output is complete, see {files.join(directory, 'rejects')}"
-        )
-    return report

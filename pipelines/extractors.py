@@ -1,8 +1,7 @@
-"""From pixels to features: one registry entry per network."""
+"""From pixels to features: a network, loaded and run."""
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import hashlib
 import os
@@ -10,159 +9,196 @@ from collections.abc import Callable
 
 import numpy as np
 
-from pipelines import images, random_weights
+from pipelines import devices, files, images, random_weights
+from pipelines.networks import find_network, weights_file
 from tfrecords_schema.dataset_info import FeatureSpec
 from tfrecords_schema.errors import InputError
 from tfrecords_schema.quiet import import_tensorflow
 
-
-@dataclasses.dataclass(frozen=True)
-class Network:
-    """A frozen image network.
-
-    Attributes:
-      build: (weights: None or a path) -> a Keras model, float32 `[B, size, size, 3]` -> `[B, *shape]`.
-      size: of its square input, in pixels.
-      scale, offset: of preprocessing, `pixels * scale + offset`.
-      layer: which output the model ends in.
-      shape: of one image's feature.
-      keras_file: (file name, URL) of the ImageNet weights that Keras downloads.
-    """
-
-    build: Callable
-    size: int
-    scale: float
-    offset: float
-    layer: str
-    shape: tuple[int, ...]
-    keras_file: tuple[str, str]
+SAVED_MODEL = "saved_model"
+PRECISIONS = ("float32", "bfloat16", "float16")
 
 
-def _inception_v3(weights: str | None):
-    import keras
-
-    return keras.applications.InceptionV3(include_top=False, pooling="avg", weights=weights)
-
-
-_KERAS_INCEPTION = "https://storage.googleapis.com/tensorflow/keras-applications/inception_v3/"
-NETWORKS = {
-    "inception_v3": Network(
-        build=_inception_v3,
-        size=299,
-        scale=1 / 127.5,
-        offset=-1.0,
-        layer="mixed10, average-pooled",
-        shape=(2048,),
-        keras_file=(
-            "inception_v3_weights_tf_dim_ordering_tf_kernels_notop.h5",
-            _KERAS_INCEPTION + "inception_v3_weights_tf_dim_ordering_tf_kernels_notop.h5",
-        ),
-    ),
-}
-
-
+@dataclasses.dataclass
 class Extractor:
     """pixels uint8 `[batch_size, size, size, 3]` -> features float32 `[batch_size, *shape]`.
 
-    `load` builds the network; before it, an Extractor is small and can be pickled.
+    `load` builds the network; before it, an Extractor is small and can be pickled. Calls are safe from several threads.
 
-    Args:
-      name: a key of NETWORKS.
-      weights: "imagenet" (downloaded by Keras, kept in its cache), "random" (seeded, for trying out) or a `.h5` file.
+    Attributes:
+      name: a key of NETWORKS, or "saved_model".
+      weights: "imagenet" (downloaded by Keras, kept in its cache), "random" (seeded, for trying out) or a `.h5` file;
+        for "saved_model", its directory.
+      grid: the last convolutional map instead of the pooled vector.
+      precision: of the forward pass, one of PRECISIONS; features are float32 whatever it is.
       batch_size: of every call, so that nothing is traced twice.
+      size: of the square input, in pixels.
+      in_flight: how many calls to make at a time; known once loaded.
     """
 
-    def __init__(self, name: str, weights: str, batch_size: int):
-        self.name, self.weights, self.batch_size = name, weights, batch_size
-        self.network = find_network(name)
-        self._function = None
+    name: str
+    weights: str
+    batch_size: int
+    grid: bool = False
+    precision: str = "float32"
+    in_flight: int = dataclasses.field(default=1, init=False)
+
+    def __post_init__(self):
+        self._function: Callable | None = None
+        if self.name == SAVED_MODEL:
+            self.size, self.layer, self.shape = _inspect_saved_model(self.weights, self.grid, self.precision)
+        else:
+            network = find_network(self.name)
+            endpoint = network.grid if self.grid else network.pooled
+            self.size, self.layer, self.shape = network.size, endpoint.label, endpoint.shape
+
+    def spec(self, dtype: str) -> FeatureSpec:
+        """What the features are when they are stored as `dtype`, without loading the network.
+
+        Raises:
+          InputError: the weights are not there.
+        """
+        if self.name == SAVED_MODEL:
+            digest, label = _directory_digest(self.weights), os.path.basename(self.weights.rstrip("/"))
+        elif self.weights == "random":
+            digest = hashlib.sha256(f"{self.name}: {random_weights.RECIPE}".encode()).hexdigest()
+            label = self.weights
+        else:
+            digest = _file_digest(weights_file(self.name, self.weights))
+            label = self.weights if self.weights == "imagenet" else os.path.basename(self.weights)
+        return FeatureSpec(
+            extractor=self.name,
+            layer=self.layer,
+            weights=label,
+            weights_digest=digest,
+            shape=self.shape,
+            dtype=dtype,
+            precision=self.precision,
+            resize=images.RESIZE,
+        )
 
     def load(self) -> Extractor:
         """Builds the network with its weights; returns self."""
         tf = import_tensorflow()
-        for gpu in tf.config.list_physical_devices("GPU"):
-            with contextlib.suppress(RuntimeError):  # in use already, by an earlier load in this process
-                tf.config.experimental.set_memory_growth(gpu, True)
-        network = self.network
-        if self.weights == "random":
-            model = network.build(None)
-            random_weights.assign(model, network)
-        else:
-            path = weights_file(self.name, self.weights)
-            try:
-                model = network.build(path)
-            except Exception as error:
-                reason = str(error).strip().replace("\n", " ")[:200]
-                raise ValueError(f"--weights: {path} does not fit {self.name}: {reason}") from None
-        signature = tf.TensorSpec([self.batch_size, network.size, network.size, 3], tf.uint8)
+        self.in_flight = devices.configure(tf)
+        forward = _saved_model(tf, self.weights) if self.name == SAVED_MODEL else self._keras_model()
+        signature = tf.TensorSpec([self.batch_size, self.size, self.size, 3], tf.uint8)
 
         @tf.function(input_signature=[signature])
         def function(pixels):
-            return model(tf.cast(pixels, tf.float32) * network.scale + network.offset, training=False)
+            features = forward(tf.cast(pixels, tf.float32))
+            return tf.reshape(tf.cast(features, tf.float32), [self.batch_size, *self.shape])
 
-        function(tf.zeros(signature.shape, signature.dtype))  # traced now, so that loading is told apart from running
-        self._function = function
+        concrete = function.get_concrete_function()
+        if self.name != SAVED_MODEL:
+            # Variables become constants of the graph, which is faster by a tenth; the Keras model is then let go.
+            from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+            concrete = convert_variables_to_constants_v2(concrete)
+        self._function = lambda pixels: tf.nest.flatten(concrete(tf.constant(pixels)))[0]
+        self._function(tf.zeros(signature.shape, signature.dtype))  # so that loading is told apart from running
         return self
+
+    def _keras_model(self) -> Callable:
+        """float32 pixels `[B, size, size, 3]` in 0..255 -> the network's feature."""
+        import keras
+
+        network = find_network(self.name)
+        endpoint = network.grid if self.grid else network.pooled
+        before = keras.config.dtype_policy()
+        # Variables stay float32 and are cast: a checkpoint fits whatever the precision.
+        keras.config.set_dtype_policy(self.precision if self.precision == "float32" else f"mixed_{self.precision}")
+        try:
+            if self.weights == "random":
+                model = random_weights.build(network)
+            else:
+                path = weights_file(self.name, self.weights)
+                try:
+                    model = network.build(path)
+                except Exception as error:
+                    reason = str(error).strip().replace("\n", " ")[:200]
+                    raise ValueError(f"--weights: {path} does not fit {self.name}: {reason}") from None
+            if endpoint.layer:
+                model = keras.Model(model.inputs, model.get_layer(endpoint.layer).output)
+        finally:
+            keras.config.set_dtype_policy(before)
+        return lambda pixels: model(network.preprocess(pixels), training=False)
 
     def __call__(self, pixels: np.ndarray) -> np.ndarray:
         """Runs one batch of exactly `batch_size` images."""
         return self._function(pixels).numpy()
 
 
-def find_network(name: str) -> Network:
-    """The registry's entry. Raises InputError where there is none of this name."""
-    if name not in NETWORKS:
-        raise InputError(f"extractor: expected one of {sorted(NETWORKS)}, found {name!r}")
-    return NETWORKS[name]
-
-
-def feature_spec(name: str, weights: str, dtype: str) -> FeatureSpec:
-    """What the features of this extractor are, without loading it.
+def of_spec(spec: FeatureSpec, weights: str, batch_size: int, precision: str | None = None) -> Extractor:
+    """The extractor that makes features as `spec` says, with these weights.
 
     Raises:
-      InputError: no such network, or the weights are not there.
+      InputError: this version has no such network or layer.
     """
-    network = find_network(name)
-    if weights == "random":
-        digest = hashlib.sha256(f"{name}: {random_weights.RECIPE}".encode()).hexdigest()
-    else:
-        digest = _file_digest(weights_file(name, weights))
-    label = weights if weights in ("imagenet", "random") else os.path.basename(weights)
-    return FeatureSpec(name, network.layer, label, digest, network.shape, dtype, images.RESIZE)
+    for grid in (False, True):
+        extractor = Extractor(spec.extractor, weights, batch_size, grid, precision or spec.precision)
+        if extractor.layer == spec.layer:
+            return extractor
+    raise InputError(
+        f"--model: its features are from layer {spec.layer!r} of {spec.extractor}, which is not known here"
+    )
 
 
-def weights_file(name: str, weights: str) -> str:
-    """The local path of a weights file; "imagenet" is downloaded by Keras unless its cache has it.
+def _inspect_saved_model(directory: str, grid: bool, precision: str) -> tuple[int, str, tuple[int, ...]]:
+    """(size, layer, shape) of a SavedModel that takes square RGB images in 0..255.
 
     Raises:
-      InputError: no such file, or the download failed.
+      InputError: it is none, or its serving signature is another.
     """
-    if weights != "imagenet":
-        if not os.path.isfile(weights):
-            raise InputError(f"--weights: expected imagenet, random or a Keras .h5 file, found no file {weights!r}")
-        import h5py
-
-        if not h5py.is_hdf5(weights):
-            raise InputError(f"--weights: expected imagenet, random or a Keras .h5 file, found no HDF5 in {weights!r}")
-        return weights
-    file_name, url = NETWORKS[name].keras_file
-    home = os.environ.get("KERAS_HOME") or os.path.join(os.path.expanduser("~"), ".keras")
-    path = os.path.join(home, "models", file_name)
-    if os.path.isfile(path):
-        return path
-    import_tensorflow()
-    import keras
-
+    flag = f"--extractor {SAVED_MODEL}:{directory}"
+    if precision != "float32":
+        raise InputError(f"--precision: a SavedModel runs as it was saved, found {precision}; leave the flag out")
+    if not files.exists(files.join(directory, "saved_model.pb")):
+        raise InputError(f"{flag}: expected a directory with saved_model.pb, found none")
+    tf = import_tensorflow()
     try:
-        return keras.utils.get_file(file_name, url, cache_subdir="models")
+        signature = tf.saved_model.load(files.local_copy(directory)).signatures["serving_default"]
     except Exception as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(
-            f"--weights imagenet: not in {os.path.dirname(path)} and the download failed ({reason}); put {file_name} "
-            "there, or give --weights FILE.h5 (or --weights random to try things out)"
-        ) from None
+        raise InputError(f"{flag}: expected a SavedModel with a serving_default signature, found {error!r}") from None
+    inputs = list(signature.structured_input_signature[1].values())
+    outputs = list(signature.structured_outputs.values())
+    wanted = "one input [batch, size, size, 3] and one output [batch, …] of known sizes"
+    shapes = [tensor.shape.as_list() if tensor.shape.rank else [] for tensor in (*inputs, *outputs)]
+    if len(inputs) != 1 or len(outputs) != 1 or len(shapes[0]) != 4 or len(shapes[1]) < 2:
+        raise InputError(f"{flag}: expected {wanted}, found inputs and outputs {shapes}")
+    (_, height, width, channels), (_, *feature) = shapes
+    if height is None or height != width or channels != 3 or None in feature:
+        raise InputError(f"{flag}: expected {wanted}, found {shapes[0]} and {shapes[1]}")
+    if grid and len(feature) == 1:
+        raise InputError(f"--feature_grid: expected a map as the output of {directory}, found one vector {feature}")
+    if len(feature) == 3:  # a map: rows and columns become positions
+        feature = [feature[0] * feature[1], feature[2]]
+    return height, "serving_default", tuple(feature)
+
+
+def _saved_model(tf, directory: str) -> Callable:
+    model = tf.saved_model.load(files.local_copy(directory))
+    signature = model.signatures["serving_default"]
+    ((name, spec),) = signature.structured_input_signature[1].items()
+
+    def run(pixels):
+        (output,) = signature(**{name: tf.cast(pixels, spec.dtype)}).values()
+        return output
+
+    run.model = model  # its variables live as long as it does
+    return run
 
 
 def _file_digest(path: str) -> str:
     with open(path, "rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def _directory_digest(directory: str) -> str:
+    """SHA-256 of the names and contents of all files below a directory."""
+    digest = hashlib.sha256()
+    root = files.local_copy(directory)
+    paths = sorted(os.path.join(folder, name) for folder, _, names in os.walk(root) for name in names)
+    for path in paths:
+        digest.update(f"{os.path.relpath(path, root)}\0{_file_digest(path)}\0".encode())
+    return digest.hexdigest()

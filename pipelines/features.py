@@ -1,4 +1,4 @@
-"""COCO images and captions -> TFRecord shards of features and tokenised captions (`python -m pipelines.features`)."""
+"""Captioned images -> TFRecord shards of features and tokenised captions (`python -m pipelines.features`)."""
 
 from __future__ import annotations
 
@@ -11,34 +11,52 @@ from pipelines import cli
 from pipelines.images import MAX_PIXELS
 from tfrecords_schema.errors import ArgumentParser, InputError
 
+SPLITS = ("train", "val", "test")
+_CAPTIONS = "captions: COCO or Karpathy JSON, Flickr8k.token.txt, or CSV or JSONL of image,caption[,split]"
+
 
 def parser() -> ArgumentParser:
     """The command line."""
     p = ArgumentParser(
         prog="python -m pipelines.features",
-        description="Extract Inception-v3 features and tokenise captions into TFRecord shards.",
+        description="Extract image features and tokenise captions into TFRecord shards.",
         epilog="Any other flag goes to Beam, for example --runner=DataflowRunner or --direct_num_workers=2 "
         "--direct_running_mode=multi_processing.",
     )
-    p.add_argument("--coco_dir", help="directory with train<year>/, val<year>/ and annotations/captions_*.json")
+    p.add_argument("--coco_dir", metavar="DIR", help="with train<year>/ (or .zip), val<year>/ and annotations/")
     p.add_argument("--year", help="of --coco_dir (default %(default)s)")
-    for split in ("train", "val"):
-        p.add_argument(f"--{split}_images", metavar="DIR", help=f"directory of {split} images, without --coco_dir")
-        p.add_argument(f"--{split}_captions", metavar="JSON", help=f"COCO captions of the {split} images")
+    p.add_argument("--captions", nargs="+", metavar="FILE", help=f"{_CAPTIONS}, with or without splits of its own")
+    p.add_argument("--images", nargs="+", metavar="PLACE", help="directories, zip files or quoted patterns of images")
+    for split in SPLITS:
+        p.add_argument(f"--{split}_captions", nargs="+", metavar="FILE", help=f"captions of the {split} split")
+        p.add_argument(f"--{split}_images", nargs="+", metavar="PLACE", help=f"images of the {split} split only")
+    p.add_argument("--val_fraction", type=cli.fraction, help="held out for validation, where captions have no splits")
+    p.add_argument(
+        "--restval",
+        choices=(*SPLITS, "leave_out"),
+        help="what Karpathy's restval images count as (default %(default)s)",
+    )
     p.add_argument("--output", required=True, metavar="DIR", help="feature directory to write")
-    p.add_argument("--extractor", metavar="NAME", help="network (default %(default)s)")
+    p.add_argument("--extractor", metavar="NAME", help="network, or saved_model:DIR (default %(default)s)")
     p.add_argument(
         "--weights",
         metavar="imagenet|random|FILE",
         help="imagenet (default; downloaded by Keras), a Keras .h5 file, or random (seeded; for trying out)",
     )
+    p.add_argument("--feature_grid", action="store_true", help="the last convolutional map, for attention")
     p.add_argument("--feature_dtype", choices=("float16", "float32"), help="as stored (default %(default)s)")
+    p.add_argument(
+        "--precision", choices=("float32", "bfloat16", "float16"), help="of the forward pass (default %(default)s)"
+    )
     p.add_argument("--vocab_size", type=cli.positive, help="ids at most, with the 4 special ones (default %(default)s)")
     p.add_argument("--min_word_count", type=cli.positive, help="rarer words become <unk> (default %(default)s)")
     p.add_argument(
         "--max_caption_length", type=cli.positive, help="ids in a caption, with START and END (default %(default)s)"
     )
     cli.add_common_flags(p, per_shard="records_per_shard")
+    p.add_argument(
+        "--update", action="store_true", help="write an earlier run's output anew with other captions or words"
+    )
     cli.take_defaults(p, run)
     return p
 
@@ -54,13 +72,21 @@ def run(
     output: str,
     coco_dir: str | None = None,
     year: str = "2017",
-    train_images: str | None = None,
-    train_captions: str | None = None,
-    val_images: str | None = None,
-    val_captions: str | None = None,
+    captions: Sequence[str] = (),
+    images: Sequence[str] = (),
+    train_captions: Sequence[str] = (),
+    train_images: Sequence[str] = (),
+    val_captions: Sequence[str] = (),
+    val_images: Sequence[str] = (),
+    test_captions: Sequence[str] = (),
+    test_images: Sequence[str] = (),
+    val_fraction: float | None = None,
+    restval: str = "train",
     extractor: str = "inception_v3",
     weights: str = "imagenet",
+    feature_grid: bool = False,
     feature_dtype: str = "float16",
+    precision: str = "float32",
     vocab_size: int = 10_000,
     min_word_count: int = 4,
     max_caption_length: int = 25,
@@ -69,14 +95,16 @@ def run(
     read_threads: int = 16,
     max_pixels: int = MAX_PIXELS,
     max_reject_fraction: float = 0.05,
+    accelerator: str | None = None,
     overwrite: bool = False,
+    update: bool = False,
     beam_args: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Writes a feature directory; returns the content of its report.json. Arguments are the command's flags.
 
     Raises:
       InputError: a flag or a file does not fit; nothing was written.
-      cli.RejectsError: too many images were rejected; the output is complete.
+      report.RejectsError: too many images were rejected; the output is complete.
     """
     started = time.time()
     if vocab_size < 5:
@@ -86,96 +114,65 @@ def run(
     import apache_beam as beam
 
     from pipelines import extractors, manifest, sharding
-    from pipelines.extraction import Reading
+    from pipelines.inputs import captioned_images
+    from pipelines.reading import Reading
     from pipelines.records import RecordMaker
+    from pipelines.report import summarise
     from pipelines.words import MakeVocabulary
     from tfrecords_schema.shards import shard_count
 
     beam_options = cli.pipeline_options(beam_args)
     beam_runner = cli.runner(beam_options)
-    cli.require_filesystems(
-        output=output,
-        coco_dir=coco_dir,
-        train_images=train_images,
-        train_captions=train_captions,
-        val_images=val_images,
-        val_captions=val_captions,
-    )
-    sources = _sources(coco_dir, year, train_images, train_captions, val_images, val_captions)
-    counts = {split: source.count() for split, source in sources.items()}
-    network = extractors.Extractor(extractor, weights, batch_size)
-    spec = extractors.feature_spec(extractor, weights, feature_dtype)
-    if weights == "random":
+    captions_by_split = {None: captions, "train": train_captions, "val": val_captions, "test": test_captions}
+    images_by_split = {None: images, "train": train_images, "val": val_images, "test": test_images}
+    cli.require_filesystems(output=output, coco_dir=coco_dir)
+    for kind, by_split in (("captions", captions_by_split), ("images", images_by_split)):
+        for path in (path for paths in by_split.values() for path in paths):
+            cli.require_filesystems(**{kind: path})
+    source = captioned_images(coco_dir, year, captions_by_split, images_by_split, val_fraction, restval)
+    name, _, directory = extractor.partition(":")
+    network = extractors.Extractor(name, directory or weights, batch_size, feature_grid, precision)
+    counts = source.count()
+    spec = network.spec(feature_dtype)
+    if "train" not in counts:
+        raise InputError(f"--captions: expected images of the train split, found {counts}")
+    if weights == "random" and not directory:
         print("WARNING: --weights random is seeded noise, for trying things out: it knows no objects.", flush=True)
-    options = {  # weights count by their digest, wherever the file lies
-        **{f"feature_{key}": value for key, value in vars(spec).items() if key not in ("weights", "shape")},
-        "vocab_size": vocab_size,
-        "min_word_count": min_word_count,
-        "max_caption_length": max_caption_length,
-        "max_pixels": max_pixels,
-        "records_per_shard": records_per_shard,
-        "sources": {split: dataclasses.asdict(source) for split, source in sources.items()},
-    }
-    manifest.begin(output, options, [f"{split}-*.tfrecord" for split in sources], overwrite)
-
+    options = manifest.Options(
+        image={  # weights count by their digest, wherever the file lies
+            **{f"feature_{key}": value for key, value in vars(spec).items() if key not in ("weights", "shape")},
+            "max_pixels": max_pixels,
+        },
+        other={
+            "vocab_size": vocab_size,
+            "min_word_count": min_word_count,
+            "max_caption_length": max_caption_length,
+            "records_per_shard": records_per_shard,
+            **source.describe(),
+        },
+    )
     maker = RecordMaker(
         extractor=network,
         reading=Reading(read_threads, max_pixels),
         dtype=feature_dtype,
         max_caption_length=max_caption_length,
     )
-    publish = Publish(output, options, counts, started, spec, max_caption_length)
-    pipeline = beam.Pipeline(runner=beam_runner, options=beam_options)
-    items = {split: pipeline | f"Read_{split}" >> sharding.ReadSource(source) for split, source in sources.items()}
-    vocabulary = beam.pvalue.AsSingleton(items["train"] | MakeVocabulary(vocab_size, min_word_count))
-    keyed = []
-    for split, count in counts.items():
-        key_by_shard = sharding.KeyByShard(split, shard_count(count, records_per_shard), maker.suffix)
-        keyed.append(items[split] | f"KeyByShard_{split}" >> key_by_shard)
-    _ = (
-        keyed
-        | "AllSplits" >> beam.Flatten()
-        | sharding.MakeShards(maker, output, options, vocabulary=vocabulary)
-        | sharding.Finish(publish, vocabulary=vocabulary)
-    )
-    cli.run_pipeline(pipeline, output, sum(counts.values()))
-    following = ("python", "-m", "trainer.task", "--data", output, "--job_dir", "JOB_DIR")
-    return cli.summarise(output, max_reject_fraction, *following)
-
-
-def _sources(coco_dir, year, train_images, train_captions, val_images, val_captions) -> dict[str, Any]:
-    """The sources of each split. Raises InputError where the flags do not say what to read."""
-    from pipelines import files
-    from pipelines.sources import CocoCaptions
-
-    given = {
-        "--train_images": train_images,
-        "--train_captions": train_captions,
-        "--val_images": val_images,
-        "--val_captions": val_captions,
-    }
-    if coco_dir:
-        if any(given.values()):
-            first = next(flag for flag, value in given.items() if value)
-            raise InputError(f"{first}: expected either --coco_dir or the four separate flags, found both")
-        if not files.exists(coco_dir):
-            raise InputError(f"--coco_dir: expected a directory, found none at {coco_dir}")
-        return {
-            split: CocoCaptions(
-                files.join(coco_dir, f"{split}{year}"),
-                files.join(coco_dir, "annotations", f"captions_{split}{year}.json"),
-            )
-            for split in ("train", "val")
-        }
-    sources = {}
-    for split, images, captions in (("train", train_images, train_captions), ("val", val_images, val_captions)):
-        if bool(images) != bool(captions):
-            raise InputError(f"--{split}_images and --{split}_captions: expected both or neither, found one")
-        if images:
-            sources[split] = CocoCaptions(images, captions)
-    if "train" not in sources:
-        raise InputError("--coco_dir (or --train_images and --train_captions): expected one of them, found neither")
-    return sources
+    shaping = {key: options.every[key] for key in (*options.image, "max_caption_length")}
+    process = sharding.ProcessShard(maker, output, shaping, options.image)
+    publish = Publish(output, options.every, counts, started, spec, max_caption_length)
+    with manifest.begin(output, options, [f"{split}-*.tfrecord" for split in SPLITS], overwrite, update):
+        pipeline = beam.Pipeline(runner=beam_runner, options=beam_options)
+        items = pipeline | sharding.ReadSource(source)
+        vocabulary = beam.pvalue.AsSingleton(items | MakeVocabulary(vocab_size, min_word_count))
+        shards = {split: shard_count(count, records_per_shard) for split, count in counts.items()}
+        _ = (
+            items
+            | sharding.KeyByShard(shards, maker.suffix)
+            | sharding.MakeShards(process, accelerator, vocabulary=vocabulary)
+            | sharding.Finish(publish, vocabulary=vocabulary)
+        )
+        cli.run_pipeline(pipeline, output, sum(counts.values()))
+    return summarise(output, max_reject_fraction)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -207,7 +204,8 @@ class Publish:
             },
         )
         texts = {dataset_info.VOCABULARY: vocabulary, dataset_info.DATASET_INFO: info.dumps()}
-        manifest.complete(self.output, results, self.options, self.counts, self.started, texts)
+        following = ("python", "-m", "trainer.task", "--data", self.output, "--job_dir", "JOB_DIR")
+        manifest.complete(self.output, results, self.options, self.counts, self.started, texts, following)
 
 
 def _split_info(results: list) -> Any:
@@ -217,7 +215,7 @@ def _split_info(results: list) -> Any:
         images=sum(r.records for r in results),
         captions=sum(r.captions for r in results),
         rejects=sum(r.rejects for r in results),
-        shards=tuple(ShardInfo(r.name, r.records, r.captions, r.bytes, r.digest) for r in results),
+        shards=tuple(ShardInfo(r.name, r.records, r.captions, r.bytes, r.sha256) for r in results),
     )
 
 

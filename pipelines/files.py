@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import glob as python_glob
+import hashlib
+import io
 import os
 import posixpath
 import re
@@ -22,6 +24,21 @@ WORK = ".work"  # under an output directory: what is needed only until the outpu
 def is_local(path: str) -> bool:
     """Whether this machine's own file functions can open the path."""
     return FileSystems.get_scheme(path) in (None, "file")
+
+
+def is_absolute(path: str) -> bool:
+    """Whether a path means the same file wherever it stands."""
+    return not is_local(path) or os.path.isabs(path)
+
+
+def is_file(path: str) -> bool:
+    """Whether a path is a local file."""
+    return is_local(path) and os.path.isfile(path)
+
+
+def is_directory(path: str) -> bool:
+    """Whether a path is a directory; object stores have none, and any prefix of names may be meant as one."""
+    return os.path.isdir(path) if is_local(path) else True
 
 
 def absolute(path: str) -> str:
@@ -60,8 +77,34 @@ def read_text(path: str) -> str | None:
     return read_bytes(path).decode("utf-8") if exists(path) else None
 
 
+class DigestingWriter(io.RawIOBase):
+    """A handle that only appends, and knows the SHA-256 and the length of what it was given."""
+
+    def __init__(self, handle: BinaryIO):
+        self._handle, self._digest, self._written = handle, hashlib.sha256(), 0
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data) -> int:
+        """Appends bytes."""
+        length = memoryview(data).nbytes
+        self._handle.write(data)
+        self._digest.update(data)
+        self._written += length
+        return length
+
+    def tell(self) -> int:
+        """How many bytes there are, also after closing."""
+        return self._written
+
+    def sha256(self) -> str:
+        """Of the bytes so far, hexadecimal."""
+        return self._digest.hexdigest()
+
+
 @contextlib.contextmanager
-def replacing(directory: str, name: str) -> Iterator[BinaryIO]:
+def replacing(directory: str, name: str) -> Iterator[DigestingWriter]:
     """A handle whose content becomes `directory/name` at the end, or, after an exception, nothing.
 
     It is written under `directory/.work` and renamed; object stores rename by copying, which also shows a whole file
@@ -71,7 +114,7 @@ def replacing(directory: str, name: str) -> Iterator[BinaryIO]:
     handle = FileSystems.create(temporary, compression_type=CompressionTypes.UNCOMPRESSED)
     try:
         with handle:
-            yield handle
+            yield DigestingWriter(handle)
         target = join(directory, name)
         if is_local(directory):
             os.makedirs(os.path.dirname(target), exist_ok=True)
@@ -125,6 +168,22 @@ def glob(pattern: str) -> list[str]:
         return [pattern]
     found = python_glob.glob(re.sub(r"\*\*(?=[^/])", "**/*", pattern), recursive=True)
     return sorted(path for path in found if not os.path.isdir(path))
+
+
+def version(path: str) -> str:
+    """Changes when a local file does: its size in bytes and its time in nanoseconds; empty where there is none."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return ""
+    return f"{found.st_size}:{found.st_mtime_ns}"
+
+
+def glob_versions(pattern: str) -> list[tuple[str, str]]:
+    """(path, version) of what `glob` finds; a remote listing tells sizes and times at no cost."""
+    if is_local(pattern):
+        return [(path, version(path)) for path in glob(pattern)]
+    return sorted((m.path, f"{m.size_in_bytes}:{m.last_updated_in_seconds}") for m in match(pattern))
 
 
 def local_copy(directory: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import io
 import warnings
 from typing import TYPE_CHECKING
@@ -15,7 +16,9 @@ from pipelines.rejects import ImageError
 if TYPE_CHECKING:
     from PIL import Image
 
-RESIZE = "pillow bilinear, antialiased, aspect ratio not kept"
+RESIZE = (
+    "pillow bilinear, antialiased, aspect ratio not kept; JPEGs of 4 times the size or more decoded at reduced scale"
+)
 MAX_PIXELS = 89_478_485  # Pillow's own limit against decompression bombs: 256 MiB of RGB
 
 
@@ -46,26 +49,37 @@ def decode(data: bytes, size: int, max_pixels: int = MAX_PIXELS) -> Pixels:
 
     if not data:
         raise ImageError("decode", "Empty", "the file has 0 bytes")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow warns of damaged EXIF and of large images; both are handled here.
-        Image.MAX_IMAGE_PIXELS = None  # Pillow's own limit; ours, from the same header, takes its place
-        try:
-            image = Image.open(io.BytesIO(data))
-        except UnidentifiedImageError:
-            raise ImageError("decode", "NotAnImage", f"no known image format; begins with {data[:8]!r}") from None
-        except Exception as error:
-            raise _damage(error) from None
-        width, height = image.size
-        if width * height > max_pixels:
-            raise ImageError("decode", "TooLarge", f"{width} x {height} pixels, more than {max_pixels}")
-        try:
-            image.load()
-            image = _upright(image)
-            width, height = image.size
-            rgb = _to_rgb(image).resize((size, size), Image.Resampling.BILINEAR)
-        except Exception as error:
-            raise _damage(error) from None
+    _set_pillow_up()
+    try:
+        image = Image.open(io.BytesIO(data))
+    except UnidentifiedImageError:
+        raise ImageError("decode", "NotAnImage", f"no known image format; begins with {data[:8]!r}") from None
+    except Exception as error:
+        raise _damage(error) from None
+    width, height = image.size
+    if width * height > max_pixels:
+        raise ImageError("decode", "TooLarge", f"{width} x {height} pixels, more than {max_pixels}")
+    try:
+        if hasattr(image, "draft"):
+            # A photograph of 12 million pixels costs ten times as much to decode whole. At least twice the wanted size
+            # is kept, so that the resize below still does the smoothing.
+            image.draft(None, (2 * size, 2 * size))
+        image.load()
+        image, turned = _upright(image)
+        if turned:
+            width, height = height, width
+        rgb = _to_rgb(image).resize((size, size), Image.Resampling.BILINEAR)
+    except Exception as error:
+        raise _damage(error) from None
     return Pixels(np.asarray(rgb, np.uint8), height, width)
+
+
+@functools.cache
+def _set_pillow_up() -> None:
+    from PIL import Image
+
+    Image.MAX_IMAGE_PIXELS = None  # Pillow's own limit; ours, from the same header, takes its place
+    warnings.filterwarnings("ignore", module=r"PIL\.")  # of damaged EXIF and of large images; both are handled here
 
 
 def _damage(error: Exception) -> ImageError:
@@ -73,12 +87,14 @@ def _damage(error: Exception) -> ImageError:
     return ImageError("decode", "Truncated" if cut_short else "Damaged", f"{type(error).__name__}: {error}")
 
 
-def _upright(image: Image.Image) -> Image.Image:
-    from PIL import ImageOps
+def _upright(image: Image.Image) -> tuple[Image.Image, bool]:
+    """The image as EXIF says it is to be looked at, and whether its sides changed places."""
+    from PIL import ExifTags, ImageOps
 
     with contextlib.suppress(Exception):  # A broken EXIF block is no reason to reject a good image.
-        return ImageOps.exif_transpose(image)
-    return image
+        turned = image.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
+        return ImageOps.exif_transpose(image), turned
+    return image, False
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

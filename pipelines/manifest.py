@@ -1,4 +1,4 @@
-"""An output directory from its first to its last moment: whose it is, what is in it, what it cost.
+"""An output directory from its first to its last moment: whose it is, and what is in it.
 
 `begin` decides what an earlier run left may be built upon; `complete` checks that nothing was lost, and writes what
 readers trust. Between the two, `.work/` holds the options and the sidecars of finished shards.
@@ -7,74 +7,120 @@ readers trust. Between the two, `.work/` holds the options and the sidecars of f
 from __future__ import annotations
 
 import collections
+import contextlib
 import dataclasses
+import fcntl
 import fnmatch
 import itertools
 import json
 import os
-import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from pipelines import files, rejects
-from pipelines.sharding import ShardResult, read_sidecar, write_sidecar
+from pipelines.report import REPORT, make_report, read_report
+from pipelines.sidecars import ShardResult, read_sidecar, write_sidecar
 from tfrecords_schema import shards
 from tfrecords_schema.dataset_info import DATASET_INFO, VOCABULARY
 from tfrecords_schema.errors import InputError
 
-REPORT = "report.json"
 _OPTIONS = "options.json"
+_LOCK = "lock"
 _SHOWN = 80  # characters of a value in a message
 
 
-def begin(directory: str, options: dict[str, Any], patterns: Sequence[str], overwrite: bool = False) -> None:
-    """Makes `directory` ready for a run with `options`, those that shape the result.
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What an output follows from, besides its images and captions: JSON values by flag.
+
+    Attributes:
+      image: what features follow from.
+      other: everything else.
+    """
+
+    image: dict[str, Any]
+    other: dict[str, Any]
+
+    @property
+    def every(self) -> dict[str, Any]:
+        """Both, as they stand in report.json."""
+        return {**self.image, **self.other}
+
+
+@contextlib.contextmanager
+def begin(
+    directory: str, options: Options, patterns: Sequence[str], overwrite: bool = False, update: bool | None = None
+) -> Iterator[None]:
+    """Makes `directory` ready for a run with `options`, and keeps other runs on this machine out until it ends.
 
     Args:
       patterns: of the names that this pipeline's shards have, "captions-*.parquet".
+      overwrite: delete what an earlier run left.
+      update: let `options.other` differ from an earlier run's; None where the pipeline cannot do that.
 
     Raises:
-      InputError: it cannot be written to, or holds what this run must not replace.
+      InputError: it cannot be written to, another run is writing to it, or it holds what this run must not replace.
     """
     try:
-        report = _read_report(directory)
+        report = read_report(directory)
         begun = _begun_options(directory)
         ours = [name for name in files.names(directory) if any(fnmatch.fnmatch(name, p) for p in patterns)]
         if ours and report is None and begun is None:
             raise InputError(
                 f"--output: {directory} holds {ours[0]}, but no {REPORT} of a run that made it; give another --output"
             )
-        if overwrite and (report or begun):
-            prefixes = {pattern.split("-")[0] for pattern in patterns}
-            tables = [files.join("rejects", f"{prefix}.parquet") for prefix in prefixes]
-            made = [*ours, *tables, REPORT, DATASET_INFO, VOCABULARY, files.WORK]
-            files.delete(*(files.join(directory, name) for name in made))
-            report = begun = None
         earlier = begun or (report or {}).get("options")
-        if earlier is not None and earlier != options:
-            raise InputError(_difference(directory, earlier, options))
+        if earlier is not None and not overwrite:
+            _require_same(directory, earlier, options, update)
         if files.is_local(directory):
             os.makedirs(files.join(directory, files.WORK), exist_ok=True)
-        work = files.join(directory, files.WORK)
-        left = [name for name in files.names(work) if name.endswith((".progress", ".tmp"))]  # by a run that was killed
-        files.delete(*(files.join(work, name) for name in left))
-        files.write_text(directory, files.join(files.WORK, _OPTIONS), json.dumps(options))
-        if report:
-            _reopen(directory, report)
+        lock = _lock(directory)
     except OSError as error:
-        raise InputError(f"--output: expected a directory that can be written to, found {directory}: {error}") from None
+        raise _unwritable(directory, error) from None
+    with lock:
+        try:
+            if overwrite and earlier is not None:
+                prefixes = {pattern.split("-")[0] for pattern in patterns}
+                tables = [files.join("rejects", f"{prefix}.parquet") for prefix in prefixes]
+                made = [*ours, *tables, REPORT, DATASET_INFO, VOCABULARY]
+                files.delete(*(files.join(directory, name) for name in made))
+                _clear_work(directory, keep=lambda name: name == _LOCK)
+                report = None
+            _clear_work(
+                directory, keep=lambda name: not name.endswith((".progress", ".tmp"))
+            )  # of a run that was killed
+            files.write_text(directory, files.join(files.WORK, _OPTIONS), json.dumps(options.every))
+            if report:
+                _reopen(directory, report)
+        except OSError as error:
+            raise _unwritable(directory, error) from None
+        yield
 
 
-def _read_report(directory: str) -> dict[str, Any] | None:
-    path = files.join(directory, REPORT)
-    text = files.read_text(path)
-    if text is None:
-        return None
+def _unwritable(directory: str, error: OSError) -> InputError:
+    return InputError(f"--output: expected a directory that can be written to, found {directory}: {error}")
+
+
+def _lock(directory: str) -> contextlib.AbstractContextManager:
+    """A lock that the operating system takes back when the process ends, however it ends; local directories only."""
+    if not files.is_local(directory):
+        return contextlib.nullcontext()
+    handle = open(files.join(directory, files.WORK, _LOCK), "a")  # noqa: SIM115 - the caller gives it to `with`
     try:
-        report = json.loads(text)
-        return {"options": report["options"], "shard_list": [ShardResult(**entry) for entry in report["shard_list"]]}
-    except (KeyError, TypeError, ValueError):
-        raise InputError(f"--output: {path} was not written by this program; give another --output") from None
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        handle.close()
+        raise InputError(
+            f"--output: another run is writing to {directory}; wait for it, or give another --output"
+        ) from None
+    except OSError:
+        pass  # a filesystem without locks
+    return handle
+
+
+def _clear_work(directory: str, keep) -> None:
+    work = files.join(directory, files.WORK)
+    files.delete(*(files.join(work, name) for name in files.names(work) if not keep(name)))
 
 
 def _begun_options(directory: str) -> dict[str, Any] | None:
@@ -85,14 +131,22 @@ def _begun_options(directory: str) -> dict[str, Any] | None:
     return json.loads(files.read_text(files.join(work, _OPTIONS)) or "{}")
 
 
-def _difference(directory: str, earlier: dict[str, Any], now: dict[str, Any]) -> str:
+def _require_same(directory: str, earlier: dict[str, Any], options: Options, update: bool | None) -> None:
     def shown(value: Any) -> str:
         text = str(value)
         return text if len(text) <= _SHOWN else text[:_SHOWN] + "…"
 
+    now = options.every
     names = sorted(name for name in {*earlier, *now} if earlier.get(name) != now.get(name))
-    changes = "; ".join(f"{name} was {shown(earlier.get(name))}, now {shown(now.get(name))}" for name in names)
-    return f"--output: {directory} was made with other options ({changes}); give --overwrite, or another --output"
+    if update:
+        names = [name for name in names if name in options.image]
+    if names:
+        changes = "; ".join(f"{name} was {shown(earlier.get(name))}, now {shown(now.get(name))}" for name in names)
+        updatable = update is not None and not any(name in options.image for name in names)
+        ways = "--update (features are kept), --overwrite (everything is made anew)" if updatable else "--overwrite"
+        raise InputError(
+            f"--output: {directory} was made with other options ({changes}); give {ways}, or another --output"
+        )
 
 
 def _reopen(directory: str, report: dict[str, Any]) -> None:
@@ -124,21 +178,20 @@ def complete(
     expected: dict[str, int],
     started: float,
     texts: dict[str, str],
-) -> dict[str, Any]:
+    following: Sequence[str],
+) -> None:
     """Checks and publishes a finished run.
 
     Args:
       results: of all shards, by name.
-      options: as given to `begin`.
+      options: as they are to stand in the report.
       expected: how many inputs each prefix ("train", "captions") has.
       started: when the run began, `time.time()`.
       texts: further files to write by name, such as dataset_info.json.
-
-    Returns:
-      The content of report.json.
+      following: the command to run next.
     """
     by_prefix = {prefix: [result for result in results if _prefix(result.name) == prefix] for prefix in expected}
-    reasons: collections.Counter = collections.Counter()
+    reasons: dict[str, collections.Counter] = {prefix: collections.Counter() for prefix in expected}
     for prefix, made in by_prefix.items():
         inputs, rejected = (sum(getattr(r, key) for r in made) for key in ("inputs", "rejects"))
         if inputs != expected[prefix]:
@@ -146,16 +199,15 @@ def complete(
                 f"{prefix}: {expected[prefix]} images were listed, {inputs} found again: did they change?"
             )
         with files.replacing(directory, files.join("rejects", f"{prefix}.parquet")) as handle:
-            written = rejects.write_parquet(_counted(_gather(directory, made), reasons), handle)
+            written = rejects.write_parquet(_counted(_gather(directory, made), reasons[prefix]), handle)
             if written != rejected:
                 raise AssertionError(f"{prefix}: {rejected} images were rejected, {written} are in the sidecars")
     for name, text in texts.items():
         files.write_text(directory, name, text)
     _delete_stale(directory, results)
-    report = _report(by_prefix, options, time.time() - started, reasons)
+    report = make_report(by_prefix, options, started, reasons, following)
     files.write_text(directory, REPORT, json.dumps(report, indent=2) + "\n")
     files.delete(files.join(directory, files.WORK))
-    return report
 
 
 def _delete_stale(directory: str, results: Sequence[ShardResult]) -> None:
@@ -178,26 +230,3 @@ def _counted(found: Iterable[rejects.Reject], reasons: collections.Counter) -> I
     for reject in found:
         reasons[f"{reject.stage}/{reject.error}"] += 1
         yield reject
-
-
-def _report(by_prefix, options: dict[str, Any], seconds: float, reasons: collections.Counter) -> dict[str, Any]:
-    results = [result for made in by_prefix.values() for result in made]
-    fresh = [result for result in results if result.seconds]
-    totals = ("inputs", "records", "captions", "rejects", "bytes")
-    making = sum(result.seconds for result in fresh)
-    return {
-        **{key: sum(getattr(result, key) for result in results) for key in totals},
-        "splits": {
-            prefix: {key: sum(getattr(result, key) for result in made) for key in totals}
-            for prefix, made in by_prefix.items()
-        },
-        "reject_reasons": dict(reasons.most_common()),
-        "shards": len(results),
-        "shards_reused": len(results) - len(fresh),
-        "seconds": seconds,
-        "load_seconds": max((result.load_seconds for result in fresh), default=0.0),
-        # Of one worker, while it makes shards: without start-up, and not the sum over workers.
-        "images_per_second_per_worker": sum(result.inputs for result in fresh) / making if making else None,
-        "options": options,
-        "shard_list": [dataclasses.asdict(result) for result in results],
-    }

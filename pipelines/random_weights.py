@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from pipelines.extractors import Network
+    from pipelines.networks import Network
 
 RECIPE = "seed 0; He normal, centred kernels; batch norm measured on 16 seeded pictures, shift 4; version 1"
 _SHIFT = 4.0
 _PICTURES = 16
 
 
-def assign(model, network: Network) -> None:
-    """Gives a Keras model its seeded weights, in place.
+def build(network: Network):
+    """A Keras model with its seeded weights.
 
     He-normal kernels (https://arxiv.org/abs/1502.01852), and batch-norm statistics measured on seeded pictures: without
     them activations shrink layer by layer. That alone is not enough: ninety random layers with ReLUs are chaotic, and
@@ -26,9 +26,11 @@ def assign(model, network: Network) -> None:
     """
     import keras
 
+    keras.utils.set_random_seed(0)  # for layers of other kinds, which keep Keras' own initial weights
+    model = network.build(None)
     generator = np.random.default_rng(0)
     for layer in model.layers:
-        if isinstance(layer, keras.layers.Conv2D):
+        if type(layer) is keras.layers.Conv2D:
             height, width, channels, filters = layer.kernel.shape
             deviation = np.sqrt(2 / (height * width * channels))
             kernel = generator.normal(0, deviation, (height, width, channels, filters))
@@ -38,7 +40,8 @@ def assign(model, network: Network) -> None:
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.momentum = 0.0  # the training-mode pass below stores its batch's own mean and variance
             layer.beta.assign(np.full(layer.beta.shape, _SHIFT, np.float32))
-    model(_pictures(generator, network.size) * network.scale + network.offset, training=True)
+    model(network.preprocess(_pictures(generator, network.size)), training=True)
+    return model
 
 
 def _fading(height: int, width: int) -> np.ndarray:

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
-from typing import BinaryIO
 
-from pipelines.extraction import Reading, extract, some_can_be_used
+import numpy as np
+
+from pipelines import files
+from pipelines.extraction import extract
 from pipelines.extractors import Extractor
-from pipelines.rejects import ImageError, Reject
-from pipelines.sharding import Written
+from pipelines.reading import Reading
+from pipelines.rejects import ImageError, Reject, printable
+from pipelines.sharding import ShardJob, Written
 from pipelines.sources import Item
 from tfrecords_schema import record, shards
 from tfrecords_schema.vocabulary import Vocabulary, tokenise
+
+_BATCH = 100  # records between two signs of progress, where features are kept
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,40 +35,87 @@ class RecordMaker:
     dtype: str
     max_caption_length: int
     suffix: str = ".tfrecord"
+    keeps_features: bool = True
 
     def load(self) -> Extractor:
         """The network, with its weights."""
         return self.extractor.load()
 
-    def some_can_be_used(self, items: list[Item]) -> bool:
-        """See ShardMaker."""
-        return some_can_be_used(items, self.extractor, self.reading)
-
-    def make(
-        self, extractor: Extractor, items: list[Item], handle: BinaryIO, vocabulary: str
-    ) -> Iterator[Written | Reject]:
-        """Writes one record for each image; `vocabulary` is the text of vocabulary.txt."""
-        words = Vocabulary.loads(vocabulary)
-        for outcome in extract(map(_with_worded_captions, items), extractor, self.reading):
+    def make(self, job: ShardJob) -> Iterator[Written | Reject]:
+        """Writes one record for each image; `job.context` has the text of vocabulary.txt."""
+        words = Vocabulary.loads(job.context["vocabulary"])
+        items = [_with_worded_captions(item) for item in job.items]
+        if job.earlier and not self._has_features(job, items):
+            job.earlier = None
+        for outcome in self._earlier(job, items) if job.earlier else self._extracted(job, items):
             if isinstance(outcome, Reject):
                 yield outcome
                 continue
             captions = 0
-            for item, pixels, feature in zip(outcome.items, outcome.pixels, outcome.features, strict=True):
-                encoded = [words.encode(caption, self.max_caption_length) for caption in item.captions]
-                values = {
-                    "image/id": item.id,
-                    "image/uri": item.uri,
-                    "image/height": pixels.height,
-                    "image/width": pixels.width,
-                    "image/feature": feature,
-                    "caption/text": item.captions,
-                    "caption/ids": [ids for ids, _ in encoded],
-                    "caption/length": [length for _, length in encoded],
-                }
-                shards.write_framed(handle, record.encode(values, self.dtype))
-                captions += len(encoded)
-            yield Written(len(outcome.items), captions)
+            with job.clock.stage("write"):
+                for item, (height, width), feature in outcome:
+                    encoded = [words.encode(caption, self.max_caption_length) for caption in item.captions]
+                    values = {
+                        "image/id": item.id,
+                        "image/uri": item.uri,
+                        "image/height": height,
+                        "image/width": width,
+                        "image/feature": feature,
+                        "caption/text": item.captions,
+                        "caption/ids": [ids for ids, _ in encoded],
+                        "caption/length": [length for _, length in encoded],
+                    }
+                    shards.write_framed(job.handle, record.encode(values, self.dtype))
+                    captions += len(encoded)
+            yield Written(len(outcome), captions)
+
+    def _extracted(self, job: ShardJob, items: list[Item]) -> Iterator[list[_Featured] | Reject]:
+        for outcome in extract(items, job.load(), self.reading, job.clock):
+            if isinstance(outcome, Reject):
+                yield outcome
+            else:
+                yield list(zip(outcome.items, outcome.sizes, outcome.features, strict=True))
+
+    def _earlier(self, job: ShardJob, items: list[Item]) -> Iterator[list[_Featured] | Reject]:
+        """The features of an earlier shard, which has its records in the order of the items."""
+        rejects = _by_image(job.earlier_rejects)
+        with files.open_binary(job.earlier) as handle:
+            stored = (record.decode(data, self.extractor.shape, self.dtype) for data in shards.read_framed(handle))
+            batch: list[_Featured] = []
+            for item in items:
+                reject = item.problem.of(item.id, item.uri) if item.problem else rejects.get(_shown(item))
+                if reject:
+                    yield reject
+                    continue
+                values = next(found for found in stored if found["image/id"] == item.id)
+                size = values["image/height"], values["image/width"]
+                batch.append((item, size, values["image/feature"]))
+                if len(batch) == _BATCH:
+                    yield batch
+                    batch = []
+            yield batch
+
+    def _has_features(self, job: ShardJob, items: list[Item]) -> bool:
+        """Whether the earlier shard can be read to its end, and lacks no image that is wanted now."""
+        try:
+            with files.open_binary(job.earlier) as handle:
+                stored = {record.image_id(data) for data in shards.read_framed(handle)}
+        except (OSError, ValueError):
+            return False
+        rejects = _by_image(job.earlier_rejects)
+        return all(item.problem or item.id in stored or _shown(item) in rejects for item in items)
+
+
+_Featured = tuple[Item, tuple[int, int], np.ndarray]  # with (height, width), and the feature
+
+
+def _shown(item: Item) -> tuple[str, str]:
+    return printable(item.id), printable(item.uri)
+
+
+def _by_image(rejects: list[Reject]) -> dict[tuple[str, str], Reject]:
+    """What could not be read or decoded; other rejects follow from the items themselves."""
+    return {(r.image_id, r.image_uri): r for r in rejects if r.stage in ("read", "decode")}
 
 
 def _with_worded_captions(item: Item) -> Item:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
 from pipelines.captioner import Captioner
-from pipelines.extraction import FeatureBatch, Reading, extract, some_can_be_used
+from pipelines.extraction import FeatureBatch, extract
 from pipelines.extractors import Extractor
+from pipelines.reading import Reading
 from pipelines.rejects import Reject, printable
-from pipelines.sharding import Written
-from pipelines.sources import Item
+from pipelines.sharding import ShardJob, Written
 
 _ROWS_PER_GROUP = 10_000
 
@@ -52,28 +52,27 @@ class RowMaker:
     dtype: str
     metadata: dict[str, str]
     suffix: str = ".parquet"
+    keeps_features: bool = False
 
     def load(self) -> RowMaker:
         """Both models, loaded."""
         return dataclasses.replace(self, extractor=self.extractor.load(), captioner=self.captioner.load())
 
-    def some_can_be_used(self, items: list[Item]) -> bool:
-        """See ShardMaker."""
-        return some_can_be_used(items, self.extractor, self.reading)
-
-    def make(self, loaded: RowMaker, items: list[Item], handle: BinaryIO) -> Iterator[Written | Reject]:
+    def make(self, job: ShardJob) -> Iterator[Written | Reject]:
         """Writes one row for each image."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 
         schema = caption_schema(self.metadata)
         group: list[dict[str, Any]] = []
-        with pq.ParquetWriter(handle, schema, compression="zstd") as writer:
-            for outcome in extract(items, loaded.extractor, self.reading):
+        loaded = job.load()
+        with pq.ParquetWriter(job.handle, schema, compression="zstd") as writer:
+            for outcome in extract(job.items, loaded.extractor, self.reading, job.clock):
                 if isinstance(outcome, Reject):
                     yield outcome
                     continue
-                rows = loaded.caption(outcome)
+                with job.clock.stage("caption"):
+                    rows = loaded.caption(outcome)
                 group += rows
                 if len(group) >= _ROWS_PER_GROUP:
                     writer.write_table(pa.Table.from_pylist(group, schema=schema))
@@ -86,13 +85,13 @@ class RowMaker:
         padded = np.zeros((self.extractor.batch_size, *batch.features.shape[1:]), np.float32)
         padded[: len(batch.items)] = batch.features.astype(self.dtype)
         rows = []
-        for item, pixels, captions in zip(batch.items, batch.pixels, self.captioner(padded), strict=False):
+        for item, (height, width), captions in zip(batch.items, batch.sizes, self.captioner(padded), strict=False):
             rows.append(
                 {
                     "image_id": printable(item.id),
                     "image_uri": printable(item.uri),
-                    "height": pixels.height,
-                    "width": pixels.width,
+                    "height": height,
+                    "width": width,
                     "caption": captions[0].text,
                     "log_prob": captions[0].log_prob,
                     "captions": [{"caption": c.text, "log_prob": c.log_prob} for c in captions],

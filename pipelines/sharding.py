@@ -3,17 +3,16 @@
     inputs -> key by shard -> GroupByKey -> ProcessShard -> Finish
 
 A shard's file is written under a temporary name and renamed, then a small sidecar under `.work/` records what it was
-made from. A rerun passes over each shard whose file and sidecar fit. Nothing heavier than ids, URIs and captions
-crosses the shuffle, so memory stays flat, and any runner with a GroupByKey will do.
+made from. A rerun passes over each shard whose file and sidecar fit; one whose images are the same, but not their
+captions, keeps its features. Nothing heavier than ids, URIs and captions crosses the shuffle, so memory stays flat, and
+any runner with a GroupByKey will do.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO, Protocol
 
 import apache_beam as beam
@@ -21,8 +20,10 @@ from apache_beam.utils import shared
 
 from pipelines import files
 from pipelines.progress import ShardProgress
+from pipelines.reading import StageClock, some_can_be_read
 from pipelines.rejects import ImageError, Reject, printable
-from pipelines.sources import Item, Source
+from pipelines.sidecars import ShardResult, read_finished, shard_digest, sidecar_name, write_sidecar
+from pipelines.sources import Item, Source, join_parts
 from tfrecords_schema import shards
 
 
@@ -34,42 +35,45 @@ class Written:
     captions: int
 
 
+@dataclasses.dataclass
+class ShardJob:
+    """One shard to be made.
+
+    Attributes:
+      items: one for each id, in the shard's order.
+      handle: to write the shard to.
+      load: gives the maker's models, which are built once per process, when they are first asked for.
+      clock: to tell the time of stages to.
+      context: what side inputs bring, by name.
+      earlier: the path of a shard of the very same images that an earlier run made, or None.
+      earlier_rejects: and what that one rejected.
+    """
+
+    items: list[Item]
+    handle: BinaryIO
+    load: Callable[[], Any]
+    clock: StageClock
+    context: dict[str, Any]
+    earlier: str | None = None
+    earlier_rejects: list[Reject] = dataclasses.field(default_factory=list)
+
+
 class ShardMaker(Protocol):
     """What a pipeline makes of a shard's images. Small and picklable; `load` returns the heavy part.
 
     Attributes:
       suffix: of the shard's file, ".tfrecord".
+      keeps_features: whether `make` can take features from an earlier shard.
     """
 
     suffix: str
+    keeps_features: bool
 
     def load(self) -> Any:
-        """The models, built once per process; a weakly referenceable object."""
+        """The models; a weakly referenceable object."""
 
-    def some_can_be_used(self, items: list[Item]) -> bool:
-        """Whether any of these images, rejected by an earlier run, could be used by now."""
-
-    def make(self, model: Any, items: list[Item], handle: BinaryIO, **context) -> Iterator[Written | Reject]:
-        """Writes the shard; accounts for every item once. `context` is what side inputs bring, small and hashable."""
-
-
-@dataclasses.dataclass(frozen=True)
-class ShardResult:
-    """What became of one shard. `seconds` and `load_seconds` are zero where an earlier run made it."""
-
-    name: str
-    digest: str
-    inputs: int
-    records: int
-    captions: int
-    bytes: int
-    rejects: int
-    seconds: float = 0.0
-    load_seconds: float = 0.0
-
-    def reused(self) -> ShardResult:
-        """The same shard, made at no cost in this run."""
-        return dataclasses.replace(self, seconds=0.0, load_seconds=0.0)
+    def make(self, job: ShardJob) -> Iterator[Written | Reject]:
+        """Writes the shard; accounts for every item once."""
 
 
 class ReadSource(beam.PTransform):
@@ -87,71 +91,83 @@ def _read(source: Source) -> Iterator[Item]:
 
 
 class KeyByShard(beam.PTransform):
-    """Items -> (shard name, Item), with (shard name, None) for each shard, so that one without images is made too."""
+    """Items -> (shard name, Item), with (shard name, None) for each shard, so that one without images is made too.
 
-    def __init__(self, prefix: str, count: int, suffix: str):
-        self.prefix, self.count, self.suffix = prefix, count, suffix
+    Args:
+      counts: the number of shards of each split.
+    """
+
+    def __init__(self, counts: dict[str, int], suffix: str):
+        self.counts, self.suffix = counts, suffix
 
     def expand(self, items):
-        keyed = items | "Key" >> beam.Map(key_by_shard, self.prefix, self.count, self.suffix)
-        # Only their number stands in the graph: a hundred thousand names are too many for it.
-        number = items.pipeline | "Count" >> beam.Create([self.count])
-        every = number | "EveryShard" >> beam.FlatMap(every_shard, self.prefix, self.suffix)
+        keyed = items | "Key" >> beam.Map(key_by_shard, self.counts, self.suffix)
+        # Only their numbers stand in the graph: a hundred thousand names are too many for it.
+        counts = items.pipeline | "Counts" >> beam.Create([self.counts])
+        every = counts | "EveryShard" >> beam.FlatMap(every_shard, self.suffix)
         return (keyed, every) | "Flatten" >> beam.Flatten()
 
 
-def every_shard(count: int, prefix: str, suffix: str) -> Iterator[tuple[str, None]]:
+def every_shard(counts: dict[str, int], suffix: str) -> Iterator[tuple[str, None]]:
     """The name of each shard, with nothing in it."""
-    for index in range(count):
-        yield shards.shard_name(prefix, index, count, suffix), None
+    for split, count in counts.items():
+        for index in range(count):
+            yield shards.shard_name(split, index, count, suffix), None
 
 
-def key_by_shard(item: Item, prefix: str, count: int, suffix: str) -> tuple[str, Item]:
+def key_by_shard(item: Item, counts: dict[str, int], suffix: str) -> tuple[str, Item]:
     """The item behind the name of its shard."""
-    return shards.shard_name(prefix, shards.shard_of(item.id, count), count, suffix), item
+    count = counts[item.split]
+    return shards.shard_name(item.split, shards.shard_of(item.id, count), count, suffix), item
 
 
 class ProcessShard(beam.DoFn):
-    """(shard name, Items and None) -> ShardResult, with the shard's file and sidecar in place."""
+    """(shard name, Items and None) -> ShardResult, with the shard's file and sidecar in place.
 
-    def __init__(self, maker: ShardMaker, directory: str, options: dict[str, Any]):
-        self._maker, self._directory, self._options = maker, directory, options
+    Args:
+      options: those that the shards' content follows from.
+      image_options: those of them that features follow from.
+    """
+
+    def __init__(self, maker: ShardMaker, directory: str, options: dict[str, Any], image_options: dict[str, Any]):
+        self._maker, self._directory, self._options, self._image_options = maker, directory, options, image_options
         self._shared = shared.Shared()
-        self._model = None
 
     def process(self, element, **context):
         name, grouped = element
-        items = sorted(
-            (item for item in grouped if item is not None), key=lambda i: (*shards.order_in_shard(i.id), i.uri)
-        )
-        digest = shard_digest(self._options, context, items)
-        result = self._finished(name, items, digest)
-        yield result.reused() if result else self._make(name, items, digest, context)
+        items = join_parts([item for item in grouped if item is not None])
+        items.sort(key=lambda item: (*shards.order_in_shard(item.id), item.uri))
+        made_from = shard_digest([self._options, context], items)
+        images = shard_digest(self._image_options, [dataclasses.replace(item, captions=()) for item in items])
+        found = read_finished(self._directory, name)
+        if found and _can_be_read_again(items, found[1]):
+            found = None
+        if found and found[0].made_from == made_from:
+            yield found[0].reused()
+        else:
+            if found and found[0].images != images:
+                found = None
+            yield self._make(name, items, made_from, images, context, found)
 
-    def _finished(self, name: str, items: list[Item], digest: str) -> ShardResult | None:
-        """The shard's result, if it is in place, and what it rejected still cannot be used."""
-        found = finished(self._directory, name, digest)
-        if not found:
-            return None
-        result, rejects = found
-        mendable = {(r.image_id, r.image_uri) for r in rejects if r.stage in ("read", "decode")}
-        again = [item for item in items if (printable(item.id), printable(item.uri)) in mendable]
-        return None if again and self._maker.some_can_be_used(again) else result
+    def _make(self, name: str, items: list[Item], made_from: str, images: str, context: dict, earlier) -> ShardResult:
+        load_seconds = 0.0
 
-    def _make(self, name: str, items: list[Item], digest: str, context: dict) -> ShardResult:
+        def load() -> Any:  # here and not in setup(): a rerun with nothing to extract loads nothing
+            nonlocal load_seconds
+            started = time.monotonic()
+            model = self._shared.acquire(self._maker.load)
+            load_seconds += time.monotonic() - started
+            return model
+
         started = time.monotonic()
-        files.delete(files.join(self._directory, _sidecar(name)))  # it tells of a shard that is being replaced
-        if self._model is None:  # here and not in setup(): a rerun with nothing to do loads nothing
-            self._model = self._shared.acquire(self._maker.load)
-        loaded = time.monotonic()
         unique, rejects = _set_duplicates_aside(items)
         records = captions = 0
-        with (
-            ShardProgress(self._directory, name) as progress,
-            files.replacing(self._directory, name) as handle,
-        ):
+        with ShardProgress(self._directory, name) as progress, files.replacing(self._directory, name) as handle:
+            job = ShardJob(unique, handle, load, StageClock(), context)
+            if earlier and self._maker.keeps_features:
+                job.earlier, job.earlier_rejects = files.join(self._directory, name), earlier[1]
             progress.show(0, len(rejects))
-            for outcome in self._maker.make(self._model, unique, handle, **context):
+            for outcome in self._maker.make(job):
                 if isinstance(outcome, Reject):
                     rejects.append(outcome)
                 else:
@@ -160,13 +176,31 @@ class ProcessShard(beam.DoFn):
                 progress.show(records, len(rejects))
             if records + len(rejects) != len(items):  # before the file gets its name
                 raise AssertionError(f"{name}: {len(items)} images in, {records} records + {len(rejects)} rejects out")
-            size = handle.tell()
-        ended = time.monotonic()
+            # What an old sidecar tells is of the file that is now replaced.
+            files.delete(files.join(self._directory, sidecar_name(name)))
         result = ShardResult(
-            name, digest, len(items), records, captions, size, len(rejects), ended - loaded, loaded - started
+            name=name,
+            made_from=made_from,
+            images=images,
+            sha256=handle.sha256(),
+            inputs=len(items),
+            records=records,
+            captions=captions,
+            bytes=handle.tell(),
+            rejects=len(rejects),
+            kept="features" if job.earlier else "",
+            seconds=time.monotonic() - started - load_seconds,
+            load_seconds=load_seconds,
+            stage_seconds=dict(job.clock.seconds),
         )
         write_sidecar(self._directory, result, rejects)
         return result
+
+
+def _can_be_read_again(items: list[Item], rejects: list[Reject]) -> bool:
+    """Whether an image that an earlier run could not read can be read by now; its listing may not tell."""
+    failed = {(r.image_id, r.image_uri) for r in rejects if r.stage == "read"}
+    return some_can_be_read(i for i in items if not i.problem and (printable(i.id), printable(i.uri)) in failed)
 
 
 def _set_duplicates_aside(items: list[Item]) -> tuple[list[Item], list[Reject]]:
@@ -182,51 +216,22 @@ def _set_duplicates_aside(items: list[Item]) -> tuple[list[Item], list[Reject]]:
     return unique, rejects
 
 
-def shard_digest(options: dict[str, Any], context: dict[str, Any], items: Iterable[Item]) -> str:
-    """SHA-256 of everything that a shard's content follows from."""
-    digest = hashlib.sha256(json.dumps([options, context], sort_keys=True).encode())
-    for item in items:
-        problem = item.problem.args if item.problem else None
-        digest.update(json.dumps([item.id, item.uri, item.captions, problem]).encode())
-    return digest.hexdigest()
-
-
-def _sidecar(name: str) -> str:
-    return files.join(files.WORK, f"{name}.json")
-
-
-def write_sidecar(directory: str, result: ShardResult, rejects: list[Reject]) -> None:
-    """Records a shard that is in place."""
-    content = {"result": dataclasses.asdict(result), "rejects": [reject.printable() for reject in rejects]}
-    files.write_text(directory, _sidecar(name=result.name), json.dumps(content))
-
-
-def read_sidecar(directory: str, name: str) -> tuple[ShardResult, list[Reject]] | None:
-    """What `write_sidecar` wrote; None where there is none."""
-    text = files.read_text(files.join(directory, _sidecar(name)))
-    if text is None:
-        return None
-    content = json.loads(text)
-    return ShardResult(**content["result"]), [Reject(**reject) for reject in content["rejects"]]
-
-
-def finished(directory: str, name: str, digest: str) -> tuple[ShardResult, list[Reject]] | None:
-    """The shard's sidecar, if the shard's file is there, whole, and made from the same."""
-    found = read_sidecar(directory, name)
-    if not found or found[0].digest != digest:
-        return None
-    return found if files.size(files.join(directory, name)) == found[0].bytes else None
-
-
 class MakeShards(beam.PTransform):
-    """(shard name, Item or None) -> one ShardResult a shard."""
+    """(shard name, Item or None) -> one ShardResult a shard.
 
-    def __init__(self, maker: ShardMaker, directory: str, options: dict[str, Any], **context):
-        self.maker, self.directory, self.options, self.context = maker, directory, options, context
+    Args:
+      accelerator: Beam's resource hint for the workers that extract features, and for no other step's:
+        "type:nvidia-l4;count:1;install-nvidia-driver".
+    """
+
+    def __init__(self, process: ProcessShard, accelerator: str | None = None, **context):
+        self.process, self.accelerator, self.context = process, accelerator, context
 
     def expand(self, keyed):
-        process = ProcessShard(self.maker, self.directory, self.options)
-        return keyed | "GroupByShard" >> beam.GroupByKey() | "ProcessShard" >> beam.ParDo(process, **self.context)
+        make = beam.ParDo(self.process, **self.context)
+        if self.accelerator:
+            make = make.with_resource_hints(accelerator=self.accelerator)
+        return keyed | "GroupByShard" >> beam.GroupByKey() | "ProcessShard" >> make
 
 
 class Finish(beam.PTransform):

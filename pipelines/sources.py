@@ -1,105 +1,161 @@
-"""Where images and captions come from: each source counts and reads Items (id, uri, captions)."""
+"""Where images and captions come from: each source counts and reads Items (id, uri, captions, split)."""
 
 from __future__ import annotations
 
+import array
+import collections
 import dataclasses
-import json
-import os
+import hashlib
 import posixpath
 import re
 from collections.abc import Iterator
+from typing import Any
 
-from pipelines import files
+import numpy as np
+
+from pipelines import annotations, archives, files
+from pipelines.annotations import Listed
+from pipelines.locations import Locations, open_locations
 from pipelines.rejects import ImageError
 from tfrecords_schema.errors import InputError
-
-_LONE = re.compile("[\ud800-\udfff]")
+from tfrecords_schema.shards import is_validation
 
 
 @dataclasses.dataclass(frozen=True)
 class Item:
-    """One listed image.
+    """One listed image, or, where its captions do not stand together in a file, a part of it.
 
     Attributes:
       id: COCO's id in decimal, or the file's name without its ending.
       uri: where its bytes are.
       captions: as given; empty where a table of captions is what we are to make.
       problem: why the listing itself makes it unusable.
+      split: what its shard's name begins with: train, val, test, or captions.
+      version: changes when the file does; empty where no listing told.
+      position: in the source; puts parts of one image in order.
     """
 
     id: str
     uri: str
     captions: tuple[str, ...] = ()
     problem: ImageError | None = None
+    split: str = "captions"
+    version: str = ""
+    position: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
-class CocoCaptions:
-    """A directory of images with a COCO captions JSON.
+class CaptionFile:
+    """A captions file of any kind that `annotations` reads, and where its images are.
 
-    Only these two paths travel in the pipeline graph; a worker reads the annotations when the pipeline runs.
-    `count` is for the launcher: it checks the files and tells how many Items `read` will yield.
+    Attributes:
+      split: of all its images; None where the file itself tells, or a fraction of them is to be held out.
+      places: directories, zip files and patterns; none for a table of paths, which are taken from its own directory.
     """
 
-    images_dir: str
-    captions_json: str
+    path: str
+    places: tuple[str, ...]
+    split: str | None = None
 
-    def count(self) -> int:
-        """Raises InputError where the directory or the file is missing, or the file is no COCO captions JSON."""
-        if files.is_local(self.images_dir) and not os.path.isdir(self.images_dir):
-            raise InputError(f"images directory: expected a directory, found none at {self.images_dir}")
-        total = sum(1 for _ in self.read())
-        if not total:
-            raise InputError(f"{self.captions_json}: expected images, found an empty list")
-        return total
+
+@dataclasses.dataclass(frozen=True)
+class CaptionedImages:
+    """The images of captions files.
+
+    Only these paths travel in the pipeline graph; a worker reads the files when the pipeline runs. `count` is for the
+    launcher: it checks everything that can be checked without opening an image.
+
+    Attributes:
+      val_fraction: the share held out for validation of files without splits, by a hash of the id.
+      restval: the split that Karpathy's `restval` images belong to; None leaves them out.
+    """
+
+    files: tuple[CaptionFile, ...]
+    val_fraction: float | None = None
+    restval: str | None = "train"
+
+    def count(self) -> dict[str, int]:
+        """How many images each split has. An image is an id in a place: parts of it count once.
+
+        Raises:
+          InputError: a file or a place is missing or of no known kind, has no images, or its splits do not fit.
+        """
+        archives.open_archive.cache_clear()  # what an earlier run in this process saw may have changed
+        hashes: dict[str, array.array] = collections.defaultdict(lambda: array.array("Q"))
+        for file in self.files:
+            usable, problem = 0, None
+            for item in self._read(file):
+                key = hashlib.blake2b(repr((item.id, item.uri)).encode("utf-8", "surrogatepass"), digest_size=8)
+                hashes[item.split].append(int.from_bytes(key.digest(), "big"))
+                usable += item.problem is None
+                problem = problem or item.problem
+            if not usable:
+                found = f"none that could be used; the first: {problem.message}" if problem else "none"
+                raise InputError(f"{file.path}: expected images with captions, found {found}")
+        return {split: len(np.unique(np.frombuffer(hashes[split], np.uint64))) for split in sorted(hashes)}
+
+    def describe(self) -> dict[str, Any]:
+        """As options that a later run is compared with."""
+        return {
+            "captions": [f"{file.split or 'own splits'}: {file.path}" for file in self.files],
+            "images": [list(file.places) for file in self.files],
+            "val_fraction": self.val_fraction,
+            "restval": self.restval,
+        }
 
     def read(self) -> Iterator[Item]:
-        """Items in the file's order; one for each listed image, and one for each id that only annotations name."""
-        images, annotations = _load_coco(self.captions_json)
-        captions: dict[str, list[str]] = {}
-        for annotation in annotations:
-            captions.setdefault(str(annotation["image_id"]), []).append(annotation["caption"])
-        listed = set()
-        for image in images:
-            image_id = str(image["id"])
-            listed.add(image_id)
-            found = tuple(captions.get(image_id, ()))
-            problem = None if found else ImageError("list", "NoCaption", "no annotation names this image")
-            yield Item(image_id, files.join(self.images_dir, image["file_name"]), found, problem)
-        for image_id in sorted(captions.keys() - listed):
-            problem = ImageError("list", "NotListed", f"{len(captions[image_id])} captions, but no image of this id")
-            yield Item(image_id, "", tuple(captions[image_id]), problem)
+        """Items in the order of the files."""
+        for file in self.files:
+            yield from self._read(file)
+
+    def _read(self, file: CaptionFile) -> Iterator[Item]:
+        if not file.places and not annotations.is_table(file.path):
+            raise InputError(f"--images: expected where the images of {file.path} are, found nothing")
+        locations = open_locations(file.places or (posixpath.dirname(file.path) or ".",))
+        for position, listed in enumerate(annotations.read(file.path)):
+            split = self._split(file, listed)
+            if split is not None:
+                yield _locate(listed, locations, split, position)
+
+    def _split(self, file: CaptionFile, listed: Listed) -> str | None:
+        if listed.split is None:
+            held_out = self.val_fraction is not None and is_validation(listed.id, self.val_fraction)
+            return file.split or ("val" if held_out else "train")
+        if file.split or self.val_fraction is not None:
+            flag = f"--{file.split}_captions" if file.split else "--val_fraction"
+            message = f"expected captions without splits, found {file.path} with its own; give it with --captions alone"
+            raise InputError(f"{flag}: {message}")
+        return self.restval if listed.split == "restval" else listed.split
 
 
-def _load_coco(path: str) -> tuple[list[dict], list[dict]]:
-    """The images and the annotations of a COCO captions JSON, each entry checked."""
-    try:
-        text = files.read_text(path)
-        content = None if text is None else json.loads(text, object_hook=_without_lone_surrogates)
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: expected a COCO captions JSON, found no JSON: {error}") from None
-    if text is None:
-        raise InputError(f"captions file: expected a COCO captions JSON, found no file at {path}")
-    lists = []
-    wanted = {"images": {"id": (int, str), "file_name": str}, "annotations": {"image_id": (int, str), "caption": str}}
-    for name, keys in wanted.items():
-        entries = content.get(name) if isinstance(content, dict) else None
-        if not isinstance(entries, list):
-            raise InputError(f"{path}: expected a COCO captions JSON with a list {name!r}, found none")
-        for number, entry in enumerate(entries):
-            for key, types in keys.items():
-                if not isinstance(entry, dict) or not isinstance(entry.get(key), types):
-                    shown = json.dumps(entry)[:100]
-                    raise InputError(
-                        f"{path}: {name}[{number}]: expected a COCO caption entry with {key!r}, found {shown}"
-                    )
-        lists.append(entries)
-    return lists[0], lists[1]
+def _locate(listed: Listed, locations: Locations, split: str, position: int) -> Item:
+    item = Item(listed.id, "", listed.captions, listed.problem, split, position=position)
+    if not listed.names:
+        return item
+    found = locations.find(*listed.names)
+    if isinstance(found, ImageError):
+        return dataclasses.replace(item, uri=listed.names[0], problem=listed.problem or found)
+    return dataclasses.replace(item, uri=found.uri, version=found.version)
 
 
-def _without_lone_surrogates(entry: dict) -> dict:
-    """JSON may hold halves of surrogate pairs, which no UTF-8 can; they become the replacement character."""
-    return {key: _LONE.sub("\ufffd", value) if isinstance(value, str) else value for key, value in entry.items()}
+def join_parts(items: list[Item]) -> list[Item]:
+    """Items of a shard in any order -> one Item for each (id, uri), its parts' captions in the source's order."""
+    parts: dict[tuple[str, str], list[Item]] = collections.defaultdict(list)
+    for item in sorted(items, key=lambda i: i.position):
+        parts[item.id, item.uri].append(item)
+    return [_joined(group) for group in parts.values()]
+
+
+def _joined(parts: list[Item]) -> Item:
+    first = parts[0]
+    if len(parts) == 1:
+        return first
+    problems = [part.problem for part in parts]
+    return dataclasses.replace(
+        first,
+        captions=tuple(caption for part in parts for caption in part.captions),
+        problem=None if None in problems else problems[0],  # one good part is enough
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,25 +170,26 @@ class ImageGlob:
     patterns: tuple[str, ...]
     excluding: str = ""
 
-    def count(self) -> int:
+    def count(self) -> dict[str, int]:
         """Raises InputError, repeating the pattern, where one finds nothing."""
-        return sum(1 for _ in self.read())
+        return {"captions": sum(1 for _ in self.read())}
 
     def read(self) -> Iterator[Item]:
         """Items by pattern, then by name. A file that two patterns find is one Item."""
         seen = set()
         for pattern in self.patterns:
             fixed = posixpath.dirname(re.split(r"[*?\[]", pattern, maxsplit=1)[0])
-            found = [(path, files.absolute(path)) for path in files.glob(pattern)]
+            found = [(path, version, files.absolute(path)) for path, version in files.glob_versions(pattern)]
             if self.excluding:
                 outside = files.absolute(self.excluding) + "/"
-                found = [(path, place) for path, place in found if not place.startswith(outside)]
+                found = [entry for entry in found if not entry[2].startswith(outside)]
             if not found:
                 raise InputError(f"--images: expected images, found no file that matches {pattern!r}")
-            for path, place in found:
+            for path, version, place in found:
                 if place not in seen:
                     seen.add(place)
-                    yield Item(_id_below(posixpath.dirname(path) if path == pattern else fixed, path), path)
+                    item_id = _id_below(posixpath.dirname(path) if path == pattern else fixed, path)
+                    yield Item(item_id, path, version=version)
 
 
 def _id_below(root: str, path: str) -> str:
@@ -141,4 +198,4 @@ def _id_below(root: str, path: str) -> str:
     return posixpath.splitext(name)[0]
 
 
-Source = CocoCaptions | ImageGlob
+Source = CaptionedImages | ImageGlob

@@ -10,7 +10,7 @@ from tfrecords_schema.vocabulary import Vocabulary, count_words
 
 
 class MakeVocabulary(beam.PTransform):
-    """Items -> the text of vocabulary.txt, one element."""
+    """Items -> the text of vocabulary.txt, one element: the words of the train split."""
 
     def __init__(self, max_size: int, min_count: int):
         self.max_size, self.min_count = max_size, min_count
@@ -18,6 +18,7 @@ class MakeVocabulary(beam.PTransform):
     def expand(self, items):
         return (
             items
+            | "Train" >> beam.Filter(lambda item: item.split == "train")
             | "Words" >> beam.FlatMap(lambda item: count_words(item.captions).items())
             | "Count" >> beam.CombinePerKey(sum)
             | "Gather" >> beam.combiners.ToList()  # rare words too: UNK's count is the sum of theirs

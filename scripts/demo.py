@@ -16,7 +16,7 @@ import subprocess
 import sys
 import time
 
-from pipelines import extractors, gallery
+from pipelines import gallery, networks
 from scripts import scenes
 from tfrecords_schema.errors import InputError
 
@@ -73,7 +73,7 @@ def main() -> None:
 def _weights() -> str:
     """ImageNet weights if they are cached or can be downloaded, else seeded random ones, said in one line."""
     try:
-        extractors.weights_file("inception_v3", "imagenet")
+        networks.weights_file("inception_v3", "imagenet")
     except InputError:
         print("weights: ImageNet's can not be had here, so seeded random ones are used; they tell drawn scenes apart")
         return "random"

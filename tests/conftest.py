@@ -4,7 +4,7 @@ import pathlib
 
 import pytest
 
-from pipelines import extractors
+from pipelines import networks
 from scripts import scenes
 from tfrecords_schema.quiet import import_tensorflow
 
@@ -27,11 +27,16 @@ def _tiny_model(weights):
     import keras
 
     inputs = keras.Input([32, 32, 3])
-    return keras.Model(inputs, keras.layers.Flatten()(keras.layers.AveragePooling2D(8)(inputs)))
+    return keras.Model(inputs, keras.layers.Flatten()(keras.layers.AveragePooling2D(8, name="pool")(inputs)))
 
 
-TINY = extractors.Network(
-    build=_tiny_model, size=32, scale=1 / 255, offset=0.0, layer="grid", shape=(48,), keras_file=("none.h5", "none")
+TINY = networks.Network(
+    build=_tiny_model,
+    preprocess=lambda pixels: pixels / 255,
+    size=32,
+    pooled=networks.Endpoint("means", (48,)),
+    grid=networks.Endpoint("pool", (16, 3), layer="pool"),
+    keras_file=("none.h5", "none"),
 )
 
 
@@ -39,7 +44,7 @@ TINY = extractors.Network(
 def tiny_network():
     """The registry name of a network that loads in no time."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(extractors.NETWORKS, "tiny", TINY)
+        patch.setitem(networks.NETWORKS, "tiny", TINY)
         yield "tiny"
 
 

@@ -11,7 +11,8 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from pipelines import caption, captioner, cli, extractors, gallery
+from pipelines import caption, captioner, cli, gallery, networks
+from pipelines import report as report_json
 from tests.test_features import content, read_split
 from tests.test_training import replace
 from tfrecords_schema.errors import InputError
@@ -167,7 +168,7 @@ def test_a_model_without_finite_probabilities_is_told_of(run, export_dir, monkey
 
 
 def test_only_bad_images_leave_an_empty_table(run, odd_images):
-    with pytest.raises(cli.RejectsError, match=r"100.0% of the images were rejected"):
+    with pytest.raises(report_json.RejectsError, match=r"100.0% of the images were rejected"):
         run(images=[f"{odd_images}/text.png", f"{odd_images}/empty.png"], output=odd_images / "out")
     (path,) = (odd_images / "out").glob("captions-*")
     assert pq.read_table(path).num_rows == 0
@@ -210,7 +211,7 @@ def test_weights_from_a_file_must_be_given_again(export_dir, run):
             lambda d: replace(d / "vocabulary.txt", "a ", "zebra "),
             "is not the vocabulary of this model",
         ),
-        (lambda d: (d / "model_info.json").write_text("{}"), "model_info.json: expected schema_version 1, found None"),
+        (lambda d: (d / "model_info.json").write_text("{}"), "model_info.json: expected schema_version 2, found None"),
     ],
 )
 def test_model_directories_that_are_none(export_dir, tmp_path, capsys, break_it, message):
@@ -229,8 +230,8 @@ def test_no_image_is_an_error_that_repeats_the_pattern(run, tmp_path):
 
 
 def test_the_network_comes_from_the_model(run, monkeypatch):
-    monkeypatch.delitem(extractors.NETWORKS, "tiny")
-    with pytest.raises(InputError, match="extractor: expected one of"):
+    monkeypatch.delitem(networks.NETWORKS, "tiny")
+    with pytest.raises(InputError, match="--extractor: expected one of"):
         run()
 
 

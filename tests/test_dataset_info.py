@@ -7,7 +7,7 @@ from tfrecords_schema.dataset_info import DatasetInfo, FeatureSpec, ShardInfo, S
 from tfrecords_schema.errors import InputError
 from tfrecords_schema.model_info import ModelInfo
 
-SPEC = FeatureSpec("inception_v3", "pool", "imagenet", "ab" * 32, (2048,), "float16", "bilinear")
+SPEC = FeatureSpec("inception_v3", "pool", "imagenet", "ab" * 32, (2048,), "float16", "float32", "bilinear")
 INFO = DatasetInfo(SPEC, 25, 100, "cd" * 32, {"train": SplitInfo(2, 10, 1, (ShardInfo("s", 2, 10, 99, "ef"),))})
 MODEL = ModelInfo({"units": 4}, SPEC, 25, "cd" * 32, "12" * 32, {"val_loss": 1.5})
 
@@ -20,7 +20,7 @@ def test_loads_undoes_dumps(info):
 @pytest.mark.parametrize("info", [INFO, MODEL])
 def test_another_schema_version_is_refused(info):
     text = json.dumps({**json.loads(info.dumps()), "schema_version": 7})
-    with pytest.raises(InputError, match=r"x.json: expected schema_version 1, found 7"):
+    with pytest.raises(InputError, match=r"x.json: expected schema_version 2, found 7"):
         type(info).loads(text, "x.json")
 
 

@@ -5,18 +5,19 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipelines import extraction
-from pipelines.extraction import FeatureBatch, Reading, extract
+from pipelines import reading
+from pipelines.extraction import FeatureBatch, extract
+from pipelines.reading import Reading, StageClock, read_ahead
 from pipelines.rejects import ImageError, Reject
 from pipelines.sources import Item
-from tests.conftest import TINY
 
 
 class FakeExtractor:
     """The mean colour of each image; remembers the sizes of its batches."""
 
-    network = TINY
+    size = 32
     batch_size = 4
+    in_flight = 2
 
     def __init__(self):
         self.batches = []
@@ -38,7 +39,7 @@ def test_order_padding_and_neighbours_of_bad_images(tmp_path):
     (tmp_path / "5.png").unlink()
     items[8] = Item("8", items[8].uri, problem=ImageError("list", "NoCaption", "none"))
     extractor = FakeExtractor()
-    outcomes = list(extract(items, extractor, Reading(threads=3)))
+    outcomes = list(extract(items, extractor, Reading(threads=3), StageClock()))
 
     rejects = [o for o in outcomes if isinstance(o, Reject)]
     assert [(r.image_id, r.stage, r.error) for r in rejects] == [
@@ -50,7 +51,7 @@ def test_order_padding_and_neighbours_of_bad_images(tmp_path):
     good = [(item.id, feature[0]) for b in batches for item, feature in zip(b.items, b.features, strict=True)]
     assert good == [(str(n), n) for n in (0, 1, 2, 4, 6, 7, 9, 10)]
     assert extractor.batches == [(4, 32, 32, 3)] * 2, "every batch has the same size"
-    assert all((p.height, p.width) == (10, 20) for b in batches for p in b.pixels)
+    assert all(size == (10, 20) for b in batches for size in b.sizes)
 
 
 def test_an_unreadable_file_is_rejected(tmp_path):
@@ -59,7 +60,7 @@ def test_an_unreadable_file_is_rejected(tmp_path):
     (tmp_path / "link.png").symlink_to("nowhere.png")
     names = ("directory", "pipe", "link")
     items = [Item(name, str(tmp_path / f"{name}.png")) for name in names]
-    directory, pipe, link = extract(items, FakeExtractor(), Reading())
+    directory, pipe, link = extract(items, FakeExtractor(), Reading(), StageClock())
     for outcome in (directory, pipe):
         assert (outcome.stage, outcome.error) == ("read", "Unreadable")
         assert outcome.message == "a directory, a pipe or a device, not a file"
@@ -67,9 +68,9 @@ def test_an_unreadable_file_is_rejected(tmp_path):
 
 
 def test_no_more_than_the_window_is_read_ahead(tmp_path, monkeypatch):
-    item, read, read_bytes = write(tmp_path, 1), [], extraction.files.read_bytes
-    monkeypatch.setattr(extraction.files, "read_bytes", lambda uri: read.append(uri) or read_bytes(uri))
-    loaded = extraction.read_ahead(itertools.repeat(item), 8, Reading(threads=2), ahead=5)
+    item, read, read_bytes = write(tmp_path, 1), [], reading.files.read_bytes
+    monkeypatch.setattr(reading.files, "read_bytes", lambda uri: read.append(uri) or read_bytes(uri))
+    loaded = read_ahead(itertools.repeat(item), 8, Reading(threads=2), 5, StageClock())
     for taken in range(1, 4):
         next(loaded)
         assert taken <= len(read) <= 5 + taken
@@ -83,4 +84,4 @@ def test_a_bug_in_the_network_is_not_taken_for_a_bad_image(tmp_path):
             raise RuntimeError("out of memory")
 
     with pytest.raises(RuntimeError, match="out of memory"):
-        list(extract([write(tmp_path, 1)], Broken(), Reading()))
+        list(extract([write(tmp_path, 1)], Broken(), Reading(), StageClock()))

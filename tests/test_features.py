@@ -9,7 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 import tensorflow as tf
 
-from pipelines import cli, features, manifest, records
+from pipelines import cli, features, records
+from pipelines import report as report_json
 from scripts import scenes
 from tfrecords_schema import record, shards
 from tfrecords_schema.dataset_info import DatasetInfo
@@ -19,7 +20,7 @@ from tfrecords_schema.vocabulary import Vocabulary, count_words
 
 def content(directory: pathlib.Path) -> dict[str, bytes]:
     """Every file but the report, which tells times."""
-    files = (path for path in directory.rglob("*") if path.is_file() and path.name != manifest.REPORT)
+    files = (path for path in directory.rglob("*") if path.is_file() and path.name != report_json.REPORT)
     return {str(path.relative_to(directory)): path.read_bytes() for path in files}
 
 
@@ -133,7 +134,7 @@ def test_bad_images_are_told_apart_and_nothing_else_is_lost(make_features, damag
 
 
 def test_too_many_rejects_fail_with_the_output_in_place(make_features, damaged_coco, tmp_path):
-    with pytest.raises(cli.RejectsError, match=r"23.5% of the images were rejected, more than .* 5.0%"):
+    with pytest.raises(report_json.RejectsError, match=r"23.5% of the images were rejected, more than .* 5.0%"):
         make_features(coco_dir=str(damaged_coco))
     assert (tmp_path / "features/dataset_info.json").exists() and (tmp_path / "features/rejects/train.parquet").exists()
 
@@ -203,7 +204,7 @@ def test_fewer_shards_leave_no_old_ones_behind(make_features, coco_dir, tmp_path
 
 def test_other_options_are_refused_with_the_difference(make_features):
     make_features(max_caption_length=16)
-    with pytest.raises(InputError, match=r"max_caption_length was 16, now 12\).*--overwrite"):
+    with pytest.raises(InputError, match=r"max_caption_length was 16, now 12\); give --update .*--overwrite"):
         make_features(max_caption_length=12)
     make_features(max_caption_length=12, overwrite=True)
 
@@ -211,11 +212,17 @@ def test_other_options_are_refused_with_the_difference(make_features):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        ("", "--coco_dir (or --train_images and --train_captions): expected one of them, found neither"),
+        ("", "--coco_dir, --captions or --train_captions: expected one of them, found none"),
         ("--coco_dir nowhere", "--coco_dir: expected a directory, found none at nowhere"),
-        ("--train_images d", "--train_images and --train_captions: expected both or neither, found one"),
-        ("--coco_dir {coco} --train_images d", "--train_images: expected either --coco_dir or the four"),
-        ("--coco_dir {coco} --year 2014", "expected a directory, found none at {coco}/train2014"),
+        ("--train_images d", "--train_images: expected --train_captions beside it, found none"),
+        (
+            "--coco_dir {coco} --train_images d",
+            "--train_images: expected either --coco_dir, which has its splits, or --train_images, found both",
+        ),
+        (
+            "--coco_dir {coco} --year 2014",
+            "expected a directory, a zip file or a pattern, found none at {coco}/train2014",
+        ),
         ("--coco_dir {coco} --weights none.h5", "--weights: expected imagenet, random or a Keras .h5 file, found no"),
         (
             "--coco_dir {coco} --weights README.md",
@@ -228,7 +235,7 @@ def test_other_options_are_refused_with_the_difference(make_features):
         ("--coco_dir foo://x", "--coco_dir: no filesystem for foo://x"),
         ("--coco_dir {coco} --weights random --max_caption_length 2", "--max_caption_length: expected at least 3"),
         ("--coco_dir {coco} --weights random --wieghts x", "--wieghts: neither this command nor Beam knows this flag"),
-        ("--coco_dir {coco} --weights random --extractor vgg", "extractor: expected one of ['inception_v3', "),
+        ("--coco_dir {coco} --weights random --extractor vgg", "--extractor: expected one of inception_v3, vgg16"),
     ],
 )
 def test_mistakes_are_told_in_one_line(flags, message, coco_dir, tmp_path, capsys):

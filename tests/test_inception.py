@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import pytest
 
-from pipelines import extractors, random_weights
+from pipelines import extractors, networks, random_weights
 from tfrecords_schema.errors import InputError
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -19,8 +19,7 @@ ROOT = pathlib.Path(__file__).parent.parent
 @pytest.mark.slow
 def test_features_equal_keras_own(tmp_path):
     """Through a weights file, as a user gives one, and Keras' own preprocessing."""
-    model = keras.applications.InceptionV3(include_top=False, pooling="avg", weights=None)
-    random_weights.assign(model, extractors.NETWORKS["inception_v3"])
+    model = random_weights.build(networks.NETWORKS["inception_v3"])
     path = str(tmp_path / "inception.weights.h5")
     model.save_weights(path)
     pixels = np.random.default_rng(0).integers(0, 256, (4, 299, 299, 3), np.uint8)
@@ -40,7 +39,7 @@ def test_weights_digests_tell_files_apart(tmp_path):
         with h5py.File(tmp_path / f"{name}.h5", "w") as file:
             file[name] = 1
     digests = {
-        extractors.feature_spec("inception_v3", str(weights), "float16").weights_digest
+        extractors.Extractor("inception_v3", str(weights), 1).spec("float16").weights_digest
         for weights in (tmp_path / "a.h5", tmp_path / "b.h5", "random")
     }
     assert len(digests) == 3
@@ -48,10 +47,10 @@ def test_weights_digests_tell_files_apart(tmp_path):
 
 def test_imagenet_weights_come_from_keras_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
-    file = tmp_path / "models" / extractors.NETWORKS["inception_v3"].keras_file[0]
+    file = tmp_path / "models" / networks.NETWORKS["inception_v3"].keras_file[0]
     file.parent.mkdir()
     file.write_bytes(b"cached")
-    assert extractors.weights_file("inception_v3", "imagenet") == str(file)
+    assert networks.weights_file("inception_v3", "imagenet") == str(file)
 
 
 def test_imagenet_weights_that_cannot_be_had(tmp_path, monkeypatch):
@@ -64,7 +63,7 @@ def test_imagenet_weights_that_cannot_be_had(tmp_path, monkeypatch):
     with pytest.raises(
         InputError, match=r"--weights imagenet: not in .*models and the download failed.*--weights FILE"
     ):
-        extractors.weights_file("inception_v3", "imagenet")
+        networks.weights_file("inception_v3", "imagenet")
 
 
 @pytest.mark.slow

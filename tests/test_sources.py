@@ -1,61 +1,130 @@
+"""From captions files and places of images to Items, and what is counted of them."""
+
 import json
+import random
+import zipfile
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from pipelines.sources import CocoCaptions, ImageGlob
+from pipelines.sources import CaptionedImages, CaptionFile, ImageGlob, Item, join_parts
+from tfrecords_schema import shards
 from tfrecords_schema.errors import InputError
 
 
-def coco(tmp_path, content) -> CocoCaptions:
-    (tmp_path / "captions.json").write_text(content if isinstance(content, str) else json.dumps(content))
-    return CocoCaptions(str(tmp_path), str(tmp_path / "captions.json"))
+def write_rows(path, rows) -> str:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
 
 
-def test_coco_items(tmp_path):
-    source = coco(
-        tmp_path,
-        {
-            "images": [{"id": 7, "file_name": "a b#%.jpg"}, {"id": 8, "file_name": "é.jpg"}],
-            "annotations": [
-                {"image_id": 7, "caption": "One."},
-                {"image_id": 9, "caption": "Lost."},
-                {"image_id": 7, "caption": "Two."},
-            ],
-        },
+def table(tmp_path, rows, **options) -> CaptionedImages:
+    return CaptionedImages((CaptionFile(write_rows(tmp_path / "rows.jsonl", rows), (str(tmp_path),)),), **options)
+
+
+def test_an_image_is_an_id_in_a_place(tmp_path):
+    """Rows of one image that stand apart are parts of one Item; they count once."""
+    rows = [("a.jpg", "One."), ("b.jpg", "Two."), ("a.jpg", "Three."), ("a.png", "Four.")]
+    source = table(tmp_path, [{"image": image, "caption": caption} for image, caption in rows])
+    items = list(source.read())
+    assert source.count() == {"train": 3} and len(items) == 4
+    random.Random(0).shuffle(items)
+    joined = {item.uri: item for item in join_parts(items)}
+    assert joined[str(tmp_path / "a.jpg")].captions == ("One.", "Three.")
+    assert len(joined) == 3
+
+
+def test_splits_of_the_file_and_restval(tmp_path):
+    rows = [{"image": f"{split}.jpg", "caption": "A.", "split": split} for split in ("train", "restval", "dev", "test")]
+    assert table(tmp_path, rows).count() == {"test": 1, "train": 2, "val": 1}
+    assert table(tmp_path, rows, restval="val").count() == {"test": 1, "train": 1, "val": 2}
+    assert table(tmp_path, rows, restval=None).count() == {"test": 1, "train": 1, "val": 1}
+    with pytest.raises(InputError, match=r"--val_fraction: expected captions without splits, found .*rows.jsonl"):
+        table(tmp_path, rows, val_fraction=0.1).count()
+
+
+def test_val_fraction_follows_from_the_id_alone(tmp_path):
+    rows = [{"image": f"{number}.jpg", "caption": "A."} for number in range(1000)]
+    found = {item.id: item.split for item in table(tmp_path, rows, val_fraction=0.1).read()}
+    assert 70 <= list(found.values()).count("val") <= 130
+    fewer = {item.id: item.split for item in table(tmp_path, rows[::7], val_fraction=0.1).read()}
+    assert fewer.items() <= found.items()
+    wider = {item.id: item.split for item in table(tmp_path, rows, val_fraction=0.3).read()}
+    assert all(wider[image_id] == "val" for image_id, split in found.items() if split == "val")
+
+
+@given(st.text(), st.floats(0, 1))
+def test_held_out_at_all_or_nothing(image_id, fraction):
+    assert not shards.is_validation(image_id, 0.0) and shards.is_validation(image_id, 1.0)
+    assert shards.is_validation(image_id, fraction) <= shards.is_validation(image_id, min(1.0, fraction + 0.1))
+
+
+def test_several_files_of_one_split(tmp_path):
+    """As people train on COCO 2014: train and most of val together."""
+    files = []
+    for number, year in enumerate(("train2014", "val2014")):
+        (tmp_path / year).mkdir()
+        content = {
+            "images": [{"id": number, "file_name": f"COCO_{year}_{number}.jpg"}],
+            "annotations": [{"image_id": number, "caption": "A."}],
+        }
+        (tmp_path / f"{year}.json").write_text(json.dumps(content))
+        places = (str(tmp_path / "train2014"), str(tmp_path / "val2014"))
+        files.append(CaptionFile(str(tmp_path / f"{year}.json"), places, "train"))
+    (tmp_path / "val2014/COCO_val2014_1.jpg").write_bytes(b"x")
+    source = CaptionedImages(tuple(files))
+    assert source.count() == {"train": 2}
+    first, second = source.read()
+    assert first.uri == str(tmp_path / "train2014/COCO_train2014_0.jpg") and not first.version, (
+        "absent: any place will do"
     )
-    items = {item.id: item for item in source.read()}
-    assert source.count() == len(items) == 3
-    assert items["7"].captions == ("One.", "Two.") and items["7"].uri == str(tmp_path / "a b#%.jpg")
-    assert items["7"].problem is None
-    assert (items["8"].problem.stage, items["8"].problem.error) == ("list", "NoCaption")
-    assert (items["9"].problem.stage, items["9"].problem.error) == ("list", "NotListed")
+    assert second.uri == str(tmp_path / "val2014/COCO_val2014_1.jpg") and second.version
 
 
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        ("not json", "found no JSON"),
-        ("[]", "a list 'images', found none"),
-        ({"images": []}, "a list 'annotations', found none"),
-        ({"images": [], "annotations": []}, "expected images, found an empty list"),
-        ({"images": [{"id": 1}], "annotations": []}, r"images\[0\]: expected a COCO caption entry with 'file_name'"),
-        # an instances file, the likeliest mistake
-        (
-            {"images": [{"id": 1, "file_name": "a"}], "annotations": [{"image_id": 1, "bbox": [0, 0, 1, 1]}]},
-            r"annotations\[0\]: expected a COCO caption entry with 'caption'",
-        ),
-    ],
-)
-def test_coco_files_that_are_none(tmp_path, content, message):
-    with pytest.raises(InputError, match=f"captions.json: .*{message}"):
-        coco(tmp_path, content).count()
+def test_a_name_in_two_places_is_told_of(tmp_path):
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "x.jpg").write_bytes(folder.encode())
+    path = write_rows(tmp_path / "rows.jsonl", [{"image": "x.jpg", "caption": "A."}, {"image": "y", "caption": "B."}])
+    source = CaptionedImages((CaptionFile(path, (str(tmp_path / "a"), str(tmp_path / "b"))),))
+    item, _ = source.read()
+    assert (item.problem.stage, item.problem.error) == ("list", "AmbiguousName")
+    assert "a/x.jpg" in item.problem.message and "b/x.jpg" in item.problem.message
 
 
-def test_coco_missing_paths(tmp_path):
-    with pytest.raises(InputError, match=r"found no file at .*none.json"):
-        CocoCaptions(str(tmp_path), str(tmp_path / "none.json")).count()
-    with pytest.raises(InputError, match=r"images directory: .*found none at .*none"):
-        CocoCaptions(str(tmp_path / "none"), "any.json").count()
+def test_versions_change_with_the_file(tmp_path):
+    rows = [{"image": "x.jpg", "caption": "A."}]
+    versions = []
+    for content in (b"one", b"three"):
+        (tmp_path / "x.jpg").write_bytes(content)
+        with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
+            archive.writestr("in/x.jpg", content)
+        direct = table(tmp_path, rows)
+        path = write_rows(tmp_path / "rows.jsonl", rows)
+        zipped = CaptionedImages((CaptionFile(path, (str(tmp_path / "x.zip"),)),))
+        zipped.count()
+        versions += [next(source.read()).version for source in (direct, zipped)]
+    assert len(set(versions)) == 4 and all(versions)
+
+
+def test_files_without_a_usable_image_are_refused(tmp_path):
+    with pytest.raises(InputError, match=r"rows.jsonl: expected images with captions, found none that could be used"):
+        table(tmp_path, [{"image": "x.jpg", "caption": ""}]).count()
+    with pytest.raises(
+        InputError, match=r"images: expected a directory, a zip file or a pattern, found none at .*none"
+    ):
+        path = write_rows(tmp_path / "rows.jsonl", [{"image": "x.jpg", "caption": "A."}])
+        CaptionedImages((CaptionFile(path, (str(tmp_path / "none"),)),)).count()
+    (tmp_path / "coco.json").write_text('{"images": [{"id": 1, "file_name": "x"}], "annotations": []}')
+    with pytest.raises(InputError, match=r"--images: expected where the images of .*coco.json are, found nothing"):
+        CaptionedImages((CaptionFile(str(tmp_path / "coco.json"), ()),)).count()
+
+
+def test_parts_are_put_together_whatever_the_order():
+    parts = [Item("1", "u", (f"{n}.",), position=n) for n in range(5)] + [Item("1", "v", ("other",), position=9)]
+    for seed in range(5):
+        random.Random(seed).shuffle(parts)
+        assert join_parts(parts)[0].captions == ("0.", "1.", "2.", "3.", "4.") and len(join_parts(parts)) == 2
 
 
 def test_glob(tmp_path):
@@ -63,7 +132,7 @@ def test_glob(tmp_path):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"")
     flat = ImageGlob((f"{tmp_path}/*.jpg",))
-    assert [item.id for item in flat.read()] == ["a b#%é", "b"] and flat.count() == 2
+    assert [item.id for item in flat.read()] == ["a b#%é", "b"] and flat.count() == {"captions": 2}
     deep = ImageGlob((f"{tmp_path}/**.jpg", f"{tmp_path}/*.jpg"))
     assert sorted(item.id for item in deep.read()) == ["a b#%é", "b", "sub/b"], "each file once"
 
@@ -86,23 +155,6 @@ def test_what_local_patterns_find(tmp_path, monkeypatch):
     assert ids("a.jpg", str(tmp_path / "a.jpg"), "./a.jpg") == ["a"], "one file, however it is spelled"
     with pytest.raises(InputError, match=r"found no file that matches 'folder.jpg'"):
         ImageGlob(("folder.jpg",)).count()
-
-
-def test_json_that_no_utf8_can_hold(tmp_path):
-    """Half a surrogate pair is valid JSON; it must not stop the run."""
-    text = r"""{"images": [{"id": 1, "file_name": "a\ud83d.jpg"}],
-                "annotations": [{"image_id": 1, "caption": "A nice \ud83d circle \ud83d\ude00"}]}"""
-    (item,) = coco(tmp_path, text).read()
-    assert item.captions == ("A nice \ufffd circle \U0001f600",) and item.uri.endswith("a\ufffd.jpg")
-
-
-@pytest.mark.parametrize("content", [b"\xff\xfe\x00", '{"images": "é"}'.encode("latin-1")])
-def test_captions_files_that_are_no_text(tmp_path, content):
-    (tmp_path / "captions.json").write_bytes(content)
-    with pytest.raises(InputError, match=r"captions.json: expected a COCO captions JSON, found"):
-        CocoCaptions(str(tmp_path), str(tmp_path / "captions.json")).count()
-    with pytest.raises(InputError, match="expected a COCO captions JSON, found"):
-        CocoCaptions(str(tmp_path), str(tmp_path)).count()
 
 
 def test_glob_that_finds_nothing_repeats_the_pattern(tmp_path):

@@ -180,7 +180,7 @@ def test_other_records_are_refused(features_dir, tmp_path):
     train_once = {"data": str(features_dir), "job_dir": str(tmp_path / "job"), **training_flags(epochs=1)}
     task.run(**train_once)
     info = json.loads((features_dir / "dataset_info.json").read_text())
-    info["splits"]["val"]["shards"][0]["digest"] = "other images"
+    info["splits"]["val"]["shards"][0]["sha256"] = "other images"
     (features_dir / "dataset_info.json").write_text(json.dumps(info))
     with pytest.raises(InputError, match=r"holds a run with other settings \(records was"):
         task.run(**train_once)
@@ -298,7 +298,7 @@ def test_the_export_needs_no_python_of_ours(exported, tmp_path):
         (lambda d: (d / "dataset_info.json").unlink(), "--data: expected a feature directory with dataset_info.json"),
         (lambda d: (d / "vocabulary.txt").unlink(), "--data: expected a feature directory with vocabulary.txt"),
         (lambda d: replace(d / "vocabulary.txt", "a ", "zebra "), "vocabulary.txt: its digest is"),
-        (lambda d: replace(d / "dataset_info.json", '"schema_version": 1', '"schema_version": 2'), "found 2"),
+        (lambda d: replace(d / "dataset_info.json", '"schema_version": 2', '"schema_version": 7'), "found 7"),
         (lambda d: next(d.glob("val-*")).unlink(), "bytes, found no file"),
         (lambda d: next(d.glob("train-*")).write_bytes(b"x"), "bytes, found 1 bytes"),
     ],

@@ -11,7 +11,7 @@ from typing import Any
 
 from tfrecords_schema.errors import InputError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 DATASET_INFO = "dataset_info.json"
 VOCABULARY = "vocabulary.txt"
 
@@ -27,6 +27,7 @@ class FeatureSpec:
       weights_digest: SHA-256 of the weights file (of the recipe, for "random").
       shape: of one image's feature, `(2048,)`.
       dtype: what it is stored in, "float16" or "float32".
+      precision: of the forward pass, "float32", "bfloat16" or "float16".
       resize: how an image of any size becomes the extractor's input.
     """
 
@@ -36,25 +37,29 @@ class FeatureSpec:
     weights_digest: str
     shape: tuple[int, ...]
     dtype: str
+    precision: str
     resize: str
 
     def require_same(self, other: FeatureSpec, mine: str, theirs: str) -> None:
-        """Raises InputError that names the first difference; `weights` is only a label, its digest counts."""
+        """Raises InputError that names the first difference.
+
+        `weights` is only a label, its digest counts; and precisions may differ, since features then are nearly equal.
+        """
         for field in dataclasses.fields(self):
             a, b = getattr(self, field.name), getattr(other, field.name)
-            if field.name != "weights" and a != b:
+            if field.name not in ("weights", "precision") and a != b:
                 raise InputError(f"{field.name} differs: {mine} has {a}, {theirs} has {b}")
 
 
 @dataclasses.dataclass(frozen=True)
 class ShardInfo:
-    """One file: its name, records, captions, bytes, and the digest of what it was made from."""
+    """One file: its name, records, captions, bytes, and the SHA-256 of these bytes."""
 
     name: str
     records: int
     captions: int
     bytes: int
-    digest: str
+    sha256: str
 
 
 @dataclasses.dataclass(frozen=True)

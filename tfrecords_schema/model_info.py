@@ -9,7 +9,7 @@ from typing import Any
 from tfrecords_schema.dataset_info import FeatureSpec, feature_spec, parse_versioned
 from tfrecords_schema.errors import InputError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 MODEL_INFO = "model_info.json"
 
 

@@ -114,17 +114,48 @@ def parse(serialized, shape: tuple[int, ...], dtype: str, max_length: int) -> di
     return parsed
 
 
-def decode(serialized: bytes, shape: tuple[int, ...], dtype: str, max_length: int) -> dict[str, Any]:
-    """`parse` for one record outside a graph: the same values as numpy arrays and strings, its keys checked exactly."""
+def decode(serialized: bytes, shape: tuple[int, ...], dtype: str, max_length: int | None = None) -> dict[str, Any]:
+    """`parse` for one record outside a graph: the same values as numpy arrays and strings, its keys checked exactly.
+
+    Without `max_length`, `caption/ids` is left flat, `[n * max_length]`.
+
+    Raises:
+      KeyError: naming every missing and every unknown key.
+      ValueError: naming a key whose values are of another number or size.
+    """
     import tensorflow as tf
 
-    check_keys(tf.train.Example.FromString(serialized).features.feature)
-    values = {key: tensor.numpy() for key, tensor in parse(serialized, shape, dtype, max_length).items()}
+    features = tf.train.Example.FromString(serialized).features.feature
+    check_keys(features)
+    n = len(features["caption/length"].int64_list.value)
+    sizes = {"caption/text": n, "caption/length": max(n, 1)}
+    if max_length is not None:
+        sizes["caption/ids"] = n * max_length
+    values: dict[str, Any] = {}
     for field in FIELDS:
-        if field.kind == "text":
-            value = values[field.key]
-            values[field.key] = [_to_text(v) for v in value] if field.many else _to_text(value)
+        of_kind = features[field.key].int64_list if field.kind == "int" else features[field.key].bytes_list
+        found = of_kind.value
+        if len(found) != sizes.get(field.key, len(found) if field.many else 1):
+            raise ValueError(f"record: {field.key}: missing, or of another size")
+        if field.kind == "array":
+            stored = np.frombuffer(found[0], np.dtype(dtype).newbyteorder("<"))
+            if stored.size != np.prod(shape):
+                raise ValueError(f"record: {field.key}: expected the shape {shape}, found {stored.size} numbers")
+            values[field.key] = stored.reshape(shape)
+        elif field.kind == "int":
+            values[field.key] = np.array(found, np.int64) if field.many else found[0]
+        else:
+            values[field.key] = [_to_text(v) for v in found] if field.many else _to_text(found[0])
+    if max_length is not None:
+        values["caption/ids"] = values["caption/ids"].reshape(n, max_length)
     return values
+
+
+def image_id(serialized: bytes) -> str:
+    """The id of a record's image, and nothing else of it."""
+    import tensorflow as tf
+
+    return _to_text(tf.train.Example.FromString(serialized).features.feature["image/id"].bytes_list.value[0])
 
 
 def _to_text(value: bytes) -> str:

@@ -6,6 +6,7 @@ import hashlib
 import math
 import re
 import struct
+from collections.abc import Iterator
 from typing import BinaryIO
 
 import google_crc32c
@@ -60,3 +61,27 @@ def write_framed(handle: BinaryIO, record: bytes) -> int:
     frame = length + _masked_crc(length) + record + _masked_crc(record)
     handle.write(frame)
     return len(frame)
+
+
+def read_framed(handle: BinaryIO) -> Iterator[bytes]:
+    """The records that `write_framed` wrote, checked.
+
+    Raises:
+      ValueError: the file is cut short or damaged; tells which record.
+    """
+    number = 0
+    while head := handle.read(12):
+        if len(head) < 12 or head[8:] != _masked_crc(head[:8]):
+            raise ValueError(f"record {number}: its length is damaged or cut short")
+        (length,) = struct.unpack("<Q", head[:8])
+        record, crc = handle.read(length), handle.read(4)
+        if crc != _masked_crc(record):
+            raise ValueError(f"record {number}: its data are damaged or cut short")
+        yield record
+        number += 1
+
+
+def is_validation(image_id: str, fraction: float) -> bool:
+    """Whether an image is among the `fraction` held out: by its id alone, whatever the other images are."""
+    digest = hashlib.blake2b(image_id.encode("utf-8", "surrogateescape"), digest_size=8, person=b"validation").digest()
+    return int.from_bytes(digest, "big") < fraction * 2**64

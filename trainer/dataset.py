@@ -114,11 +114,12 @@ def find_damaged(directory: FeatureDirectory) -> str | None:
 
 
 def feature_moments(directory: FeatureDirectory) -> tuple[np.ndarray, np.ndarray]:
-    """Mean `[F]` and covariance `[F, F]` of the training images' features, float64, in one pass."""
-    size = int(np.prod(directory.info.features.shape))
+    """Mean `[F]` and covariance `[F, F]` of the training images' features, float64, in one pass; grids are pooled."""
+    size = directory.info.features.shape[-1]
     count, total, products = 0, np.zeros(size), np.zeros((size, size))
-    for batch in images(directory, "train").map(lambda r: r["image/feature"]).batch(1024):
-        values = batch.numpy().reshape(-1, size).astype(np.float64)
+    for batch in images(directory, "train").map(lambda r: r["image/feature"]).batch(256):
+        values = batch.numpy().astype(np.float64)  # [n, F], or [n, positions, F]
+        values = values.mean(1) if values.ndim == 3 else values
         count += len(values)
         total += values.sum(0)
         products += values.T @ values

@@ -13,7 +13,8 @@ class ShowAndTell(keras.Model):
     """image feature -> dense -> the LSTM's first input; then word by word.
 
     The LSTM layer runs whole sequences in training; beam search steps the same layer's cell. F is the feature's size, T
-    the number of words, V of the vocabulary, U the LSTM's units.
+    the number of words, V of the vocabulary, U the LSTM's units. Where features are a grid, `[B, positions, F]`, this
+    decoder sees its mean.
     """
 
     def __init__(self, config: DecoderConfig):
@@ -32,8 +33,9 @@ class ShowAndTell(keras.Model):
     def build(self, input_shape=None):
         """Makes every weight, so that checkpoints can be loaded."""
         embedded = (None, None, self.config.embedding_dim)
-        self.scaling.build((None, *self.config.feature_shape))
-        self.image_embedding.build(self.scaling.compute_output_shape((None, *self.config.feature_shape)))
+        pooled = (None, self.config.feature_shape[-1])
+        self.scaling.build(pooled)
+        self.image_embedding.build(self.scaling.compute_output_shape(pooled))
         self.word_embedding.build((None, None))
         self.lstm.build(embedded)
         self.logits.build((None, None, self.config.units))
@@ -59,5 +61,10 @@ class ShowAndTell(keras.Model):
         output, state = self.lstm.cell(self.word_embedding(ids), state)
         return self.logits(output), state
 
-    def _embed_image(self, features):  # [N, F] -> [N, E]
-        return self.image_embedding(self.scaling(features))
+    def _embed_image(self, features):  # [N, F] or [N, positions, F] -> [N, E]
+        return self.image_embedding(self.scaling(pool(features)))
+
+
+def pool(features):
+    """features `[N, F]` as they are; of a grid `[N, positions, F]` the mean over its positions, `[N, F]`."""
+    return tf.reduce_mean(features, axis=1) if len(features.shape) == 3 else features

@@ -185,7 +185,7 @@ def delete_earlier_run(job_dir: str) -> None:
 
 def _begin(job_dir: str, directory: dataset.FeatureDirectory, *configs: Any) -> None:
     """Writes config.json, or checks that a run to go on with has the same. The data is named by its digests."""
-    shards = [shard.digest for split in directory.info.splits.values() for shard in split.shards]
+    shards = [shard.sha256 for split in directory.info.splits.values() for shard in split.shards]
     data = {
         "vocabulary": directory.vocabulary.digest,
         "features": directory.info.features.weights_digest,

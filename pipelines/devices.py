@@ -1,0 +1,58 @@
+"""The devices of one worker process: which GPU is its own, how many forward passes run at a time."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import tempfile
+
+_GPU_IN_FLIGHT = 2  # one batch is copied to the GPU while it computes another
+_CPU_IN_FLIGHT = 4
+_claimed: list = []  # lock files; the operating system unlocks them when the process ends, however it ends
+
+
+def configure(tf) -> int:
+    """Sets TensorFlow up for forward passes, once per process; returns how many of them to run at a time.
+
+    GPUs: the first one that no other process of this machine has claimed becomes the only visible one, so that several
+    worker processes share several GPUs out, and memory grows with use instead of being taken whole.
+
+    CPUs: several passes at a time with few threads each. One pass with all threads has them wait for each other after
+    every operation, and a thread that decodes an image meanwhile holds up all of them.
+    """
+    gpus = tf.config.list_physical_devices("GPU")
+    with contextlib.suppress(RuntimeError):  # TensorFlow is in use already, by an earlier load in this process
+        if gpus:
+            mine = gpus[claim(len(gpus))]
+            tf.config.set_visible_devices(mine, "GPU")
+            tf.config.experimental.set_memory_growth(mine, True)
+        else:
+            tf.config.threading.set_intra_op_parallelism_threads(max(1, cores() // cpu_in_flight()))
+    return _GPU_IN_FLIGHT if gpus else cpu_in_flight()
+
+
+def cores() -> int:
+    """The CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def cpu_in_flight() -> int:
+    """Forward passes at a time on CPUs: no more than a few, since each holds its activations in memory."""
+    return min(cores(), _CPU_IN_FLIGHT)
+
+
+def claim(count: int, directory: str | None = None) -> int:
+    """The number of a GPU, from 0 to `count` - 1: the first that no living process has claimed, else by process id."""
+    for number in range(count):
+        path = os.path.join(directory or tempfile.gettempdir(), f"captioning-gpu-{number}.lock")
+        with contextlib.suppress(OSError):
+            handle = open(path, "a")  # noqa: SIM115 - open, and so locked, while the process lives
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                handle.close()
+                continue
+            _claimed.append(handle)
+            return number
+    return os.getpid() % count

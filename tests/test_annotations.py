@@ -1,0 +1,160 @@
+"""Every kind of captions file, and files that are of no kind."""
+
+import json
+
+import pytest
+
+from pipelines import annotations
+from tfrecords_schema.errors import InputError
+
+
+def read(tmp_path, content, name="captions"):
+    path = tmp_path / name
+    data = content if isinstance(content, str | bytes) else json.dumps(content)
+    path.write_bytes(data.encode() if isinstance(data, str) else data)
+    return list(annotations.read(str(path)))
+
+
+def problems(listed) -> list[tuple[str, str]]:
+    return [(entry.problem.error, entry.id) for entry in listed if entry.problem]
+
+
+COCO = {
+    "info": {"description": "x"},
+    "images": [{"id": 7, "file_name": "a b#%.jpg", "width": 3.5}, {"id": 8, "file_name": "é.jpg"}],
+    "annotations": [
+        {"image_id": 7, "caption": "One.", "id": 1},
+        {"image_id": 9, "caption": "Lost.", "id": 2},
+        {"image_id": 7, "caption": "Two.", "id": 3},
+    ],
+}
+
+
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+@pytest.mark.parametrize("keys", [("images", "annotations"), ("annotations", "images", "info")])
+def test_coco(tmp_path, keys, mark):
+    listed = {entry.id: entry for entry in read(tmp_path, mark + json.dumps({key: COCO[key] for key in keys}).encode())}
+    assert listed["7"].captions == ("One.", "Two.") and listed["7"].names == ("a b#%.jpg",)
+    assert listed["7"].problem is None and listed["7"].split is None and listed["8"].names == ("é.jpg",)
+    assert sorted(problems(listed.values())) == [("NoCaption", "8"), ("NotListed", "9")]
+
+
+def test_a_bad_entry_does_not_take_its_neighbours_along(tmp_path):
+    images = [*COCO["images"], {"id": 10}, "x", {"id": 11, "file_name": "y.jpg"}]
+    listed = read(
+        tmp_path, {"images": images, "annotations": [*COCO["annotations"], {"image_id": 11, "caption": None}]}
+    )
+    found = problems(listed)
+    assert ("BadEntry", "images[2]") in found and ("BadEntry", "images[3]") in found
+    assert ("BadEntry", "annotations[3]") in found and ("NoCaption", "11") in found
+    assert [entry.id for entry in listed if not entry.problem] == ["7"]
+
+
+def karpathy(**changes) -> dict:
+    entry = {
+        "filepath": "val2014",
+        "sentids": [1, 2],
+        "filename": "COCO_val2014_000000391895.jpg",
+        "imgid": 0,
+        "split": "test",
+        "sentences": [{"tokens": ["a"], "raw": "A man.", "imgid": 0, "sentid": 1}, {"raw": "A bike."}],
+        "cocoid": 391895,
+    }
+    return {key: value for key, value in {**entry, **changes}.items() if value is not None}
+
+
+def test_karpathy(tmp_path):
+    flickr = karpathy(filename="1000092795.jpg", filepath=None, cocoid=None, split="restval")
+    wrong = karpathy(cocoid=5, split="unheard of")
+    first, second, third = read(tmp_path, {"images": [karpathy(), flickr, wrong], "dataset": "coco"})
+    assert (first.id, first.captions, first.split) == ("391895", ("A man.", "A bike."), "test")
+    assert first.names == ("val2014/COCO_val2014_000000391895.jpg", "COCO_val2014_000000391895.jpg")
+    assert (second.id, second.names, second.split) == ("1000092795", ("1000092795.jpg",), "restval")
+    assert (third.problem.error, third.split) == ("NoSplit", "train")
+
+
+TOKENS = """\
+1_a.jpg#0\tA child in a pink dress .
+1_a.jpg#1\tA girl .
+2_b.jpg#0\tA dog .
+3_c.jpg.1#0\tA name that no list has .
+no caption at all
+4_d.jpg#0\tA cat .
+"""
+
+
+def test_flickr8k_without_lists_has_no_splits(tmp_path):
+    listed = read(tmp_path, TOKENS, "Flickr8k.token.txt")
+    assert [entry.id for entry in listed] == ["1_a", "2_b", "3_c.jpg", "line 5", "4_d"]
+    assert listed[0].captions == ("A child in a pink dress .", "A girl .") and listed[0].split is None
+    assert problems(listed) == [("BadEntry", "line 5")]
+
+
+def test_flickr8k_with_lists(tmp_path):
+    for kind, names in (("train", "1_a.jpg\n"), ("dev", "2_b.jpg\n"), ("test", "4_d.jpg\n")):
+        (tmp_path / f"Flickr_8k.{kind}Images.txt").write_text(names)
+    listed = {entry.id: entry for entry in read(tmp_path, TOKENS, "Flickr8k.token.txt")}
+    assert [listed[image_id].split for image_id in ("1_a", "2_b", "4_d")] == ["train", "val", "test"]
+    assert listed["3_c.jpg"].problem.error == "NoSplit"
+
+
+def test_csv(tmp_path):
+    text = (
+        'image,caption,split\n"a, b.jpg","A man, who ""runs"".\nFast.",train\nx/c.png,A dog,dev\nx/c.png,The dog,dev\n'
+    )
+    first, second = read(tmp_path, text)
+    assert (first.id, first.names, first.split) == ("a, b", ("a, b.jpg",), "train")
+    assert first.captions == ('A man, who "runs".\nFast.',)
+    assert (second.id, second.captions, second.split) == ("x/c", ("A dog", "The dog"), "val")
+
+
+def test_rows_that_do_not_fit(tmp_path):
+    rows = "image,caption\na.jpg,A dog, that runs\n,No image\nb.jpg\nc.jpg,Good\nd.jpg,\n"
+    listed = read(tmp_path, rows)
+    assert problems(listed) == [
+        ("BadEntry", "line 2"),
+        ("BadEntry", "line 3"),
+        ("BadEntry", "line 4"),
+        ("NoCaption", "d"),
+    ]
+    lines = ['{"image": "a.jpg", "caption": "Good"}', "{broken", '["a"]', '{"image": 3, "caption": "x"}', ""]
+    listed = read(tmp_path, "\n".join([*lines, '{"image": "b.jpg"}']))
+    assert problems(listed) == [("BadEntry", f"line {n}") for n in (2, 3, 4)] + [("NoCaption", "b")]
+
+
+def test_jsonl(tmp_path):
+    rows = [{"image": "a.jpg", "caption": "One \ud83d", "split": "val"}, {"image": "gs://b/é.jpg", "caption": "Two"}]
+    first, second = read(tmp_path, "\n".join(map(json.dumps, rows)))
+    assert (first.captions, first.split) == (("One \ufffd",), "val"), "half a surrogate pair is no text"
+    assert second.names == ("gs://b/é.jpg",) and second.split is None
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("not json", "found a file that begins with 'not json'"),
+        ("", "found a file that begins with ''"),
+        ("[]", "a list 'images', found none"),
+        (b"\xff\xfe\x00", "found a file that begins with"),
+        ('{"images": "é"}'.encode("latin-1"), "found what cannot be read"),
+        ('{"images": [], "annotations": [', "found what cannot be read"),
+        ('{"images": [{"id": 1, "file_name": "x"}], "annotations": []} and more', "found what cannot be read"),
+        ({"images": []}, "a list 'annotations', found none"),
+        ({"images": [{"id": 1}], "annotations": []}, r"images\[0\]: expected an entry with 'file_name'"),
+        (  # an instances file, the likeliest mistake
+            {"images": [{"id": 1, "file_name": "a"}], "annotations": [{"image_id": 1, "bbox": [0, 0, 1, 1]}]},
+            r"annotations\[0\]: expected an entry with 'caption'",
+        ),
+        ("name,text\na.jpg,A dog\n", "found a file that begins with 'name,text'"),
+        ("image,caption\n\xe9.jpg,x\n".encode("latin-1"), "found what cannot be read: 'utf-8' codec"),
+    ],
+)
+def test_files_of_no_known_kind(tmp_path, content, message):
+    with pytest.raises(InputError, match=f"captions: .*{message}"):
+        read(tmp_path, content)
+
+
+def test_missing_files(tmp_path):
+    for path in (tmp_path / "none.json", tmp_path):
+        with pytest.raises(InputError, match=f"captions file: expected captions as COCO .*found no file at {path}"):
+            list(annotations.read(str(path)))
