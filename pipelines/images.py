@@ -92,14 +92,17 @@ def _upright(image: Image.Image) -> tuple[Image.Image, bool]:
     from PIL import ExifTags, ImageOps
 
     with contextlib.suppress(Exception):  # A broken EXIF block is no reason to reject a good image.
-        turned = image.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
-        return ImageOps.exif_transpose(image), turned
+        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+        if orientation != 1:  # else exif_transpose would copy the image
+            return ImageOps.exif_transpose(image), orientation in (5, 6, 7, 8)
     return image, False
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
     from PIL import Image
 
+    if image.mode == "RGB" and "transparency" not in image.info:
+        return image
     if image.mode.startswith("I") or image.mode == "F":
         # On conversion Pillow would clip these to 0..255.
         values = np.asarray(image, np.float64)

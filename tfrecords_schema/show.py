@@ -1,0 +1,103 @@
+"""What a feature directory holds, in words (`python -m tfrecords_schema.show DIR`)."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Iterator, Sequence
+
+from tfrecords_schema.errors import ArgumentParser, InputError, told_in_one_line
+
+_WIDTH = 12
+
+
+def parser() -> ArgumentParser:
+    """The command line."""
+    p = ArgumentParser(
+        prog="python -m tfrecords_schema.show", description="Print what a feature directory holds, and some records."
+    )
+    p.add_argument("directory", metavar="DIR", help="that pipelines.features wrote")
+    p.add_argument("--n", type=int, default=3, help="records of each split (default %(default)s)")
+    return p
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """The command."""
+    args = parser().parse_args(argv)
+    with told_in_one_line():
+        for line in describe(args.directory, args.n):
+            print(line)
+
+
+def describe(directory: str, n: int) -> Iterator[str]:
+    """The lines to print: the directory, its splits, its words, and `n` records of each split.
+
+    Raises:
+      InputError: it is no feature directory, or a shard is not what dataset_info.json says.
+    """
+    from tfrecords_schema.dataset_info import DATASET_INFO, VOCABULARY, DatasetInfo
+    from tfrecords_schema.vocabulary import Vocabulary
+
+    info = DatasetInfo.loads(_read(directory, DATASET_INFO), os.path.join(directory, DATASET_INFO))
+    words = Vocabulary.loads(_read(directory, VOCABULARY), os.path.join(directory, VOCABULARY))
+    info.require_vocabulary(words.digest, os.path.join(directory, VOCABULARY))
+    f = info.features
+    yield _line("features", f"{f.extractor}, layer {f.layer}: {f.dtype} {list(f.shape)}, computed in {f.precision}")
+    yield _line("weights", f"{f.weights} (SHA-256 {f.weights_digest[:12]}…)")
+    yield _line("resize", f.resize)
+    commonest = ", ".join(words.words[4:12])
+    yield _line("words", f"{len(words):,} ids; {commonest} …; captions of at most {info.max_caption_length} ids")
+    for name, split in info.splits.items():
+        size = sum(shard.bytes for shard in split.shards)
+        rejects = f", {split.rejects:,} rejected" if split.rejects else ""
+        shards = f"{len(split.shards)} shard{'s' if len(split.shards) > 1 else ''}"
+        yield _line(
+            name, f"{split.images:,} images, {split.captions:,} captions{rejects}; {shards}, {size / 1e6:,.1f} MB"
+        )
+    for name in info.splits:
+        for record in itertools.islice(_records(directory, info, name), n):
+            yield ""
+            yield from _record(record, name, words)
+
+
+def _read(directory: str, name: str) -> str:
+    path = os.path.join(directory, name)
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.read()
+    except (OSError, UnicodeDecodeError):
+        raise InputError(f"{directory}: expected a feature directory with {name}, found none") from None
+
+
+def _records(directory: str, info, split: str) -> Iterator[dict]:
+    from tfrecords_schema import record, shards
+    from tfrecords_schema.quiet import import_tensorflow
+
+    import_tensorflow()  # whose protocol buffers records are made of
+    f = info.features
+    for shard in info.splits[split].shards:
+        path = os.path.join(directory, shard.name)
+        try:
+            with open(path, "rb") as handle:
+                for data in shards.read_framed(handle):
+                    yield record.decode(data, f.shape, f.dtype, info.max_caption_length)
+        except (OSError, KeyError, ValueError) as error:
+            raise InputError(f"{path}: expected {shard.records} records, found it damaged: {error}") from None
+
+
+def _record(record: dict, split: str, words) -> Iterator[str]:
+    feature = record["image/feature"].astype("float32")
+    yield _line(split, f"{record['image/id']}: {record['image/width']} x {record['image/height']} pixels")
+    yield _line("", record["image/uri"])
+    yield _line("", f"feature: mean {feature.mean():.3f}, from {feature.min():.3f} to {feature.max():.3f}")
+    for text, ids, length in zip(record["caption/text"], record["caption/ids"], record["caption/length"], strict=True):
+        yield _line("", text)
+        yield _line("", "  " + " ".join(f"{words.words[i]}:{i}" for i in ids[:length]))
+
+
+def _line(name: str, value: str) -> str:
+    return f"{name:<{_WIDTH}}{value}".rstrip()
+
+
+if __name__ == "__main__":
+    main()
