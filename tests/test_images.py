@@ -106,6 +106,23 @@ def test_first_frame_of_an_animation():
     assert is_red_left(images.decode(data, 16))
 
 
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_large_jpegs_decoded_at_reduced_scale_look_the_same(orientation):
+    smooth = Image.fromarray(np.random.default_rng(0).integers(0, 256, (12, 16, 3), np.uint8)).resize((1600, 1200), 2)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    pixels = images.decode(encoded(smooth, "JPEG", quality=95, exif=exif), 128)
+    upright = smooth if orientation == 1 else smooth.transpose(Image.Transpose.ROTATE_270)
+    assert (pixels.width, pixels.height) == upright.size, "the size is the file's, not the decoder's"
+    exact = np.asarray(upright.resize((128, 128), Image.Resampling.BILINEAR), np.int16)
+    assert np.abs(pixels.rgb - exact).mean() < 1.5 and np.abs(pixels.rgb - exact).max() < 12
+
+
+@pytest.mark.parametrize(("kind", "mode"), [("BMP", "RGB"), ("WEBP", "RGB"), ("WEBP", "RGBA"), ("TIFF", "RGB")])
+def test_other_formats(kind, mode):
+    assert is_red_left(images.decode(encoded(Image.fromarray(RED_LEFT).convert(mode), kind, quality=95), 16))
+
+
 def test_rejects_what_is_no_image():
     assert rejected(b"") == ("Empty", "the file has 0 bytes")
     assert rejected(b"<html>404</html>")[0] == "NotAnImage"

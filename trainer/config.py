@@ -54,8 +54,8 @@ class DecoderConfig(_Checked):
     def __post_init__(self):
         super().__post_init__()
         object.__setattr__(self, "feature_shape", tuple(self.feature_shape))  # a list after JSON
-        if len(self.feature_shape) != 1:
-            raise InputError(f"--data: expected pooled features of one dimension, found shape {self.feature_shape}")
+        if len(self.feature_shape) not in (1, 2):
+            raise InputError(f"--data: expected features [F] or [positions, F], found shape {self.feature_shape}")
 
 
 @dataclasses.dataclass(frozen=True)
