@@ -328,7 +328,11 @@ def replace(path, old: str, new: str) -> None:
             {"feature_scaling": "x"},
             "--feature_scaling: expected one of none, standardise, whiten, found x",
         ),
-        (DecoderConfig, {"feature_shape": (8, 8, 2048)}, r"--data: expected features \[F\] or \[positions, F\]"),
+        (
+            DecoderConfig,
+            {"feature_shape": (8, 8, 2048)},
+            "--data: expected features [F] or [positions, F], found shape (8, 8, 2048)",
+        ),
         (TrainConfig, {"learning_rate": 0.0}, "--learning_rate: expected at least 1e-09, found 0.0"),
         (TrainConfig, {"patience": 0}, "--patience: expected at least 1, found 0"),
     ],

@@ -1,0 +1,216 @@
+"""Ways to run the network, against the way of the tutorials: `python -m benchmarks.forward --weights FILE.h5`.
+
+Every way has a process of its own, since threads and options are a process'; they take turns. Decoding is left out but
+for its own table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import concurrent.futures
+import json
+import pathlib
+import statistics
+import subprocess
+import sys
+import time
+
+import numpy as np
+
+from benchmarks.features import load_photos
+
+_IMAGES = 64
+
+
+def _two_at_a_time(function, batches):
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        return np.concatenate(list(pool.map(function, batches)))
+
+
+def _one_at_a_time(function, batches):
+    return np.concatenate([function(batch) for batch in batches])
+
+
+def _keras_model(weights):
+    import keras
+
+    return keras.applications.InceptionV3(include_top=False, pooling="avg", weights=weights)
+
+
+def predict(weights, batch_size):
+    """`model.predict` at batch 32, as the tutorials do it."""
+    model = _keras_model(weights)
+    return lambda pixels: model.predict(pixels.astype(np.float32) / 127.5 - 1, batch_size=32, verbose=0)
+
+
+def call(weights, batch_size):
+    """`model(x)`, eager."""
+    model = _keras_model(weights)
+    return lambda pixels: _one_at_a_time(
+        lambda batch: model(batch.astype(np.float32) / 127.5 - 1, training=False).numpy(), _batches(pixels, batch_size)
+    )
+
+
+def _traced(weights, batch_size, **options):
+    import tensorflow as tf
+
+    model = _keras_model(weights)
+    spec = tf.TensorSpec([batch_size, 299, 299, 3], tf.uint8)
+    return tf.function(
+        lambda pixels: model(tf.cast(pixels, tf.float32) / 127.5 - 1, training=False), input_signature=[spec], **options
+    )
+
+
+def traced(weights, batch_size):
+    """`tf.function`, variables."""
+    function = _traced(weights, batch_size)
+    return lambda pixels: _one_at_a_time(lambda b: function(b).numpy(), _batches(pixels, batch_size))
+
+
+def jit(weights, batch_size):
+    """`tf.function(jit_compile=True)`."""
+    function = _traced(weights, batch_size, jit_compile=True)
+    return lambda pixels: _one_at_a_time(lambda b: function(b).numpy(), _batches(pixels, batch_size))
+
+
+def frozen(weights, batch_size):
+    """Graph frozen by `convert_variables_to_constants_v2`."""
+    import tensorflow as tf
+    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+    function = convert_variables_to_constants_v2(_traced(weights, batch_size).get_concrete_function())
+    return lambda pixels: _one_at_a_time(
+        lambda b: tf.nest.flatten(function(tf.constant(b)))[0].numpy(), _batches(pixels, batch_size)
+    )
+
+
+def frozen_onednn_bfloat16(weights, batch_size):
+    """Frozen graph, oneDNN's automatic bfloat16."""
+    import tensorflow as tf
+
+    tf.config.optimizer.set_experimental_options({"auto_mixed_precision_onednn_bfloat16": True})
+    return frozen(weights, batch_size)
+
+
+def folded(weights, batch_size):
+    """Frozen graph, batch norm folded into the convolutions."""
+    import tensorflow as tf
+    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+    from tensorflow.python.tools.optimize_for_inference_lib import fold_batch_norms
+
+    function = convert_variables_to_constants_v2(_traced(weights, batch_size).get_concrete_function())
+    graph = fold_batch_norms(function.graph.as_graph_def())
+    names = function.inputs[0].name, function.outputs[0].name
+    pruned = tf.compat.v1.wrap_function(lambda: tf.import_graph_def(graph, name=""), []).prune(*names)
+    return lambda pixels: _one_at_a_time(lambda b: pruned(tf.constant(b)).numpy(), _batches(pixels, batch_size))
+
+
+def _extractor(weights, batch_size, precision, at_a_time):
+    from pipelines import devices, extractors
+
+    devices.cpu_in_flight = lambda: at_a_time
+    extractor = extractors.Extractor("inception_v3", weights, batch_size, precision=precision).load()
+    run = _two_at_a_time if at_a_time == 2 else _one_at_a_time
+    return lambda pixels: run(extractor, _batches(pixels, batch_size))
+
+
+def constants(weights, batch_size):
+    """Ours, but one pass at a time."""
+    return _extractor(weights, batch_size, "float32", 1)
+
+
+def ours(weights, batch_size):
+    """**Ours: weights as constants, two passes at a time**."""
+    return _extractor(weights, batch_size, "float32", 2)
+
+
+def ours_bfloat16(weights, batch_size):
+    """Ours, `--precision bfloat16`."""
+    return _extractor(weights, batch_size, "bfloat16", 2)
+
+
+def ours_float16(weights, batch_size):
+    """Ours, `--precision float16`."""
+    return _extractor(weights, batch_size, "float16", 2)
+
+
+WAYS = (
+    predict,
+    call,
+    traced,
+    jit,
+    frozen,
+    folded,
+    frozen_onednn_bfloat16,
+    constants,
+    ours,
+    ours_bfloat16,
+    ours_float16,
+)
+
+
+def _batches(pixels, batch_size):
+    return [pixels[i : i + batch_size] for i in range(0, len(pixels), batch_size)]
+
+
+def serve(args: argparse.Namespace) -> None:
+    """A process of its own: loads one way, and runs all images whenever a line comes in."""
+    from tfrecords_schema.quiet import import_tensorflow
+
+    import_tensorflow()
+    way = next(way for way in WAYS if way.__name__ == args.serve)
+    pixels = np.load(args.pixels)
+    run = way(args.weights, args.batch_size)
+    features = run(pixels)
+    np.save(f"{args.pixels}.{args.serve}.npy", features)
+    print("ready", flush=True)
+    for _ in sys.stdin:
+        started = time.perf_counter()
+        run(pixels)
+        print(json.dumps(len(pixels) / (time.perf_counter() - started)), flush=True)
+
+
+def main() -> None:
+    p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    p.add_argument("--images", type=pathlib.Path, help="directory of JPEGs to use instead of drawn ones")
+    p.add_argument("--weights", required=True, help="a Keras .h5 file")
+    p.add_argument("--batch_size", type=int, default=16)
+    p.add_argument("--rounds", type=int, default=3)
+    p.add_argument("--pixels", default="/tmp/benchmarks-forward.npy", help=argparse.SUPPRESS)
+    p.add_argument("--serve", help=argparse.SUPPRESS)
+    args = p.parse_args()
+    if args.serve:
+        serve(args)
+        return
+    from pipelines import images
+
+    photos = load_photos(args.images)
+    np.save(args.pixels, np.stack([images.decode(photos[n % len(photos)], 299).rgb for n in range(_IMAGES)]))
+    processes = {}
+    for way in WAYS:
+        command = [sys.executable, "-m", "benchmarks.forward", "--serve", way.__name__, "--pixels", args.pixels]
+        command += ["--weights", args.weights, "--batch_size", str(args.batch_size)]
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
+        processes[way] = subprocess.Popen(command, **pipes)
+        processes[way].stdout.readline()  # loaded, before the next one begins
+    rates: dict = {way: [] for way in WAYS}
+    for _ in range(args.rounds):
+        for way, process in processes.items():
+            process.stdin.write("go\n")
+            process.stdin.flush()
+            rates[way].append(json.loads(process.stdout.readline()))
+    for process in processes.values():
+        process.communicate()
+    plain = np.load(f"{args.pixels}.predict.npy")
+    print(f"\n{_IMAGES} images, batch {args.batch_size} (predict: 32), medians of {args.rounds} rounds\n")
+    print("| way | images/s | over `predict` | least cosine to `predict` |\n|---|---|---|---|")
+    for way in WAYS:
+        found = np.load(f"{args.pixels}.{way.__name__}.npy")
+        cosine = (found * plain).sum(1) / np.linalg.norm(found, axis=1) / np.linalg.norm(plain, axis=1)
+        ratio = statistics.median(a / b for a, b in zip(rates[way], rates[predict], strict=True))
+        name = way.__doc__.rstrip(".")
+        print(f"| {name} | {statistics.median(rates[way]):.1f} | {ratio:.2f} | {cosine.min():.6f} |")
+
+
+if __name__ == "__main__":
+    main()

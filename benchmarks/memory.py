@@ -1,0 +1,85 @@
+"""Peak memory of the feature pipeline at two numbers of images: `python -m benchmarks.memory`.
+
+Each run is a process of its own; the figure is the kernel's own, the largest resident set it ever had.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+from benchmarks.features import load_photos, write_coco
+
+_RUN = """
+import json, resource, sys
+from pipelines import features
+features.run(**json.loads(sys.argv[1]))
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+def peak_mb(flags: dict) -> float:
+    """Runs the pipeline in a new process; its peak in MB."""
+    found = subprocess.run(
+        [sys.executable, "-c", _RUN, json.dumps(flags)], stdout=subprocess.PIPE, text=True, check=True
+    )
+    return int(found.stdout.split()[-1]) / 1e3
+
+
+def write_absent(path: pathlib.Path, count: int) -> None:
+    """A COCO captions file of `count` images that are nowhere, five captions each."""
+    images = [{"id": n, "file_name": f"{n:012d}.jpg", "height": 480, "width": 640} for n in range(count)]
+    captions = [
+        {"id": 5 * n + k, "image_id": n, "caption": f"A man number {k} is riding a bicycle along road {n} in the rain."}
+        for n in range(count)
+        for k in range(5)
+    ]
+    path.write_text(json.dumps({"images": images, "annotations": captions}))
+
+
+def main() -> None:
+    p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    p.add_argument("--images", type=pathlib.Path, help="directory of JPEGs to use instead of drawn ones")
+    p.add_argument("--counts", type=int, nargs=2, default=(500, 2500))
+    p.add_argument("--absent", type=int, nargs=2, default=(5_000, 50_000), help="entries whose images are missing")
+    p.add_argument("--weights", default="random")
+    args = p.parse_args()
+    photos = load_photos(args.images)
+    rows = []
+    with tempfile.TemporaryDirectory() as scratch:
+        for count in args.counts:
+            coco = pathlib.Path(scratch) / str(count)
+            write_coco(coco, count, photos)
+            for grid in (False, True):
+                flags = {
+                    "output": f"{scratch}/out-{count}-{grid}",
+                    "train_images": [f"{coco}/images"],
+                    "train_captions": [f"{coco}/captions.json"],
+                    "weights": args.weights,
+                    "feature_grid": grid,
+                    "records_per_shard": 250,
+                }
+                rows.append(("grid" if grid else "pooled", count, peak_mb(flags)))
+                print(rows[-1], file=sys.stderr, flush=True)
+        for count in args.absent:
+            path = pathlib.Path(scratch) / f"absent-{count}.json"
+            write_absent(path, count)
+            flags = {
+                "output": f"{scratch}/absent-{count}",
+                "train_images": [scratch],
+                "train_captions": [str(path)],
+                "weights": "random",
+                "max_reject_fraction": 1.0,
+            }
+            rows.append(("images missing", count, peak_mb(flags)))
+    print("\n| features | images | peak resident memory |\n|---|---|---|")
+    for kind, count, peak in rows:
+        print(f"| {kind} | {count:,} | {peak:,.0f} MB |")
+
+
+if __name__ == "__main__":
+    main()
