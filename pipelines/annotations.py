@@ -101,30 +101,32 @@ def _json_reader(path: str) -> Callable[[str], Iterator[Listed]]:
     if isinstance(first, dict) and "sentences" in first:
         return _read_karpathy
     for key in ("images", "annotations"):
-        if next(_stream(path, key), None) is None:
+        if next(_stream(path, f"{key}.item"), None) is None and not _has_list(path, key):
             raise InputError(f"{path}: expected a COCO captions JSON with a list {key!r}, found none")
     return _read_coco
 
 
 def _stream(path: str, prefix: str) -> Iterator[Any]:
-    """The JSON values under a prefix, one after the other; under a list's name, only that it is one."""
+    """The JSON values under a prefix, one after the other."""
     with _open(path) as handle:
-        if prefix.endswith(".item"):
-            yield from ijson.items(handle, prefix, use_float=True)
-        else:
-            yield from (True for at, event, _ in ijson.parse(handle) if (at, event) == (prefix, "start_array"))
+        yield from ijson.items(handle, prefix, use_float=True)
+
+
+def _has_list(path: str, key: str) -> bool:
+    with _open(path) as handle:
+        return any((prefix, event) == (key, "start_array") for prefix, event, _ in ijson.parse(handle))
 
 
 def _read_coco(path: str) -> Iterator[Listed]:
     captions: dict[str, list[str]] = {}
     for number, entry in enumerate(_stream(path, "annotations.item")):
-        if problem := _misfit(path, "annotations", number, entry, {"image_id": (int, str), "caption": str}):
+        if problem := _misfit("annotations", number, entry, {"image_id": (int, str), "caption": str}):
             yield problem
         else:
             captions.setdefault(str(entry["image_id"]), []).append(entry["caption"])
     listed = set()
     for number, entry in enumerate(_stream(path, "images.item")):
-        if problem := _misfit(path, "images", number, entry, {"id": (int, str), "file_name": str}):
+        if problem := _misfit("images", number, entry, {"id": (int, str), "file_name": str}):
             yield problem
             continue
         image_id = str(entry["id"])
@@ -137,13 +139,11 @@ def _read_coco(path: str) -> Iterator[Listed]:
         yield Listed(image_id, (), problem=ImageError("list", "NotListed", message))
 
 
-def _misfit(path: str, where: str, number: int, entry: Any, wanted: dict[str, Any]) -> Listed | None:
-    """What is wrong with an entry. Raises InputError for the first of a list: then the file is of another kind."""
+def _misfit(where: str, number: int, entry: Any, wanted: dict[str, Any]) -> Listed | None:
+    """What is wrong with an entry."""
     for key, types in wanted.items():
         if not isinstance(entry, dict) or not isinstance(entry.get(key), types):
             message = f"{where}[{number}]: expected an entry with {key!r}, found {json.dumps(entry)[:100]}"
-            if number == 0:
-                raise InputError(f"{path}: {message}")
             return Listed(f"{where}[{number}]", (), problem=ImageError("list", "BadEntry", message))
     return None
 
@@ -153,7 +153,7 @@ def _misfit(path: str, where: str, number: int, entry: Any, wanted: dict[str, An
 
 def _read_karpathy(path: str) -> Iterator[Listed]:
     for number, entry in enumerate(_stream(path, "images.item")):
-        if problem := _misfit(path, "images", number, entry, {"filename": str, "split": str, "sentences": list}):
+        if problem := _misfit("images", number, entry, {"filename": str, "split": str, "sentences": list}):
             yield problem
             continue
         name = entry["filename"]

@@ -174,7 +174,7 @@ def version(path: str) -> str:
     """Changes when a local file does: its size in bytes and its time in nanoseconds; empty where there is none."""
     try:
         found = os.stat(path)
-    except OSError:
+    except (OSError, ValueError):  # the latter for a name with a zero byte
         return ""
     return f"{found.st_size}:{found.st_mtime_ns}"
 

@@ -46,6 +46,12 @@ def captioned_images(
         if images.get(split) and not captions.get(split):
             flag = _flag(split, "images")
             raise InputError(f"{flag}: expected {_flag(split, 'captions')} beside it, found none")
+    paths = [files.absolute(file.path) for file in found]
+    if len(set(paths)) < len(paths):
+        twice = next(path for path in paths if paths.count(path) > 1)
+        raise InputError(
+            f"--captions: expected each captions file once, found {twice} twice; its captions would count twice"
+        )
     if not found:
         raise InputError("--coco_dir, --captions or --train_captions: expected one of them, found none")
     if val_fraction is not None and (captions.get("val") or not 0 < val_fraction < 1):

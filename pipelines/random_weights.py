@@ -40,7 +40,10 @@ def build(network: Network):
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.momentum = 0.0  # the training-mode pass below stores its batch's own mean and variance
             layer.beta.assign(np.full(layer.beta.shape, _SHIFT, np.float32))
-    model(network.preprocess(_pictures(generator, network.size)), training=True)
+    # As one function: run layer by layer, Keras would hold the output of every layer until the last, 2 GB of them.
+    import tensorflow as tf
+
+    tf.function(lambda pictures: model(pictures, training=True))(network.preprocess(_pictures(generator, network.size)))
     return model
 
 

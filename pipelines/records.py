@@ -70,7 +70,7 @@ class RecordMaker:
             yield Written(len(outcome), captions)
 
     def _extracted(self, job: ShardJob, items: list[Item]) -> Iterator[list[_Featured] | Reject]:
-        for outcome in extract(items, job.load(), self.reading, job.clock):
+        for outcome in extract(items, self.extractor, job.load, self.reading, job.clock):
             if isinstance(outcome, Reject):
                 yield outcome
             else:

@@ -65,14 +65,13 @@ class RowMaker:
 
         schema = caption_schema(self.metadata)
         group: list[dict[str, Any]] = []
-        loaded = job.load()
         with pq.ParquetWriter(job.handle, schema, compression="zstd") as writer:
-            for outcome in extract(job.items, loaded.extractor, self.reading, job.clock):
+            for outcome in extract(job.items, self.extractor, lambda: job.load().extractor, self.reading, job.clock):
                 if isinstance(outcome, Reject):
                     yield outcome
                     continue
                 with job.clock.stage("caption"):
-                    rows = loaded.caption(outcome)
+                    rows = job.load().caption(outcome)
                 group += rows
                 if len(group) >= _ROWS_PER_GROUP:
                     writer.write_table(pa.Table.from_pylist(group, schema=schema))

@@ -132,6 +132,7 @@ class ProcessShard(beam.DoFn):
     def __init__(self, maker: ShardMaker, directory: str, options: dict[str, Any], image_options: dict[str, Any]):
         self._maker, self._directory, self._options, self._image_options = maker, directory, options, image_options
         self._shared = shared.Shared()
+        self._model = None
 
     def process(self, element, **context):
         name, grouped = element
@@ -155,9 +156,9 @@ class ProcessShard(beam.DoFn):
         def load() -> Any:  # here and not in setup(): a rerun with nothing to extract loads nothing
             nonlocal load_seconds
             started = time.monotonic()
-            model = self._shared.acquire(self._maker.load)
+            self._model = self._shared.acquire(self._maker.load)  # kept here: Shared itself holds it weakly
             load_seconds += time.monotonic() - started
-            return model
+            return self._model
 
         started = time.monotonic()
         unique, rejects = _set_duplicates_aside(items)

@@ -39,7 +39,7 @@ def test_order_padding_and_neighbours_of_bad_images(tmp_path):
     (tmp_path / "5.png").unlink()
     items[8] = Item("8", items[8].uri, problem=ImageError("list", "NoCaption", "none"))
     extractor = FakeExtractor()
-    outcomes = list(extract(items, extractor, Reading(threads=3), StageClock()))
+    outcomes = list(extract(items, extractor, lambda: extractor, Reading(threads=3), StageClock()))
 
     rejects = [o for o in outcomes if isinstance(o, Reject)]
     assert [(r.image_id, r.stage, r.error) for r in rejects] == [
@@ -54,13 +54,17 @@ def test_order_padding_and_neighbours_of_bad_images(tmp_path):
     assert all(size == (10, 20) for b in batches for size in b.sizes)
 
 
+def never():
+    pytest.fail("the network was loaded, though there is no image for it")
+
+
 def test_an_unreadable_file_is_rejected(tmp_path):
     (tmp_path / "directory.png").mkdir()
     os.mkfifo(tmp_path / "pipe.png")  # which a reader would wait on for ever
     (tmp_path / "link.png").symlink_to("nowhere.png")
     names = ("directory", "pipe", "link")
     items = [Item(name, str(tmp_path / f"{name}.png")) for name in names]
-    directory, pipe, link = extract(items, FakeExtractor(), Reading(), StageClock())
+    directory, pipe, link = extract(items, FakeExtractor(), never, Reading(), StageClock())
     for outcome in (directory, pipe):
         assert (outcome.stage, outcome.error) == ("read", "Unreadable")
         assert outcome.message == "a directory, a pipe or a device, not a file"
@@ -84,4 +88,4 @@ def test_a_bug_in_the_network_is_not_taken_for_a_bad_image(tmp_path):
             raise RuntimeError("out of memory")
 
     with pytest.raises(RuntimeError, match="out of memory"):
-        list(extract([write(tmp_path, 1)], Broken(), Reading(), StageClock()))
+        list(extract([write(tmp_path, 1)], Broken(), Broken, Reading(), StageClock()))

@@ -115,7 +115,11 @@ def test_files_without_a_usable_image_are_refused(tmp_path):
     ):
         path = write_rows(tmp_path / "rows.jsonl", [{"image": "x.jpg", "caption": "A."}])
         CaptionedImages((CaptionFile(path, (str(tmp_path / "none"),)),)).count()
-    (tmp_path / "coco.json").write_text('{"images": [{"id": 1, "file_name": "x"}], "annotations": []}')
+    # An instances file, the likeliest mistake.
+    instances = {"images": [{"id": 1, "file_name": "a"}], "annotations": [{"image_id": 1, "bbox": [0, 0, 1, 1]}]}
+    (tmp_path / "coco.json").write_text(json.dumps(instances))
+    with pytest.raises(InputError, match=r"none .*; the first: annotations\[0\]: expected an entry with 'caption'"):
+        CaptionedImages((CaptionFile(str(tmp_path / "coco.json"), (str(tmp_path),)),)).count()
     with pytest.raises(InputError, match=r"--images: expected where the images of .*coco.json are, found nothing"):
         CaptionedImages((CaptionFile(str(tmp_path / "coco.json"), ()),)).count()
 

@@ -1,0 +1,59 @@
+"""What stands in the pipeline graph, and what does not."""
+
+import json
+import re
+
+import apache_beam as beam
+import pytest
+
+from pipelines import cli, features
+from pipelines.sharding import MakeShards, ProcessShard
+
+
+class NoMaker:
+    suffix = ".none"
+    keeps_features = False
+
+
+def test_only_extraction_asks_for_a_gpu():
+    pipeline = beam.Pipeline()
+    process = ProcessShard(NoMaker(), "/nowhere", {}, {})
+    hint = "type:nvidia-l4;count:1;install-nvidia-driver"
+    _ = pipeline | beam.Create([("a", None)]) | MakeShards(process, hint) | "After" >> beam.Map(print)
+    graph = pipeline.to_runner_api()
+    asking = set()
+    for transform in graph.components.transforms.values():
+        hints = (
+            graph.components.environments[transform.environment_id].resource_hints if transform.environment_id else {}
+        )
+        if hints:
+            assert dict(hints) == {"beam:resources:accelerator:v1": hint.encode()}
+            asking.add(transform.unique_name)
+    assert {re.sub(r"/ParDo\(.*", "", name) for name in asking} == {"MakeShards/ProcessShard"}
+
+
+def test_no_annotation_is_baked_into_the_graph(coco_dir, tmp_path, tiny_network, monkeypatch):
+    """The graph of 20,000 images is as large as that of 24: a few kilobytes."""
+    sizes = {}
+
+    class StopHereError(Exception):
+        pass
+
+    def measure(pipeline, *_):
+        sizes[len(sizes)] = len(pipeline.to_runner_api().SerializeToString())
+        raise StopHereError
+
+    monkeypatch.setattr(cli, "run_pipeline", measure)
+    images = [{"id": n, "file_name": f"{n:012d}.jpg"} for n in range(20_000)]
+    captions = [{"image_id": n, "caption": f"A caption, number {n}."} for n in range(20_000)]
+    (tmp_path / "many.json").write_text(json.dumps({"images": images, "annotations": captions}))
+    for path in (coco_dir / "annotations/captions_train2017.json", tmp_path / "many.json"):
+        with pytest.raises(StopHereError):
+            features.run(
+                output=str(tmp_path / "out"),
+                train_captions=[str(path)],
+                train_images=[str(coco_dir / "train2017")],
+                extractor=tiny_network,
+                weights="random",
+            )
+    assert sizes[1] < sizes[0] + 1000 and sizes[1] < 100_000
