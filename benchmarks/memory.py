@@ -34,7 +34,11 @@ def write_absent(path: pathlib.Path, count: int) -> None:
     """A COCO captions file of `count` images that are nowhere, five captions each."""
     images = [{"id": n, "file_name": f"{n:012d}.jpg", "height": 480, "width": 640} for n in range(count)]
     captions = [
-        {"id": 5 * n + k, "image_id": n, "caption": f"A man number {k} is riding a bicycle along road {n % 1000} in the rain."}
+        {
+            "id": 5 * n + k,
+            "image_id": n,
+            "caption": f"Man number {k} is riding a bicycle along road {n % 1000} in the rain.",
+        }
         for n in range(count)
         for k in range(5)
     ]

@@ -16,9 +16,7 @@ from pipelines.rejects import ImageError
 if TYPE_CHECKING:
     from PIL import Image
 
-RESIZE = (
-    "pillow bilinear, antialiased, aspect ratio not kept; JPEGs of 8 times the size decoded at reduced scale"
-)
+RESIZE = "pillow bilinear, antialiased, aspect ratio not kept; JPEGs of 8 times the size decoded at reduced scale"
 MAX_PIXELS = 89_478_485  # Pillow's own limit against decompression bombs: 256 MiB of RGB
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import tensorflow as tf
+from PIL import Image
 
 from pipelines import cli, features, records
 from pipelines import report as report_json
@@ -43,8 +44,6 @@ def annotations(coco_dir: pathlib.Path, split: str) -> dict[str, list[str]]:
 
 
 def test_records_equal_an_independent_computation(make_features, coco_dir):
-    from PIL import Image
-
     output, report = make_features(records_per_shard=10)
     vocabulary = Vocabulary.loads((output / "vocabulary.txt").read_text())
     assert report["inputs"] == report["records"] == 32 and report["rejects"] == 0
@@ -98,8 +97,12 @@ def damaged_coco(coco_dir, tmp_path) -> pathlib.Path:
     (copy / "train2017" / names[2]).write_bytes(b"")
     data = (copy / "train2017" / names[3]).read_bytes()
     (copy / "train2017" / names[3]).write_bytes(data[: len(data) // 2])
+    (copy / "train2017" / names[8]).unlink()
+    (copy / "train2017" / names[8]).mkdir()
+    Image.new("1", (10_000, 10_000)).save(copy / "train2017" / names[9], "PNG")  # 100 million pixels in 12 kB
     path = copy / "annotations/captions_train2017.json"
     coco = json.loads(path.read_text())
+    coco["images"].append("no entry")
     fifth, sixth = (int(names[n].removesuffix(".jpg")) for n in (4, 5))
     coco["annotations"] = [a for a in coco["annotations"] if a["image_id"] != fifth]  # without a caption
     for a in coco["annotations"]:
@@ -119,22 +122,25 @@ def test_bad_images_are_told_apart_and_nothing_else_is_lost(make_features, damag
         ("caption", "NoWords"),
         ("decode", "Empty"),
         ("decode", "NotAnImage"),
+        ("decode", "TooLarge"),
         ("decode", "Truncated"),
+        ("list", "BadEntry"),
         ("list", "DuplicateId"),
         ("list", "NoCaption"),
         ("list", "NotListed"),
         ("read", "Absent"),
+        ("read", "Unreadable"),
     ]
     assert report["reject_reasons"] == {f"{stage}/{error}": 1 for stage, error in reasons}
     assert all(row["message"] and row["image_id"] for row in rows)
     info = DatasetInfo.loads((output / "dataset_info.json").read_text())
-    assert info.splits["train"].images == 18 and info.splits["train"].rejects == 8
-    assert report["inputs"] == 24 + 2 + 8 == report["records"] + report["rejects"]
-    assert len(read_split(output, "train")) == 18
+    assert info.splits["train"].images == 16 and info.splits["train"].rejects == 11
+    assert report["inputs"] == 24 + 3 + 8 == report["records"] + report["rejects"]
+    assert len(read_split(output, "train")) == 16
 
 
 def test_too_many_rejects_fail_with_the_output_in_place(make_features, damaged_coco, tmp_path):
-    with pytest.raises(report_json.RejectsError, match=r"23.5% of the images were rejected, more than .* 5.0%"):
+    with pytest.raises(report_json.RejectsError, match=r"31.4% of the images were rejected, more than .* 5.0%"):
         make_features(coco_dir=str(damaged_coco))
     assert (tmp_path / "features/dataset_info.json").exists() and (tmp_path / "features/rejects/train.parquet").exists()
 
