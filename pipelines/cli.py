@@ -22,7 +22,7 @@ class PipelineError(RunError):
     """The pipeline broke; the message is the worker's own error."""
 
 
-def add_common_flags(parser: ArgumentParser, per_shard: str) -> None:
+def add_common_flags(parser: Any, per_shard: str) -> None:
     """The flags that both pipelines have; `per_shard` names the one that sets a shard's size."""
     parser.add_argument("--batch_size", type=positive, help="images in a forward pass (default %(default)s)")
     parser.add_argument(f"--{per_shard}", type=positive, help="images in an output file, about (default %(default)s)")

@@ -9,10 +9,11 @@ from typing import Any
 
 from pipelines import cli
 from pipelines.images import MAX_PIXELS
+from pipelines.networks import NETWORKS
 from tfrecords_schema.errors import ArgumentParser, InputError
 
 SPLITS = ("train", "val", "test")
-_CAPTIONS = "captions: COCO or Karpathy JSON, Flickr8k.token.txt, or CSV or JSONL of image,caption[,split]"
+_CAPTIONS = "COCO or Karpathy JSON, Flickr8k.token.txt, CSV or JSONL of image,caption[,split]; splits are its own"
 
 
 def parser() -> ArgumentParser:
@@ -23,39 +24,46 @@ def parser() -> ArgumentParser:
         epilog="Any other flag goes to Beam, for example --runner=DataflowRunner or --direct_num_workers=2 "
         "--direct_running_mode=multi_processing.",
     )
-    p.add_argument("--coco_dir", metavar="DIR", help="with train<year>/ (or .zip), val<year>/ and annotations/")
-    p.add_argument("--year", help="of --coco_dir (default %(default)s)")
-    p.add_argument("--captions", nargs="+", metavar="FILE", help=f"{_CAPTIONS}, with or without splits of its own")
-    p.add_argument("--images", nargs="+", metavar="PLACE", help="directories, zip files or quoted patterns of images")
-    for split in SPLITS:
-        p.add_argument(f"--{split}_captions", nargs="+", metavar="FILE", help=f"captions of the {split} split")
-        p.add_argument(f"--{split}_images", nargs="+", metavar="PLACE", help=f"images of the {split} split only")
-    p.add_argument("--val_fraction", type=cli.fraction, help="held out for validation, where captions have no splits")
-    p.add_argument(
-        "--restval",
-        choices=(*SPLITS, "leave_out"),
-        help="what Karpathy's restval images count as (default %(default)s)",
-    )
     p.add_argument("--output", required=True, metavar="DIR", help="feature directory to write")
-    p.add_argument("--extractor", metavar="NAME", help="network, or saved_model:DIR (default %(default)s)")
-    p.add_argument(
+    data = p.add_argument_group("images and captions: --coco_dir, or captions files and places of images")
+    data.add_argument("--coco_dir", metavar="DIR", help="with train<year>/ (or .zip), val<year>/ and annotations/")
+    data.add_argument("--year", help="of --coco_dir (default %(default)s)")
+    data.add_argument("--captions", nargs="+", metavar="FILE", help=_CAPTIONS)
+    data.add_argument("--images", nargs="+", metavar="PLACE", help="directories, zip files or quoted patterns")
+    for split in SPLITS:
+        data.add_argument(f"--{split}_captions", nargs="+", metavar="FILE", help=f"captions of the {split} split")
+        data.add_argument(f"--{split}_images", nargs="+", metavar="PLACE", help=f"images of the {split} split only")
+    data.add_argument("--val_fraction", type=cli.fraction, help="held out for validation, where there are no splits")
+    data.add_argument(
+        "--restval", choices=(*SPLITS, "leave_out"), help="what Karpathy's restval counts as (default %(default)s)"
+    )
+    network = p.add_argument_group("features")
+    names = ", ".join(NETWORKS)
+    network.add_argument(
+        "--extractor", metavar="NAME", help=f"{names}, or saved_model:DIR, one's own (default %(default)s)"
+    )
+    network.add_argument(
         "--weights",
         metavar="imagenet|random|FILE",
         help="imagenet (default; downloaded by Keras), a Keras .h5 file, or random (seeded; for trying out)",
     )
-    p.add_argument("--feature_grid", action="store_true", help="the last convolutional map, for attention")
-    p.add_argument("--feature_dtype", choices=("float16", "float32"), help="as stored (default %(default)s)")
-    p.add_argument(
+    network.add_argument("--feature_grid", action="store_true", help="the last convolutional map, for attention")
+    network.add_argument("--feature_dtype", choices=("float16", "float32"), help="as stored (default %(default)s)")
+    network.add_argument(
         "--precision", choices=("float32", "bfloat16", "float16"), help="of the forward pass (default %(default)s)"
     )
-    p.add_argument("--vocab_size", type=cli.positive, help="ids at most, with the 4 special ones (default %(default)s)")
-    p.add_argument("--min_word_count", type=cli.positive, help="rarer words become <unk> (default %(default)s)")
-    p.add_argument(
+    words = p.add_argument_group("words")
+    words.add_argument(
+        "--vocab_size", type=cli.positive, help="ids at most, with the 4 special ones (default %(default)s)"
+    )
+    words.add_argument("--min_word_count", type=cli.positive, help="rarer words become <unk> (default %(default)s)")
+    words.add_argument(
         "--max_caption_length", type=cli.positive, help="ids in a caption, with START and END (default %(default)s)"
     )
-    cli.add_common_flags(p, per_shard="records_per_shard")
-    p.add_argument(
-        "--update", action="store_true", help="write an earlier run's output anew with other captions or words"
+    running = p.add_argument_group("running")
+    cli.add_common_flags(running, per_shard="records_per_shard")
+    running.add_argument(
+        "--update", action="store_true", help="write an earlier run's records anew, with other captions or words"
     )
     cli.take_defaults(p, run)
     return p
