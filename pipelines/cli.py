@@ -126,11 +126,21 @@ def runner(options: Any) -> Any:
     name = options.view_as(StandardOptions).runner
     if name in (None, "DirectRunner", "FnApiRunner"):
         logging.getLogger("apache_beam").setLevel(logging.CRITICAL)  # its tracebacks; ours is in .work/error.txt
-        return FnApiRunner()
+        return FnApiRunner(provision_info=_quiet_workers())
     try:
         return create_runner(name)
     except (ImportError, ValueError) as error:
         raise InputError(f"--runner: expected one of Beam's runners, found {name!r}: {_first_line(error)}") from None
+
+
+def _quiet_workers() -> Any:
+    """What worker processes on this machine are told: at INFO, their own level, they talk over the progress bar."""
+    from apache_beam.portability.api import beam_provision_api_pb2
+    from apache_beam.runners.portability.fn_api_runner.fn_runner import ExtendedProvisionInfo
+
+    info = beam_provision_api_pb2.ProvisionInfo(retrieval_token="unused-retrieval-token")  # as without us
+    info.pipeline_options.update({"default_sdk_harness_log_level": "ERROR"})
+    return ExtendedProvisionInfo(info)
 
 
 def _first_line(error: Exception) -> str:
