@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import io
+import lzma
 import re
 import struct
 import threading
@@ -76,18 +77,20 @@ class Archive:
             raise ImageError("read", "Absent", f"no such member in {self.path}")
         if info.flag_bits & 1:
             raise ImageError("read", "Unreadable", "the zip member is encrypted")
+        packed = io.BytesIO(self._packed(info))
         try:
-            with zipfile.ZipExtFile(io.BytesIO(self._packed(info)), "r", info) as member:
+            with zipfile.ZipExtFile(packed, "r", info) as member:
                 return member.read()
-        except (EOFError, NotImplementedError, struct.error, zipfile.BadZipFile, zlib.error) as error:
+        # OSError is what bzip2 raises; there is no file behind these bytes any more.
+        except (EOFError, NotImplementedError, OSError, lzma.LZMAError, zipfile.BadZipFile, zlib.error) as error:
             raise ImageError("read", "DamagedMember", f"{type(error).__name__}: {error}") from None
 
     def _packed(self, info: zipfile.ZipInfo) -> bytes:
         """What is stored of a member: one read where its local extra field is of the usual size."""
         length = _LOCAL_HEADER.size + len(info.filename.encode()) + _MAX_EXTRA + info.compress_size
         data = self._range(info.header_offset, length)
-        if data[:4] != b"PK\x03\x04":
-            raise zipfile.BadZipFile("no member begins where the archive's directory says")
+        if data[:4] != b"PK\x03\x04" or len(data) < _LOCAL_HEADER.size:
+            raise ImageError("read", "DamagedMember", "no member begins where the archive's directory says")
         name_bytes, extra_bytes = _LOCAL_HEADER.unpack_from(data)
         start = _LOCAL_HEADER.size + name_bytes + extra_bytes
         packed = data[start : start + info.compress_size]

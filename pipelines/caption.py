@@ -133,8 +133,9 @@ def _weights(given: str | None, expected: Any) -> str:
       InputError: the model's were a file, which only the user can find again.
     """
     if given is None and expected.weights not in ("imagenet", "random"):
+        kind = "SavedModel directory" if expected.extractor == "saved_model" else "file"
         raise InputError(
-            f"--weights: expected the file {expected.weights!r} (digest {expected.weights_digest[:12]}…) that the "
+            f"--weights: expected the {kind} {expected.weights!r} (digest {expected.weights_digest[:12]}…) that the "
             "model's features were made with, found no flag; give --weights FILE"
         )
     return given or expected.weights

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import glob
 import inspect
 import logging
 import os
@@ -82,7 +83,17 @@ def _interrupted(*_) -> None:
         file=sys.stderr,
         flush=True,
     )
+    _kill_children(os.getpid())
     os._exit(128 + signal.SIGINT)
+
+
+def _kill_children(pid: int) -> None:
+    """Ends worker processes, which would go on for a while and end in tracebacks of a lost connection (Linux only)."""
+    for path in glob.glob(f"/proc/{pid}/task/*/children"):
+        with contextlib.suppress(OSError), open(path) as file:
+            for child in map(int, file.read().split()):
+                _kill_children(child)
+                os.kill(child, signal.SIGKILL)
 
 
 def pipeline_options(beam_args: Sequence[str]) -> Any:
@@ -134,12 +145,12 @@ def runner(options: Any) -> Any:
 
 
 def _quiet_workers() -> Any:
-    """What worker processes on this machine are told: at INFO, their own level, they talk over the progress bar."""
+    """What worker processes on this machine are told: else they talk over the progress bar, and end in tracebacks."""
     from apache_beam.portability.api import beam_provision_api_pb2
     from apache_beam.runners.portability.fn_api_runner.fn_runner import ExtendedProvisionInfo
 
     info = beam_provision_api_pb2.ProvisionInfo(retrieval_token="unused-retrieval-token")  # as without us
-    info.pipeline_options.update({"default_sdk_harness_log_level": "ERROR"})
+    info.pipeline_options.update({"default_sdk_harness_log_level": "100"})
     return ExtendedProvisionInfo(info)
 
 
@@ -172,6 +183,8 @@ def run_pipeline(pipeline: Any, directory: str, total: int) -> None:
         with Watch(directory, total):
             pipeline.run().wait_until_finish()
     except Exception as error:
+        if found := re.search(r"InputError: (.*?)( \[while running '[^']*'\])?$", _cause(error)):
+            raise InputError(found[1]) from None  # found out by a worker, but a mistake in a flag all the same
         hint = "finished shards are kept, the same command goes on from there"
         raise PipelineError(f"{_cause(error)}; {hint}{_write_traceback(directory)}") from error
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import os
+import warnings
 from collections.abc import Callable
 
 import numpy as np
@@ -46,7 +47,7 @@ class Extractor:
     def __post_init__(self):
         self._function: Callable | None = None
         if self.name == SAVED_MODEL:
-            self.size, self.layer, self.shape = _inspect_saved_model(self.weights, self.grid, self.precision)
+            self.size, self.layer, self.shape = _inspect_saved_model(self)
         else:
             network = find_network(self.name)
             endpoint = network.grid if self.grid else network.pooled
@@ -109,10 +110,12 @@ class Extractor:
             else:
                 path = weights_file(self.name, self.weights)
                 try:
-                    model = network.build(path)
+                    with warnings.catch_warnings():
+                        warnings.simplefilter("ignore")  # Keras' own, of every layer that does not fit
+                        model = network.build(path)
                 except Exception as error:
                     reason = str(error).strip().replace("\n", " ")[:200]
-                    raise ValueError(f"--weights: {path} does not fit {self.name}: {reason}") from None
+                    raise InputError(f"--weights: {path} does not fit {self.name}: {reason}") from None
             if endpoint.layer:
                 model = keras.Model(model.inputs, model.get_layer(endpoint.layer).output)
         finally:
@@ -132,6 +135,22 @@ class Extractor:
         return self._function(pixels).numpy()
 
 
+def parse(name: str, weights: str, batch_size: int, grid: bool, precision: str) -> Extractor:
+    """The extractor of `--extractor NAME` or `--extractor saved_model:DIR`.
+
+    Raises:
+      InputError: there is no such network, or the flags do not fit each other.
+    """
+    kind, colon, directory = name.partition(":")
+    if kind != SAVED_MODEL and not colon:
+        return Extractor(name, weights, batch_size, grid, precision)
+    if kind != SAVED_MODEL or not directory:
+        raise InputError(f"--extractor: expected a network's name or {SAVED_MODEL}:DIR, found {name!r}")
+    if weights != "imagenet":
+        raise InputError(f"--weights: a SavedModel has its own, found {weights}; leave the flag out")
+    return Extractor(SAVED_MODEL, directory, batch_size, grid, precision)
+
+
 def of_spec(spec: FeatureSpec, weights: str, batch_size: int, precision: str | None = None) -> Extractor:
     """The extractor that makes features as `spec` says, with these weights.
 
@@ -147,15 +166,16 @@ def of_spec(spec: FeatureSpec, weights: str, batch_size: int, precision: str | N
     )
 
 
-def _inspect_saved_model(directory: str, grid: bool, precision: str) -> tuple[int, str, tuple[int, ...]]:
+def _inspect_saved_model(extractor: Extractor) -> tuple[int, str, tuple[int, ...]]:
     """(size, layer, shape) of a SavedModel that takes square RGB images in 0..255.
 
     Raises:
       InputError: it is none, or its serving signature is another.
     """
+    directory = extractor.weights
     flag = f"--extractor {SAVED_MODEL}:{directory}"
-    if precision != "float32":
-        raise InputError(f"--precision: a SavedModel runs as it was saved, found {precision}; leave the flag out")
+    if extractor.precision != "float32":
+        raise InputError(f"--precision: a SavedModel runs as it was saved, found {extractor.precision}; leave it out")
     if not files.exists(files.join(directory, "saved_model.pb")):
         raise InputError(f"{flag}: expected a directory with saved_model.pb, found none")
     tf = import_tensorflow()
@@ -169,10 +189,12 @@ def _inspect_saved_model(directory: str, grid: bool, precision: str) -> tuple[in
     shapes = [tensor.shape.as_list() if tensor.shape.rank else [] for tensor in (*inputs, *outputs)]
     if len(inputs) != 1 or len(outputs) != 1 or len(shapes[0]) != 4 or len(shapes[1]) < 2:
         raise InputError(f"{flag}: expected {wanted}, found inputs and outputs {shapes}")
-    (_, height, width, channels), (_, *feature) = shapes
+    (batch, height, width, channels), (_, *feature) = shapes
+    if batch not in (None, extractor.batch_size):
+        raise InputError(f"{flag}: expected a batch of any size, found one of {batch}; give --batch_size {batch}")
     if height is None or height != width or channels != 3 or None in feature:
         raise InputError(f"{flag}: expected {wanted}, found {shapes[0]} and {shapes[1]}")
-    if grid and len(feature) == 1:
+    if extractor.grid and len(feature) == 1:
         raise InputError(f"--feature_grid: expected a map as the output of {directory}, found one vector {feature}")
     if len(feature) == 3:  # a map: rows and columns become positions
         feature = [feature[0] * feature[1], feature[2]]

@@ -13,6 +13,7 @@ from pipelines.networks import NETWORKS
 from tfrecords_schema.errors import ArgumentParser, InputError
 
 SPLITS = ("train", "val", "test")
+_OURS = (*(f"{split}-*.tfrecord" for split in SPLITS), "vocabulary.txt", "dataset_info.json")
 _CAPTIONS = "COCO or Karpathy JSON, Flickr8k.token.txt, CSV or JSONL of image,caption[,split]; splits are its own"
 
 
@@ -138,13 +139,12 @@ def run(
         for path in (path for paths in by_split.values() for path in paths):
             cli.require_filesystems(**{kind: path})
     source = captioned_images(coco_dir, year, captions_by_split, images_by_split, val_fraction, restval)
-    name, _, directory = extractor.partition(":")
-    network = extractors.Extractor(name, directory or weights, batch_size, feature_grid, precision)
+    network = extractors.parse(extractor, weights, batch_size, feature_grid, precision)
     counts = source.count()
     spec = network.spec(feature_dtype)
     if "train" not in counts:
         raise InputError(f"--captions: expected images of the train split, found {counts}")
-    if weights == "random" and not directory:
+    if network.weights == "random":
         print("WARNING: --weights random is seeded noise, for trying things out: it knows no objects.", flush=True)
     options = manifest.Options(
         image={  # weights count by their digest, wherever the file lies
@@ -168,7 +168,7 @@ def run(
     shaping = {key: options.every[key] for key in (*options.image, "max_caption_length")}
     process = sharding.ProcessShard(maker, output, shaping, options.image)
     publish = Publish(output, options.every, counts, started, spec, max_caption_length)
-    with manifest.begin(output, options, [f"{split}-*.tfrecord" for split in SPLITS], overwrite, update):
+    with manifest.begin(output, options, _OURS, overwrite, update):
         pipeline = beam.Pipeline(runner=beam_runner, options=beam_options)
         items = pipeline | sharding.ReadSource(source)
         vocabulary = beam.pvalue.AsSingleton(items | MakeVocabulary(vocab_size, min_word_count))

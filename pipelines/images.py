@@ -17,6 +17,24 @@ if TYPE_CHECKING:
     from PIL import Image
 
 RESIZE = "pillow bilinear, antialiased, aspect ratio not kept; JPEGs of 8 times the size decoded at reduced scale"
+# All formats of photographs, and none that runs another program on what a stranger sent (EPS does).
+_FORMATS = (
+    "JPEG",
+    "PNG",
+    "WEBP",
+    "GIF",
+    "TIFF",
+    "BMP",
+    "MPO",
+    "JPEG2000",
+    "AVIF",
+    "DIB",
+    "PPM",
+    "TGA",
+    "ICO",
+    "PCX",
+    "SGI",
+)
 MAX_PIXELS = 89_478_485  # Pillow's own limit against decompression bombs: 256 MiB of RGB
 
 
@@ -47,9 +65,9 @@ def decode(data: bytes, size: int, max_pixels: int = MAX_PIXELS) -> Pixels:
 
     if not data:
         raise ImageError("decode", "Empty", "the file has 0 bytes")
-    _set_pillow_up()
+    formats = _set_pillow_up()
     try:
-        image = Image.open(io.BytesIO(data))
+        image = Image.open(io.BytesIO(data), formats=formats)
     except UnidentifiedImageError:
         raise ImageError("decode", "NotAnImage", f"no known image format; begins with {data[:8]!r}") from None
     except Exception as error:
@@ -73,11 +91,14 @@ def decode(data: bytes, size: int, max_pixels: int = MAX_PIXELS) -> Pixels:
 
 
 @functools.cache
-def _set_pillow_up() -> None:
+def _set_pillow_up() -> tuple[str, ...]:
+    """Sets Pillow's globals, once; returns the formats to be read."""
     from PIL import Image
 
+    Image.init()
     Image.MAX_IMAGE_PIXELS = None  # Pillow's own limit; ours, from the same header, takes its place
     warnings.filterwarnings("ignore", module=r"PIL\.")  # of damaged EXIF and of large images; both are handled here
+    return tuple(name for name in _FORMATS if name in Image.OPEN)
 
 
 def _damage(error: Exception) -> ImageError:
@@ -103,7 +124,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         return image
     if image.mode.startswith("I") or image.mode == "F":
         # On conversion Pillow would clip these to 0..255.
-        values = np.asarray(image, np.float64)
+        values = np.nan_to_num(np.asarray(image, np.float64), nan=0.0, posinf=0.0, neginf=0.0)
         image = Image.fromarray(np.uint8(np.clip(values / _white(image.mode, values), 0, 1) * 255 + 0.5))
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
         image = image.convert("RGBA")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 from pipelines import files
@@ -41,7 +42,8 @@ def captioned_images(
     found = []
     for split, paths in captions.items():
         places = tuple(images.get(split) or images.get(None) or ())
-        found += [CaptionFile(path, places, split) for path in paths]
+        where = _flag(split if images.get(split) else None, "images")
+        found += [CaptionFile(path, places, split, (_flag(split, "captions"), where)) for path in paths]
     for split in SPLITS:
         if images.get(split) and not captions.get(split):
             flag = _flag(split, "images")
@@ -58,7 +60,7 @@ def captioned_images(
         why = "--val_captions as well" if captions.get("val") else val_fraction
         raise InputError(f"--val_fraction: expected a number between 0 and 1, and no --val_captions, found {why}")
     if val_fraction is not None:  # it is taken from what would be for training
-        found = [CaptionFile(f.path, f.places, None if f.split == "train" else f.split) for f in found]
+        found = [dataclasses.replace(f, split=None if f.split == "train" else f.split) for f in found]
     return CaptionedImages(tuple(found), val_fraction, None if restval == "leave_out" else restval)
 
 
@@ -72,4 +74,5 @@ def _coco_split(coco_dir: str, split: str, year: str) -> CaptionFile:
     archive = images + ".zip"
     unpacked = files.is_local(images) and files.is_directory(images)
     place = archive if not unpacked and files.exists(archive) else images
-    return CaptionFile(files.join(coco_dir, "annotations", f"captions_{split}{year}.json"), (place,), split)
+    path = files.join(coco_dir, "annotations", f"captions_{split}{year}.json")
+    return CaptionFile(path, (place,), split, ("--coco_dir and --year", "--coco_dir and --year"))

@@ -33,8 +33,15 @@ def open_locations(places: Iterable[str]) -> Locations:
     Raises:
       InputError: a place is not there, or is no place for images.
     """
-    places = tuple(places)
+    places = [found for place in places for found in _expanded(place)]
     return Locations([_open(place, alone=len(places) == 1) for place in places])
+
+
+def _expanded(place: str) -> list[str]:
+    """The zip files that a pattern of them finds; any other place is itself."""
+    if archives.is_archive(place) and any(character in place for character in "*?[") and not files.exists(place):
+        return files.glob(place) or [place]
+    return [place]
 
 
 class Locations:
@@ -48,7 +55,8 @@ class Locations:
         if files.is_absolute(names[0]):
             return Found(names[0], files.version(names[0]) if files.is_local(names[0]) else "")
         for name in names:
-            found = [hit for place in self._places for hit in place.find(name)]
+            hits = [hit for place in self._places for hit in place.find(name)]
+            found = list({(files.absolute(hit.uri), hit.version): hit for hit in hits}.values())
             if len(found) == 1:
                 return found[0]
             if found:
@@ -63,10 +71,10 @@ def _open(place: str, alone: bool) -> _Directory | _Index:
     if any(character in place for character in "*?[") and not files.is_directory(place):
         found = files.glob_versions(place)
         if not found:
-            raise InputError(f"images: expected a directory, a zip file or a pattern, found no file matches {place!r}")
+            raise InputError(f"expected a directory, a zip file or a pattern, found no file matches {place!r}")
         return _Index(place, {path: Found(path, version) for path, version in found})
     if not files.is_directory(place):
-        raise InputError(f"images: expected a directory, a zip file or a pattern, found none at {place}")
+        raise InputError(f"expected a directory, a zip file or a pattern, found none at {place}")
     if not alone and not files.is_local(place):  # which of the places has an image, only listings can tell
         return _Index(
             place, {path: Found(path, version) for path, version in files.glob_versions(files.join(place, "**"))}
@@ -78,7 +86,7 @@ def _open_archive(path: str) -> _Index:
     try:
         archive = archives.open_archive(path)
     except (OSError, zipfile.BadZipFile) as error:
-        raise InputError(f"images: expected a zip file, found none at {path}: {error}") from None
+        raise InputError(f"expected a zip file, found none at {path}: {error}") from None
     members = {name: Found(archives.member_uri(path, name), archive.version(name)) for name in archive.names()}
     return _Index(path + "!", members, archive.repeated)
 
@@ -115,5 +123,7 @@ class _Index:
         hits = []
         for path, found in self._paths.get(posixpath.basename(name), ()):
             if path == name or path.endswith("/" + name):
-                hits += [found] * (2 if path in self._repeated else 1)
+                hits.append(found)
+                if path in self._repeated:
+                    hits.append(Found(found.uri, "another member of this name"))
         return hits

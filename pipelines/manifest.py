@@ -61,6 +61,8 @@ def begin(
     Raises:
       InputError: it cannot be written to, another run is writing to it, or it holds what this run must not replace.
     """
+    if not directory:
+        raise InputError("--output: expected a directory, found an empty name")
     try:
         report = read_report(directory)
         begun = _begun_options(directory)
@@ -143,7 +145,11 @@ def _require_same(directory: str, earlier: dict[str, Any], options: Options, upd
     if names:
         changes = "; ".join(f"{name} was {shown(earlier.get(name))}, now {shown(now.get(name))}" for name in names)
         updatable = update is not None and not any(name in options.image for name in names)
-        ways = "--update (features are kept), --overwrite (everything is made anew)" if updatable else "--overwrite"
+        ways = (
+            "--update (features are kept where a shard's images stay the same), --overwrite"
+            if updatable
+            else "--overwrite"
+        )
         raise InputError(
             f"--output: {directory} was made with other options ({changes}); give {ways}, or another --output"
         )

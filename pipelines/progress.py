@@ -91,7 +91,7 @@ class Watch:
         done = records + rejects
         rate = (done - before) / (time.monotonic() - started) if started else 0
         if not rate:
-            return f"{done}/{self._total} images, starting"
+            return f"{done}/{self._total} images" + (", starting" if done == before else f", {rejects} rejects")
         left = (self._total - done) / rate
         return f"{done}/{self._total} images, {rate:.1f} images/s, {rejects} rejects, {left:.0f} s left"
 

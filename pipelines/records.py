@@ -70,7 +70,7 @@ class RecordMaker:
             yield Written(len(outcome), captions)
 
     def _extracted(self, job: ShardJob, items: list[Item]) -> Iterator[list[_Featured] | Reject]:
-        for outcome in extract(items, self.extractor, job.load, self.reading, job.clock):
+        for outcome in extract(items, self.extractor, job.load, self.reading, job.clock, self.dtype):
             if isinstance(outcome, Reject):
                 yield outcome
             else:
@@ -114,8 +114,8 @@ def _shown(item: Item) -> tuple[str, str]:
 
 
 def _by_image(rejects: list[Reject]) -> dict[tuple[str, str], Reject]:
-    """What could not be read or decoded; other rejects follow from the items themselves."""
-    return {(r.image_id, r.image_uri): r for r in rejects if r.stage in ("read", "decode")}
+    """What could not be read, decoded or extracted; other rejects follow from the items themselves."""
+    return {(r.image_id, r.image_uri): r for r in rejects if r.stage in ("read", "decode", "extract")}
 
 
 def _with_worded_captions(item: Item) -> Item:

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterable
 from typing import BinaryIO
 
-STAGES = ("list", "read", "decode", "caption")
+STAGES = ("list", "read", "decode", "extract", "caption")
 
 
 @dataclasses.dataclass(frozen=True)

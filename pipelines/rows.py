@@ -66,7 +66,8 @@ class RowMaker:
         schema = caption_schema(self.metadata)
         group: list[dict[str, Any]] = []
         with pq.ParquetWriter(job.handle, schema, compression="zstd") as writer:
-            for outcome in extract(job.items, self.extractor, lambda: job.load().extractor, self.reading, job.clock):
+            load = lambda: job.load().extractor  # noqa: E731
+            for outcome in extract(job.items, self.extractor, load, self.reading, job.clock, self.dtype):
                 if isinstance(outcome, Reject):
                     yield outcome
                     continue
@@ -82,7 +83,7 @@ class RowMaker:
     def caption(self, batch: FeatureBatch) -> list[dict[str, Any]]:
         """The rows of one batch."""
         padded = np.zeros((self.extractor.batch_size, *batch.features.shape[1:]), np.float32)
-        padded[: len(batch.items)] = batch.features.astype(self.dtype)
+        padded[: len(batch.items)] = batch.features
         rows = []
         for item, (height, width), captions in zip(batch.items, batch.sizes, self.captioner(padded), strict=False):
             rows.append(

@@ -139,7 +139,7 @@ class ProcessShard(beam.DoFn):
         items = join_parts([item for item in grouped if item is not None])
         items.sort(key=lambda item: (*shards.order_in_shard(item.id), item.uri))
         made_from = shard_digest([self._options, context], items)
-        images = shard_digest(self._image_options, [dataclasses.replace(item, captions=()) for item in items])
+        images = shard_digest(self._image_options, map(_image_alone, items))
         found = read_finished(self._directory, name)
         if found and _can_be_read_again(items, found[1]):
             found = None
@@ -198,6 +198,11 @@ class ProcessShard(beam.DoFn):
         return result
 
 
+def _image_alone(item: Item) -> Item:
+    """What its feature follows from: where it lies only if its listing tells no version of the file."""
+    return dataclasses.replace(item, captions=(), uri="" if item.version else item.uri)
+
+
 def _can_be_read_again(items: list[Item], rejects: list[Reject]) -> bool:
     """Whether an image that an earlier run could not read can be read by now; its listing may not tell."""
     failed = {(r.image_id, r.image_uri) for r in rejects if r.stage == "read"}
@@ -205,15 +210,15 @@ def _can_be_read_again(items: list[Item], rejects: list[Reject]) -> bool:
 
 
 def _set_duplicates_aside(items: list[Item]) -> tuple[list[Item], list[Reject]]:
-    """Keeps the first item of each id; two files with one id cannot both be looked up by it."""
-    unique: list[Item] = []
-    rejects = []
+    """Keeps the first usable item of each id; two files with one id cannot both be looked up by it."""
+    first: dict[str, str] = {}
+    unique, rejects = [], []
     for item in items:
-        if unique and unique[-1].id == item.id:
-            message = f"the id {item.id} was taken by {unique[-1].uri}"
-            rejects.append(ImageError("list", "DuplicateId", message).of(item.id, item.uri))
-        else:
+        if item.problem or first.setdefault(item.id, item.uri) == item.uri:
             unique.append(item)
+        else:
+            message = f"the id {item.id} was taken by {first[item.id]}"
+            rejects.append(ImageError("list", "DuplicateId", message).of(item.id, item.uri))
     return unique, rejects
 
 

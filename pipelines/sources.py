@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import array
 import collections
+import contextlib
 import dataclasses
 import hashlib
+import itertools
 import posixpath
 import re
+import sys
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from pipelines import annotations, archives, files
-from pipelines.annotations import Listed
+from pipelines.listing import Listed
 from pipelines.locations import Locations, open_locations
 from pipelines.rejects import ImageError
 from tfrecords_schema.errors import InputError
@@ -51,11 +54,13 @@ class CaptionFile:
     Attributes:
       split: of all its images; None where the file itself tells, or a fraction of them is to be held out.
       places: directories, zip files and patterns; none for a table of paths, which are taken from its own directory.
+      flags: those that path and places came with, for messages.
     """
 
     path: str
     places: tuple[str, ...]
     split: str | None = None
+    flags: tuple[str, str] = ("--captions", "--images")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,8 +96,12 @@ class CaptionedImages:
                 problem = problem or item.problem
             if not usable:
                 found = f"none that could be used; the first: {problem.message}" if problem else "none"
-                raise InputError(f"{file.path}: expected images with captions, found {found}")
-        return {split: len(np.unique(np.frombuffer(hashes[split], np.uint64))) for split in sorted(hashes)}
+                raise InputError(f"{file.flags[0]}: {file.path}: expected images with captions, found {found}")
+        unique = {split: np.unique(np.frombuffer(hashes[split], np.uint64)) for split in sorted(hashes)}
+        for one, other in itertools.combinations(unique, 2):
+            if shared := len(np.intersect1d(unique[one], unique[other])):
+                print(f"WARNING: {shared:,} images are in both {one} and {other}.", file=sys.stderr, flush=True)
+        return {split: len(keys) for split, keys in unique.items()}
 
     def describe(self) -> dict[str, Any]:
         """As options that a later run is compared with."""
@@ -110,26 +119,37 @@ class CaptionedImages:
 
     def _read(self, file: CaptionFile) -> Iterator[Item]:
         if not file.places and not annotations.is_table(file.path):
-            raise InputError(f"--images: expected where the images of {file.path} are, found nothing")
-        locations = open_locations(file.places or (posixpath.dirname(file.path) or ".",))
-        for position, listed in enumerate(annotations.read(file.path)):
-            split = self._split(file, listed)
-            if split is not None:
-                yield _locate(listed, locations, split, position)
+            raise InputError(f"{file.flags[1]}: expected where the images of {file.path} are, found nothing")
+        with _blaming(file.flags[1]):
+            locations = open_locations(file.places or (posixpath.dirname(file.path) or ".",))
+        with _blaming(file.flags[0]):
+            for position, listed in enumerate(annotations.read(file.path)):
+                split = self._split(file, listed)
+                if split is not None:
+                    yield _locate(listed, locations, split, position, file.path)
 
     def _split(self, file: CaptionFile, listed: Listed) -> str | None:
         if listed.split is None:
             held_out = self.val_fraction is not None and is_validation(listed.id, self.val_fraction)
             return file.split or ("val" if held_out else "train")
         if file.split or self.val_fraction is not None:
-            flag = f"--{file.split}_captions" if file.split else "--val_fraction"
-            message = f"expected captions without splits, found {file.path} with its own; give it with --captions alone"
-            raise InputError(f"{flag}: {message}")
+            way = "give it with --captions" if file.split else "leave out --val_fraction"
+            raise InputError(f"expected captions without splits, found {file.path} with its own; {way}")
         return self.restval if listed.split == "restval" else listed.split
 
 
-def _locate(listed: Listed, locations: Locations, split: str, position: int) -> Item:
-    item = Item(listed.id, "", listed.captions, listed.problem, split, position=position)
+@contextlib.contextmanager
+def _blaming(flag: str) -> Iterator[None]:
+    """Puts the flag in front of an InputError's message."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{flag}: {error}") from None
+
+
+def _locate(listed: Listed, locations: Locations, split: str, position: int, where: str) -> Item:
+    """The item of an entry; `where` is its captions file, which stands for the URI of one that names no image."""
+    item = Item(listed.id, where, listed.captions, listed.problem, split, position=position)
     if not listed.names:
         return item
     found = locations.find(*listed.names)

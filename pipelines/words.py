@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 import apache_beam as beam
 
+from tfrecords_schema.errors import InputError
 from tfrecords_schema.vocabulary import Vocabulary, count_words
 
 
@@ -30,5 +31,5 @@ def make_vocabulary(counts: Iterable[tuple[str, int]], max_size: int, min_count:
     """The text of vocabulary.txt from (word, count) pairs."""
     vocabulary = Vocabulary.from_counts(dict(counts), max_size, min_count)
     if vocabulary.is_empty:
-        raise ValueError(f"--min_word_count {min_count}: no word of the train captions is seen that often")
+        raise InputError(f"--min_word_count {min_count}: no word of the train captions is seen that often")
     return vocabulary.dumps()

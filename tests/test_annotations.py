@@ -122,6 +122,42 @@ def test_rows_that_do_not_fit(tmp_path):
     assert problems(listed) == [("BadEntry", f"line {n}") for n in (2, 3, 4)] + [("NoCaption", "b")]
 
 
+def test_a_quoted_header_and_blank_first_lines(tmp_path):
+    (listed,) = read(tmp_path, '"image","caption"\n"a.jpg","hello you"\n')
+    assert (listed.id, listed.captions) == ("a", ("hello you",))
+    assert len(read(tmp_path, "\n\n" + json.dumps(COCO))) == 3
+    assert len(read(tmp_path, '\n\n{"image": "a.jpg", "caption": "x"}\n')) == 1
+
+
+@pytest.mark.parametrize("end", ['a2.jpg,"dog"\na3.jpg,bird\n', "a2.jpg,dog\n"])
+def test_a_quote_that_is_never_closed_is_no_caption_of_many_lines(tmp_path, end):
+    with pytest.raises(InputError, match=r"captions: line \d+: expected CSV, found a broken row"):
+        read(tmp_path, 'image,caption\na0.jpg,"6 foot man\na1.jpg,cat\n' + end)
+
+
+def test_one_name_in_several_spellings(tmp_path):
+    (listed,) = read(tmp_path, "image,caption\n./a.jpg,One\na.jpg,Two\nx/../a.jpg,Three\n")
+    assert (listed.id, listed.names, listed.captions) == ("a", ("a.jpg",), ("One", "Two", "Three"))
+
+
+def test_entries_that_are_there_twice_have_their_captions_once(tmp_path):
+    coco = {"images": [{"id": 8, "file_name": "x.jpg"}] * 2, "annotations": [{"image_id": 8, "caption": "A."}]}
+    for content in (coco, {"images": [karpathy()] * 2}):
+        (listed,) = read(tmp_path, content)
+        assert listed.captions in (("A.",), ("A man.", "A bike."))
+
+
+def test_karpathy_entries_of_odd_types(tmp_path):
+    odd = [karpathy(), {**karpathy(), "filepath": 7}, {**karpathy(filename="y.jpg"), "cocoid": None}]
+    first, second, third = read(tmp_path, {"images": odd})
+    assert first.problem is None and second.problem.error == "BadEntry" and third.id == "y"
+
+
+def test_a_line_nested_too_deep_is_a_bad_row(tmp_path):
+    good, bad = read(tmp_path, '{"image": "a.jpg", "caption": "x"}\n' + "[" * 100_000)
+    assert good.problem is None and bad.problem.error == "BadEntry"
+
+
 def test_jsonl(tmp_path):
     rows = [{"image": "a.jpg", "caption": "One \ud83d", "split": "val"}, {"image": "gs://b/é.jpg", "caption": "Two"}]
     first, second = read(tmp_path, "\n".join(map(json.dumps, rows)))
@@ -151,5 +187,5 @@ def test_files_of_no_known_kind(tmp_path, content, message):
 
 def test_missing_files(tmp_path):
     for path in (tmp_path / "none.json", tmp_path):
-        with pytest.raises(InputError, match=f"captions file: expected captions as COCO .*found no file at {path}"):
+        with pytest.raises(InputError, match=f"expected captions as COCO .*found no file at {path}"):
             list(annotations.read(str(path)))

@@ -39,7 +39,7 @@ def test_order_padding_and_neighbours_of_bad_images(tmp_path):
     (tmp_path / "5.png").unlink()
     items[8] = Item("8", items[8].uri, problem=ImageError("list", "NoCaption", "none"))
     extractor = FakeExtractor()
-    outcomes = list(extract(items, extractor, lambda: extractor, Reading(threads=3), StageClock()))
+    outcomes = list(extract(items, extractor, lambda: extractor, Reading(threads=3), StageClock(), "float32"))
 
     rejects = [o for o in outcomes if isinstance(o, Reject)]
     assert [(r.image_id, r.stage, r.error) for r in rejects] == [
@@ -64,7 +64,7 @@ def test_an_unreadable_file_is_rejected(tmp_path):
     (tmp_path / "link.png").symlink_to("nowhere.png")
     names = ("directory", "pipe", "link")
     items = [Item(name, str(tmp_path / f"{name}.png")) for name in names]
-    directory, pipe, link = extract(items, FakeExtractor(), never, Reading(), StageClock())
+    directory, pipe, link = extract(items, FakeExtractor(), never, Reading(), StageClock(), "float32")
     for outcome in (directory, pipe):
         assert (outcome.stage, outcome.error) == ("read", "Unreadable")
         assert outcome.message == "a directory, a pipe or a device, not a file"
@@ -82,10 +82,33 @@ def test_no_more_than_the_window_is_read_ahead(tmp_path, monkeypatch):
     assert len(read) <= 8
 
 
+@pytest.mark.parametrize(
+    ("value", "dtype", "message"),
+    [
+        (1e6, "float16", "the largest value, 1e+06, is too large for float16; give --feature_dtype float32"),
+        (np.nan, "float32", "the network gave values that are infinite or no numbers"),
+    ],
+)
+def test_features_that_are_no_numbers_are_rejected_alone(tmp_path, value, dtype, message):
+    class Odd(FakeExtractor):
+        def __call__(self, pixels):
+            features = super().__call__(pixels)
+            features[features[:, 0] == 2] = value
+            return features
+
+    extractor = Odd()
+    items = [write(tmp_path, number) for number in range(5)]
+    outcomes = list(extract(items, extractor, lambda: extractor, Reading(), StageClock(), dtype))
+    (reject,) = (o for o in outcomes if isinstance(o, Reject))
+    assert (reject.image_id, reject.stage, reject.error, reject.message) == ("2", "extract", "NotFinite", message)
+    kept = [item.id for o in outcomes if isinstance(o, FeatureBatch) for item in o.items]
+    assert kept == ["0", "1", "3", "4"] and outcomes[-1].features.dtype == dtype
+
+
 def test_a_bug_in_the_network_is_not_taken_for_a_bad_image(tmp_path):
     class Broken(FakeExtractor):
         def __call__(self, pixels):
             raise RuntimeError("out of memory")
 
     with pytest.raises(RuntimeError, match="out of memory"):
-        list(extract([write(tmp_path, 1)], Broken(), Broken, Reading(), StageClock()))
+        list(extract([write(tmp_path, 1)], Broken(), Broken, Reading(), StageClock(), "float32"))

@@ -104,6 +104,27 @@ def test_saved_models_that_do_not_fit(tmp_path, shape, grid, precision, message)
         Extractor("saved_model", path, 4, grid, precision)
 
 
+def test_a_saved_model_of_another_batch_size(tmp_path):
+    path = save(tmp_path / "model", [2, 32, 32, 3], lambda images: tf.reduce_mean(images, (1, 2)))
+    assert Extractor("saved_model", path, 2).shape == (3,)
+    with pytest.raises(InputError, match="found one of 2; give --batch_size 2"):
+        Extractor("saved_model", path, 4)
+
+
+@pytest.mark.parametrize(
+    ("name", "weights", "message"),
+    [
+        ("inception_v3:random", "imagenet", "--extractor: expected a network's name or saved_model:DIR, found"),
+        ("saved_model:", "imagenet", "--extractor: expected a network's name or saved_model:DIR, found"),
+        ("saved_model", "imagenet", "--extractor: expected a network's name or saved_model:DIR, found"),
+        ("saved_model:x", "y.h5", "--weights: a SavedModel has its own, found y.h5"),
+    ],
+)
+def test_flags_that_do_not_fit_each_other(name, weights, message):
+    with pytest.raises(InputError, match=message):
+        extractors.parse(name, weights, 4, False, "float32")
+
+
 def test_directories_without_a_saved_model(tmp_path):
     with pytest.raises(InputError, match=r"--extractor saved_model:.*: expected a directory with saved_model.pb"):
         Extractor("saved_model", str(tmp_path), 4)

@@ -253,6 +253,32 @@ def test_mistakes_are_told_in_one_line(flags, message, coco_dir, tmp_path, capsy
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("flag", ["--min_word_count 100000", "--weights {other}"])
+def test_mistakes_that_a_worker_finds_are_mistakes_all_the_same(flag, coco_dir, tmp_path, capsys):
+    import h5py
+
+    h5py.File(tmp_path / "other.h5", "w").close()
+    given = ["--output", str(tmp_path / "out"), "--coco_dir", str(coco_dir), "--extractor", "vgg16", "--weights"]
+    given += [str(tmp_path / "other.h5"), *flag.format(other=tmp_path / "other.h5").split()]
+    with pytest.raises(SystemExit) as exit_:
+        features.main(given)
+    stderr = capsys.readouterr().err
+    assert exit_.value.code == 2 and f"error: {flag.split()[0]}" in stderr and "goes on from there" not in stderr
+
+
+def test_an_empty_output_name(make_features):
+    with pytest.raises(InputError, match="--output: expected a directory, found an empty name"):
+        make_features("")
+
+
+def test_a_vocabulary_that_is_not_ours_is_left_alone(make_features, tmp_path):
+    (tmp_path / "features").mkdir()
+    (tmp_path / "features/vocabulary.txt").write_text("mine")
+    with pytest.raises(InputError, match=r"holds vocabulary.txt, but no report.json of a run that made it"):
+        make_features()
+    assert (tmp_path / "features/vocabulary.txt").read_text() == "mine"
+
+
 def test_an_output_that_cannot_be_written_to(make_features, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="--output: expected a directory that can be written to"):

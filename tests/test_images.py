@@ -85,6 +85,18 @@ def test_grey_images(mode):
     assert pixels.rgb[8, 2].min() > 250 and pixels.rgb[8, -3].max() < 5
 
 
+def test_a_float_pixel_that_is_no_number_leaves_the_others_as_they_are():
+    values = np.full((40, 60), 200, np.float32)
+    values[0, 0] = np.nan
+    assert images.decode(encoded(Image.fromarray(values), "TIFF"), 16).rgb[8, 8].tolist() == [200, 200, 200]
+
+
+def test_no_other_program_is_run_on_an_image():
+    """Pillow would hand EPS to Ghostscript."""
+    eps = encoded(Image.fromarray(RED_LEFT), "EPS")
+    assert eps.startswith(b"%!PS") and rejected(eps)[0] == "NotAnImage"
+
+
 def test_transparency_is_laid_over_white():
     rgba = np.dstack([RED_LEFT, np.full((40, 60), 255, np.uint8)])
     rgba[:, 30:, 3] = 0

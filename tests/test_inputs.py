@@ -217,7 +217,7 @@ def test_other_captions_keep_the_features(make_features, table, tmp_path, monkey
 def test_other_words_keep_the_features_where_update_says_so(make_features, table, tmp_path, monkeypatch):
     flags = table(lambda n: f"A circle {n % 3} or {n}.")
     output, _ = make_features(**flags, min_word_count=1)
-    with pytest.raises(InputError, match=r"min_word_count was 1, now 3\); give --update \(features are kept\)"):
+    with pytest.raises(InputError, match=r"min_word_count was 1, now 3\); give --update \(features are kept where"):
         make_features(**flags, min_word_count=3)
     with pytest.raises(InputError, match=r"feature_dtype was float16, now float32\); give --overwrite, or another"):
         make_features(**flags, feature_dtype="float32", update=True)

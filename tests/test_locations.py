@@ -128,14 +128,14 @@ def test_archives_that_are_none(tmp_path, content):
     archives.open_archive.cache_clear()
     if content is not None:
         (tmp_path / "a.zip").write_bytes(content)
-    with pytest.raises(InputError, match=r"images: expected a zip file, found none at .*a.zip"):
+    with pytest.raises(InputError, match=r"expected a zip file, found none at .*a.zip"):
         open_locations([str(tmp_path / "a.zip")])
 
 
 def test_places_that_are_none(tmp_path):
     with pytest.raises(InputError, match=r"found no file matches '.*/\*.jpg'"):
         open_locations([f"{tmp_path}/*.jpg"])
-    with pytest.raises(InputError, match=r"images: expected a directory, a zip file or a pattern, found none at"):
+    with pytest.raises(InputError, match=r"expected a directory, a zip file or a pattern, found none at"):
         open_locations([str(tmp_path / "none")])
 
 

@@ -39,7 +39,7 @@ def test_splits_of_the_file_and_restval(tmp_path):
     assert table(tmp_path, rows).count() == {"test": 1, "train": 2, "val": 1}
     assert table(tmp_path, rows, restval="val").count() == {"test": 1, "train": 1, "val": 2}
     assert table(tmp_path, rows, restval=None).count() == {"test": 1, "train": 1, "val": 1}
-    with pytest.raises(InputError, match=r"--val_fraction: expected captions without splits, found .*rows.jsonl"):
+    with pytest.raises(InputError, match=r"--captions: expected captions without splits, .*leave out --val_fraction"):
         table(tmp_path, rows, val_fraction=0.1).count()
 
 
@@ -92,6 +92,28 @@ def test_a_name_in_two_places_is_told_of(tmp_path):
     assert "a/x.jpg" in item.problem.message and "b/x.jpg" in item.problem.message
 
 
+def test_one_file_through_two_places_is_one_file(tmp_path):
+    (tmp_path / "x.jpg").write_bytes(b"x")
+    path = write_rows(tmp_path / "rows.jsonl", [{"image": "x.jpg", "caption": "A."}])
+    places = (str(tmp_path), f"{tmp_path}/", f"{tmp_path}/*.jpg")
+    (item,) = CaptionedImages((CaptionFile(path, places),)).read()
+    assert item.problem is None and item.version
+
+
+def test_bad_rows_of_two_files_are_two(tmp_path):
+    good = {"image": "x.jpg", "caption": "A."}
+    paths = [write_rows(tmp_path / f"{name}.jsonl", [good, "bad"]) for name in "ab"]
+    source = CaptionedImages(tuple(CaptionFile(path, (str(tmp_path),)) for path in paths))
+    assert source.count() == {"train": 3}
+    bad = [item for item in join_parts(list(source.read())) if item.problem]
+    assert sorted(item.uri for item in bad) == paths
+
+
+def test_images_in_two_splits_are_told_of(tmp_path, capsys):
+    table(tmp_path, [{"image": "x.jpg", "caption": "A.", "split": split} for split in ("train", "val")]).count()
+    assert capsys.readouterr().err == "WARNING: 1 images are in both train and val.\n"
+
+
 def test_versions_change_with_the_file(tmp_path):
     rows = [{"image": "x.jpg", "caption": "A."}]
     versions = []
@@ -108,7 +130,7 @@ def test_versions_change_with_the_file(tmp_path):
 
 
 def test_files_without_a_usable_image_are_refused(tmp_path):
-    with pytest.raises(InputError, match=r"rows.jsonl: expected images with captions, found none that could be used"):
+    with pytest.raises(InputError, match=r"--captions: .*rows.jsonl: expected .*, found none that could be used"):
         table(tmp_path, [{"image": "x.jpg", "caption": ""}]).count()
     with pytest.raises(
         InputError, match=r"images: expected a directory, a zip file or a pattern, found none at .*none"

@@ -27,7 +27,8 @@ def told_in_one_line() -> Iterator[None]:
     try:
         yield
     except (InputError, RunError) as error:
-        print(f"error: {error}", file=sys.stderr, flush=True)
+        text = str(error).replace("\n", "\\n")  # a name may hold one
+        print(f"error: {text}", file=sys.stderr, flush=True)
         sys.exit(2 if isinstance(error, InputError) else 1)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import sys
 from collections.abc import Iterator, Sequence
 
 from tfrecords_schema.errors import ArgumentParser, InputError, told_in_one_line
@@ -17,7 +18,7 @@ def parser() -> ArgumentParser:
         prog="python -m tfrecords_schema.show", description="Print what a feature directory holds, and some records."
     )
     p.add_argument("directory", metavar="DIR", help="that pipelines.features wrote")
-    p.add_argument("--n", type=int, default=3, help="records of each split (default %(default)s)")
+    p.add_argument("--n", type=int, default=3, help="records of each split, from 0 up (default %(default)s)")
     return p
 
 
@@ -25,8 +26,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     """The command."""
     args = parser().parse_args(argv)
     with told_in_one_line():
-        for line in describe(args.directory, args.n):
-            print(line)
+        if args.n < 0:
+            raise InputError(f"--n: expected a whole number from 0 up, found {args.n}")
+        try:
+            for line in describe(args.directory, args.n):
+                print(line)
+        except BrokenPipeError:  # `| head` has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def describe(directory: str, n: int) -> Iterator[str]:

@@ -70,7 +70,9 @@ def run(
     shown = ", ".join(f"{name} {value:.4g}" for name, value in metrics.items())
     print(f"best epoch  {shown}")
     print(f"export      {export_dir} (digest {info.digest[:12]}…)")
-    print(f"next        python -m pipelines.caption --images 'GLOB' --model {export_dir} --output DIR")
+    # Weights that were a file are the user's own, and somewhere that only they know.
+    weights = "" if info.features.weights in ("imagenet", "random") else f" --weights {info.features.weights}"
+    print(f"next        python -m pipelines.caption --images 'GLOB' --model {export_dir}{weights} --output DIR")
     return metrics
 
 
