@@ -35,7 +35,7 @@ class Item:
       problem: why the listing itself makes it unusable.
       split: what its shard's name begins with: train, val, test, or captions.
       version: changes when the file does; empty where no listing told.
-      position: in the source; puts parts of one image in order.
+      position: in the source, different for each part; puts the parts of one image in order.
     """
 
     id: str
@@ -87,9 +87,9 @@ class CaptionedImages:
         """
         archives.open_archive.cache_clear()  # what an earlier run in this process saw may have changed
         hashes: dict[str, array.array] = collections.defaultdict(lambda: array.array("Q"))
-        for file in self.files:
+        for number, file in enumerate(self.files):
             usable, problem = 0, None
-            for item in self._read(file):
+            for item in self._read(number, file):
                 key = hashlib.blake2b(repr((item.id, item.uri)).encode("utf-8", "surrogatepass"), digest_size=8)
                 hashes[item.split].append(int.from_bytes(key.digest(), "big"))
                 usable += item.problem is None
@@ -114,16 +114,16 @@ class CaptionedImages:
 
     def read(self) -> Iterator[Item]:
         """Items in the order of the files."""
-        for file in self.files:
-            yield from self._read(file)
+        for number, file in enumerate(self.files):
+            yield from self._read(number, file)
 
-    def _read(self, file: CaptionFile) -> Iterator[Item]:
+    def _read(self, number: int, file: CaptionFile) -> Iterator[Item]:
         if not file.places and not annotations.is_table(file.path):
             raise InputError(f"{file.flags[1]}: expected where the images of {file.path} are, found nothing")
         with _blaming(file.flags[1]):
             locations = open_locations(file.places or (posixpath.dirname(file.path) or ".",))
         with _blaming(file.flags[0]):
-            for position, listed in enumerate(annotations.read(file.path)):
+            for position, listed in enumerate(annotations.read(file.path), start=number << 40):
                 split = self._split(file, listed)
                 if split is not None:
                     yield _locate(listed, locations, split, position, file.path)

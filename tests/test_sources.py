@@ -100,6 +100,20 @@ def test_one_file_through_two_places_is_one_file(tmp_path):
     assert item.problem is None and item.version
 
 
+def test_captions_of_two_files_are_in_the_order_of_the_files(tmp_path):
+    rows = {"b": [("y.jpg", "0."), ("x.jpg", "1.")], "a": [("x.jpg", "2."), ("y.jpg", "3."), ("x.jpg", "4.")]}
+    files = [
+        CaptionFile(
+            write_rows(tmp_path / f"{name}.jsonl", [{"image": i, "caption": c} for i, c in listed]), (str(tmp_path),)
+        )
+        for name, listed in rows.items()
+    ]
+    items = list(CaptionedImages(tuple(files)).read())
+    for seed in range(5):
+        random.Random(seed).shuffle(items)
+        assert {i.id: i.captions for i in join_parts(items)} == {"x": ("1.", "2.", "4."), "y": ("0.", "3.")}
+
+
 def test_bad_rows_of_two_files_are_two(tmp_path):
     good = {"image": "x.jpg", "caption": "A."}
     paths = [write_rows(tmp_path / f"{name}.jsonl", [good, "bad"]) for name in "ab"]
