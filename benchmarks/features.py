@@ -43,8 +43,8 @@ def load_photos(images: pathlib.Path | None) -> list[bytes]:
     return [draw_photo(generator) for _ in range(40)]
 
 
-def write_coco(directory: pathlib.Path, count: int, photos: list[bytes]) -> None:
-    """A training split of `count` images, the photos over and over under new names."""
+def write_coco(directory: pathlib.Path, count: int, photos: list[bytes]) -> dict[str, list[str]]:
+    """A training split of `count` images, the photos over and over under new names; returns the flags to read it."""
     (directory / "images").mkdir(parents=True)
     images, annotations = [], []
     for number in range(count):
@@ -53,6 +53,15 @@ def write_coco(directory: pathlib.Path, count: int, photos: list[bytes]) -> None
         images.append({"id": number, "file_name": name})
         annotations += [{"image_id": number, "caption": f"A picture, number {n} of five."} for n in range(5)]
     (directory / "captions.json").write_text(json.dumps({"images": images, "annotations": annotations}))
+    return {"train_images": [f"{directory}/images"], "train_captions": [f"{directory}/captions.json"]}
+
+
+def run_quietly(**flags) -> dict:
+    """The report of a run of the feature pipeline, whose summary is not printed."""
+    from pipelines import features
+
+    with contextlib.redirect_stdout(io.StringIO()):
+        return features.run(**flags)
 
 
 def bare_rate(extractor, seconds: float, at_a_time: int) -> float:
@@ -115,28 +124,22 @@ def main() -> None:
         serve_one_at_a_time(args)
         return
 
-    from pipelines import extractors, features
+    from pipelines import extractors
 
     photos = load_photos(args.images)
     one_at_a_time = OneAtATime(args)
     extractor = extractors.Extractor("inception_v3", args.weights, args.batch_size).load()
     rows = []
     with tempfile.TemporaryDirectory() as scratch:
-        write_coco(pathlib.Path(scratch) / "coco", args.count, photos)
+        coco = write_coco(pathlib.Path(scratch) / "coco", args.count, photos)
 
         def bare() -> tuple[float, float]:
             return one_at_a_time.measure(), bare_rate(extractor, 10, extractor.in_flight)
 
         before = bare()
         for number in range(args.rounds):
-            with contextlib.redirect_stdout(io.StringIO()):
-                report = features.run(
-                    output=f"{scratch}/features-{number}",
-                    train_images=[f"{scratch}/coco/images"],
-                    train_captions=[f"{scratch}/coco/captions.json"],
-                    weights=args.weights,
-                    batch_size=args.batch_size,
-                )
+            output = f"{scratch}/features-{number}"
+            report = run_quietly(output=output, weights=args.weights, batch_size=args.batch_size, **coco)
             after = bare()
             around = [statistics.mean(pair) for pair in zip(before, after, strict=True)]
             before = after

@@ -6,14 +6,12 @@ Runs with and without the wait take turns in one process, so that they have the 
 from __future__ import annotations
 
 import argparse
-import contextlib
-import io
 import pathlib
 import statistics
 import tempfile
 import time
 
-from benchmarks.features import load_photos, write_coco
+from benchmarks.features import load_photos, run_quietly, write_coco
 
 
 def main() -> None:
@@ -25,7 +23,7 @@ def main() -> None:
     p.add_argument("--rounds", type=int, default=3)
     args = p.parse_args()
 
-    from pipelines import features, reading
+    from pipelines import reading
 
     photos = load_photos(args.images)
     read_at_once = reading.read
@@ -37,18 +35,12 @@ def main() -> None:
     rates: dict[str, list[float]] = {"none": [], "wait": [], "wait, one thread": []}
     kinds = {"none": (read_at_once, 16), "wait": (read_slowly, 16), "wait, one thread": (read_slowly, 1)}
     with tempfile.TemporaryDirectory() as scratch:
-        write_coco(pathlib.Path(scratch) / "coco", args.count, photos)
+        coco = write_coco(pathlib.Path(scratch) / "coco", args.count, photos)
         for number in range(args.rounds):
             for kind, (reader, threads) in kinds.items():
                 reading.read = reader
-                with contextlib.redirect_stdout(io.StringIO()):
-                    report = features.run(
-                        output=f"{scratch}/{kind}-{number}",
-                        train_images=[f"{scratch}/coco/images"],
-                        train_captions=[f"{scratch}/coco/captions.json"],
-                        weights=args.weights,
-                        read_threads=threads,
-                    )
+                output = f"{scratch}/{kind}-{number}"
+                report = run_quietly(output=output, weights=args.weights, read_threads=threads, **coco)
                 rates[kind].append(report["images_per_second_per_worker"])
     print(f"\n{args.count} JPEGs, medians of {args.rounds} rounds\n")
     print("| each read waits | threads that read | images/s | of the rate without waiting |\n|---|---|---|---|")

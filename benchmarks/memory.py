@@ -30,8 +30,8 @@ def peak_mb(flags: dict) -> float:
     return int(found.stdout.split()[-1]) / 1e3
 
 
-def write_absent(path: pathlib.Path, count: int) -> None:
-    """A COCO captions file of `count` images that are nowhere, five captions each."""
+def write_absent(directory: pathlib.Path, count: int) -> dict:
+    """A COCO captions file of `count` images that are nowhere, five captions each; returns the flags of a run."""
     images = [{"id": n, "file_name": f"{n:012d}.jpg", "height": 480, "width": 640} for n in range(count)]
     captions = [
         {
@@ -42,7 +42,15 @@ def write_absent(path: pathlib.Path, count: int) -> None:
         for n in range(count)
         for k in range(5)
     ]
+    path = directory / f"absent-{count}.json"
     path.write_text(json.dumps({"images": images, "annotations": captions}))
+    return {
+        "output": f"{directory}/absent-{count}",
+        "train_images": [str(directory)],
+        "train_captions": [str(path)],
+        "weights": "random",
+        "max_reject_fraction": 1.0,
+    }
 
 
 def main() -> None:
@@ -56,13 +64,11 @@ def main() -> None:
     rows = []
     with tempfile.TemporaryDirectory() as scratch:
         for count in args.counts:
-            coco = pathlib.Path(scratch) / str(count)
-            write_coco(coco, count, photos)
+            coco = write_coco(pathlib.Path(scratch) / str(count), count, photos)
             for grid in (False, True):
                 flags = {
                     "output": f"{scratch}/out-{count}-{grid}",
-                    "train_images": [f"{coco}/images"],
-                    "train_captions": [f"{coco}/captions.json"],
+                    **coco,
                     "weights": args.weights,
                     "feature_grid": grid,
                     "records_per_shard": 250,
@@ -70,16 +76,7 @@ def main() -> None:
                 rows.append(("grid" if grid else "pooled", count, peak_mb(flags)))
                 print(rows[-1], file=sys.stderr, flush=True)
         for count in args.absent:
-            path = pathlib.Path(scratch) / f"absent-{count}.json"
-            write_absent(path, count)
-            flags = {
-                "output": f"{scratch}/absent-{count}",
-                "train_images": [scratch],
-                "train_captions": [str(path)],
-                "weights": "random",
-                "max_reject_fraction": 1.0,
-            }
-            rows.append(("images missing", count, peak_mb(flags)))
+            rows.append(("images missing", count, peak_mb(write_absent(pathlib.Path(scratch), count))))
     print("\n| features | images | peak resident memory |\n|---|---|---|")
     for kind, count, peak in rows:
         print(f"| {kind} | {count:,} | {peak:,.0f} MB |")

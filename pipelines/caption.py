@@ -9,6 +9,7 @@ from typing import Any
 
 from pipelines import cli
 from pipelines.images import MAX_PIXELS
+from pipelines.networks import PRECISIONS
 from tfrecords_schema.errors import ArgumentParser, InputError
 
 
@@ -29,7 +30,7 @@ def parser() -> ArgumentParser:
     )
     p.add_argument(
         "--precision",
-        choices=("float32", "bfloat16", "float16"),
+        choices=PRECISIONS,
         help="of the forward pass (default: as the model's features were made)",
     )
     p.add_argument(
@@ -113,7 +114,7 @@ def run(
     )
     process = sharding.ProcessShard(maker, output, options.every, options.image)
     shards = {split: shard_count(count, rows_per_file) for split, count in counts.items()}
-    with manifest.begin(output, options, ["captions-*.parquet"], overwrite):
+    with manifest.begin(output, options, ["captions"], maker.suffix, overwrite=overwrite):
         pipeline = beam.Pipeline(runner=beam_runner, options=beam_options)
         _ = (
             pipeline
@@ -153,8 +154,8 @@ class Publish:
     def __call__(self, results: list) -> None:
         from pipelines import manifest
 
-        sheet = "gallery.png"
-        following = ("python", "-m", "pipelines.gallery", "--captions", self.output, "--contact_sheet", sheet)
+        command = ("python", "-m", "pipelines.gallery")
+        following = (*command, "--captions", self.output, "--contact_sheet", "gallery.png")
         manifest.complete(self.output, results, self.options, self.counts, self.started, {}, following)
 
 

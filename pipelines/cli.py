@@ -183,10 +183,11 @@ def run_pipeline(pipeline: Any, directory: str, total: int) -> None:
         with Watch(directory, total):
             pipeline.run().wait_until_finish()
     except Exception as error:
-        if found := re.search(r"InputError: (.*?)( \[while running '[^']*'\])?$", _cause(error)):
+        cause = _cause(error)
+        if found := re.search(r"InputError: (.*?)( \[while running '[^']*'\])?$", cause):
             raise InputError(found[1]) from None  # found out by a worker, but a mistake in a flag all the same
         hint = "finished shards are kept, the same command goes on from there"
-        raise PipelineError(f"{_cause(error)}; {hint}{_write_traceback(directory)}") from error
+        raise PipelineError(f"{cause}; {hint}{_write_traceback(directory)}") from error
 
 
 def _cause(error: Exception) -> str:

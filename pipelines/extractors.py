@@ -17,7 +17,6 @@ from tfrecords_schema.errors import InputError
 from tfrecords_schema.quiet import import_tensorflow
 
 SAVED_MODEL = "saved_model"
-PRECISIONS = ("float32", "bfloat16", "float16")
 
 
 @dataclasses.dataclass
@@ -31,7 +30,7 @@ class Extractor:
       weights: "imagenet" (downloaded by Keras, kept in its cache), "random" (seeded, for trying out) or a `.h5` file;
         for "saved_model", its directory.
       grid: the last convolutional map instead of the pooled vector.
-      precision: of the forward pass, one of PRECISIONS; features are float32 whatever it is.
+      precision: of the forward pass, one of networks.PRECISIONS; features are float32 whatever it is.
       batch_size: of every call, so that nothing is traced twice.
       size: of the square input, in pixels.
       in_flight: how many calls to make at a time; known once loaded.
@@ -50,7 +49,7 @@ class Extractor:
             self.size, self.layer, self.shape = _inspect_saved_model(self)
         else:
             network = find_network(self.name)
-            endpoint = network.grid if self.grid else network.pooled
+            endpoint = network.endpoint(self.grid)
             self.size, self.layer, self.shape = network.size, endpoint.label, endpoint.shape
 
     def spec(self, dtype: str) -> FeatureSpec:
@@ -82,7 +81,7 @@ class Extractor:
         """Builds the network with its weights; returns self."""
         tf = import_tensorflow()
         self.in_flight = devices.configure(tf)
-        forward = _saved_model(tf, self.weights) if self.name == SAVED_MODEL else self._keras_model(tf)
+        forward = _saved_model(tf, self.weights) if self.name == SAVED_MODEL else self._keras_model()
         signature = tf.TensorSpec([self.batch_size, self.size, self.size, 3], tf.uint8)
 
         @tf.function(input_signature=[signature])
@@ -95,12 +94,13 @@ class Extractor:
         self(np.zeros(signature.shape, np.uint8))  # so that loading is told apart from running
         return self
 
-    def _keras_model(self, tf) -> Callable:
+    def _keras_model(self) -> Callable:
         """float32 pixels `[B, size, size, 3]` in 0..255 -> the network's feature; a function to be traced once."""
         import keras
+        import tensorflow as tf
 
         network = find_network(self.name)
-        endpoint = network.grid if self.grid else network.pooled
+        endpoint = network.endpoint(self.grid)
         before = keras.config.dtype_policy()
         # Variables stay float32 and are cast: a checkpoint fits whatever the precision.
         keras.config.set_dtype_policy(self.precision if self.precision == "float32" else f"mixed_{self.precision}")

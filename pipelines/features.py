@@ -9,11 +9,12 @@ from typing import Any
 
 from pipelines import cli
 from pipelines.images import MAX_PIXELS
-from pipelines.networks import NETWORKS
+from pipelines.networks import NETWORKS, PRECISIONS
+from tfrecords_schema.dataset_info import DATASET_INFO, VOCABULARY
 from tfrecords_schema.errors import ArgumentParser, InputError
+from tfrecords_schema.shards import SPLITS, shard_count
 
-SPLITS = ("train", "val", "test")
-_OURS = (*(f"{split}-*.tfrecord" for split in SPLITS), "vocabulary.txt", "dataset_info.json")
+_TEXTS = (VOCABULARY, DATASET_INFO)
 _CAPTIONS = "COCO or Karpathy JSON, Flickr8k.token.txt, CSV or JSONL of image,caption[,split]; splits are its own"
 
 
@@ -50,9 +51,7 @@ def parser() -> ArgumentParser:
     )
     network.add_argument("--feature_grid", action="store_true", help="the last convolutional map, for attention")
     network.add_argument("--feature_dtype", choices=("float16", "float32"), help="as stored (default %(default)s)")
-    network.add_argument(
-        "--precision", choices=("float32", "bfloat16", "float16"), help="of the forward pass (default %(default)s)"
-    )
+    network.add_argument("--precision", choices=PRECISIONS, help="of the forward pass (default %(default)s)")
     words = p.add_argument_group("words")
     words.add_argument(
         "--vocab_size", type=cli.positive, help="ids at most, with the 4 special ones (default %(default)s)"
@@ -128,7 +127,6 @@ def run(
     from pipelines.records import RecordMaker
     from pipelines.report import summarise
     from pipelines.words import MakeVocabulary
-    from tfrecords_schema.shards import shard_count
 
     beam_options = cli.pipeline_options(beam_args)
     beam_runner = cli.runner(beam_options)
@@ -165,10 +163,10 @@ def run(
         dtype=feature_dtype,
         max_caption_length=max_caption_length,
     )
-    shaping = {key: options.every[key] for key in (*options.image, "max_caption_length")}
+    shaping = {**options.image, "max_caption_length": max_caption_length}
     process = sharding.ProcessShard(maker, output, shaping, options.image)
     publish = Publish(output, options.every, counts, started, spec, max_caption_length)
-    with manifest.begin(output, options, _OURS, overwrite, update):
+    with manifest.begin(output, options, SPLITS, maker.suffix, _TEXTS, overwrite, update):
         pipeline = beam.Pipeline(runner=beam_runner, options=beam_options)
         items = pipeline | sharding.ReadSource(source)
         vocabulary = beam.pvalue.AsSingleton(items | MakeVocabulary(vocab_size, min_word_count))
@@ -211,7 +209,7 @@ class Publish:
                 for split in self.counts
             },
         )
-        texts = {dataset_info.VOCABULARY: vocabulary, dataset_info.DATASET_INFO: info.dumps()}
+        texts = {VOCABULARY: vocabulary, DATASET_INFO: info.dumps()}
         following = ("python", "-m", "trainer.task", "--data", self.output, "--job_dir", "JOB_DIR")
         manifest.complete(self.output, results, self.options, self.counts, self.started, texts, following)
 

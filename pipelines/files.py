@@ -36,6 +36,11 @@ def is_file(path: str) -> bool:
     return is_local(path) and os.path.isfile(path)
 
 
+def is_pattern(path: str) -> bool:
+    """Whether a path has characters that a glob pattern is made of; a name may have them too."""
+    return any(character in path for character in "*?[")
+
+
 def is_directory(path: str) -> bool:
     """Whether a path is a directory; object stores have none, and any prefix of names may be meant as one."""
     return os.path.isdir(path) if is_local(path) else True

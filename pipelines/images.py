@@ -76,10 +76,9 @@ def decode(data: bytes, size: int, max_pixels: int = MAX_PIXELS) -> Pixels:
     if width * height > max_pixels:
         raise ImageError("decode", "TooLarge", f"{width} x {height} pixels, more than {max_pixels}")
     try:
-        if hasattr(image, "draft"):
-            # Large photographs cost far more to decode whole. Four times the wanted size is kept, so that the resize
-            # below still does the smoothing: features then stay within a cosine of 0.9997 (benchmarks/decode.py).
-            image.draft(None, (4 * size, 4 * size))
+        # Large photographs cost far more to decode whole. Four times the wanted size is kept, so that the resize below
+        # still does the smoothing: features then stay within a cosine of 0.9997 (benchmarks/decode.py).
+        image.draft(None, (4 * size, 4 * size))
         image.load()
         image, turned = _upright(image)
         if turned:

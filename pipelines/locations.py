@@ -39,7 +39,7 @@ def open_locations(places: Iterable[str]) -> Locations:
 
 def _expanded(place: str) -> list[str]:
     """The zip files that a pattern of them finds; any other place is itself."""
-    if archives.is_archive(place) and any(character in place for character in "*?[") and not files.exists(place):
+    if archives.is_archive(place) and files.is_pattern(place) and not files.exists(place):
         return files.glob(place) or [place]
     return [place]
 
@@ -68,7 +68,7 @@ class Locations:
 def _open(place: str, alone: bool) -> _Directory | _Index:
     if archives.is_archive(place):
         return _open_archive(place)
-    if any(character in place for character in "*?[") and not files.is_directory(place):
+    if files.is_pattern(place) and not files.is_directory(place):
         found = files.glob_versions(place)
         if not found:
             raise InputError(f"expected a directory, a zip file or a pattern, found no file matches {place!r}")

@@ -14,14 +14,13 @@ import fnmatch
 import itertools
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from pipelines import files, rejects
 from pipelines.report import REPORT, make_report, read_report
 from pipelines.sidecars import ShardResult, read_sidecar, write_sidecar
 from tfrecords_schema import shards
-from tfrecords_schema.dataset_info import DATASET_INFO, VOCABULARY
 from tfrecords_schema.errors import InputError
 
 _OPTIONS = "options.json"
@@ -49,12 +48,19 @@ class Options:
 
 @contextlib.contextmanager
 def begin(
-    directory: str, options: Options, patterns: Sequence[str], overwrite: bool = False, update: bool | None = None
+    directory: str,
+    options: Options,
+    prefixes: Sequence[str],
+    suffix: str,
+    texts: Sequence[str] = (),
+    overwrite: bool = False,
+    update: bool | None = None,
 ) -> Iterator[None]:
     """Makes `directory` ready for a run with `options`, and keeps other runs on this machine out until it ends.
 
     Args:
-      patterns: of the names that this pipeline's shards have, "captions-*.parquet".
+      prefixes, suffix: of the names of this pipeline's shards, "captions" and ".parquet".
+      texts: the names of the further files that `complete` will write.
       overwrite: delete what an earlier run left.
       update: let `options.other` differ from an earlier run's; None where the pipeline cannot do that.
 
@@ -66,7 +72,7 @@ def begin(
     try:
         report = read_report(directory)
         begun = _begun_options(directory)
-        ours = [name for name in files.names(directory) if any(fnmatch.fnmatch(name, p) for p in patterns)]
+        ours = [name for name in files.names(directory) if name in texts or _is_shard(name, prefixes, suffix)]
         if ours and report is None and begun is None:
             raise InputError(
                 f"--output: {directory} holds {ours[0]}, but no {REPORT} of a run that made it; give another --output"
@@ -82,18 +88,15 @@ def begin(
     with lock:
         try:
             if overwrite and earlier is not None:
-                prefixes = {pattern.split("-")[0] for pattern in patterns}
-                tables = [files.join("rejects", f"{prefix}.parquet") for prefix in prefixes]
-                made = [*ours, *tables, REPORT, DATASET_INFO, VOCABULARY]
-                files.delete(*(files.join(directory, name) for name in made))
-                _clear_work(directory, keep=lambda name: name == _LOCK)
+                tables = [_rejects_table(prefix) for prefix in prefixes]
+                files.delete(*(files.join(directory, name) for name in [*ours, *tables, REPORT]))
+                _clear_work(directory, gone=lambda name: name != _LOCK)
                 report = None
-            _clear_work(
-                directory, keep=lambda name: not name.endswith((".progress", ".tmp"))
-            )  # of a run that was killed
+            else:  # only what a run that was killed left half done
+                _clear_work(directory, gone=lambda name: name.endswith((".progress", ".tmp")))
             files.write_text(directory, files.join(files.WORK, _OPTIONS), json.dumps(options.every))
             if report:
-                _reopen(directory, report)
+                _reopen(directory, report, texts)
         except OSError as error:
             raise _unwritable(directory, error) from None
         yield
@@ -120,9 +123,18 @@ def _lock(directory: str) -> contextlib.AbstractContextManager:
     return handle
 
 
-def _clear_work(directory: str, keep) -> None:
+def _is_shard(name: str, prefixes: Sequence[str], suffix: str) -> bool:
+    """Whether a file is called like a shard of ours, or nearly so: better to stop for one too many."""
+    return any(fnmatch.fnmatch(name, f"{prefix}-*{suffix}") for prefix in prefixes)
+
+
+def _rejects_table(prefix: str) -> str:
+    return files.join("rejects", f"{prefix}.parquet")
+
+
+def _clear_work(directory: str, gone: Callable[[str], bool]) -> None:
     work = files.join(directory, files.WORK)
-    files.delete(*(files.join(work, name) for name in files.names(work) if not keep(name)))
+    files.delete(*(files.join(work, name) for name in files.names(work) if gone(name)))
 
 
 def _begun_options(directory: str) -> dict[str, Any] | None:
@@ -155,14 +167,14 @@ def _require_same(directory: str, earlier: dict[str, Any], options: Options, upd
         )
 
 
-def _reopen(directory: str, report: dict[str, Any]) -> None:
+def _reopen(directory: str, report: dict[str, Any], texts: Sequence[str]) -> None:
     """Turns a complete output back into finished shards with sidecars: what did not change is not made again.
 
     The rejects table has the shards' rejects in the order of the shards. Where it is gone, shards with rejects are made
     again.
     """
     for prefix, results in itertools.groupby(report["shard_list"], key=lambda result: _prefix(result.name)):
-        table = files.join(directory, "rejects", f"{prefix}.parquet")
+        table = files.join(directory, _rejects_table(prefix))
         rows = None
         if files.exists(table):
             with files.open_binary(table) as handle:
@@ -170,7 +182,7 @@ def _reopen(directory: str, report: dict[str, Any]) -> None:
         for result in results:
             if rows is not None or not result.rejects:
                 write_sidecar(directory, result, list(itertools.islice(rows or (), result.rejects)))
-    files.delete(*(files.join(directory, name) for name in (DATASET_INFO, REPORT)))
+    files.delete(*(files.join(directory, name) for name in (*texts, REPORT)))
 
 
 def _prefix(shard_name: str) -> str:
@@ -204,7 +216,7 @@ def complete(
             raise AssertionError(
                 f"{prefix}: {expected[prefix]} images were listed, {inputs} found again: did they change?"
             )
-        with files.replacing(directory, files.join("rejects", f"{prefix}.parquet")) as handle:
+        with files.replacing(directory, _rejects_table(prefix)) as handle:
             written = rejects.write_parquet(_counted(_gather(directory, made), reasons[prefix]), handle)
             if written != rejected:
                 raise AssertionError(f"{prefix}: {rejected} images were rejected, {written} are in the sidecars")

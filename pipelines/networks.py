@@ -10,6 +10,8 @@ from typing import Any
 from tfrecords_schema.errors import InputError
 from tfrecords_schema.quiet import import_tensorflow
 
+PRECISIONS = ("float32", "bfloat16", "float16")  # of a forward pass
+
 
 @dataclasses.dataclass(frozen=True)
 class Endpoint:
@@ -44,6 +46,10 @@ class Network:
     pooled: Endpoint
     grid: Endpoint
     keras_file: tuple[str, str]
+
+    def endpoint(self, grid: bool) -> Endpoint:
+        """The output that is the feature."""
+        return self.grid if grid else self.pooled
 
 
 def _application(module: str, name: str, **options: Any) -> dict[str, Callable]:

@@ -138,7 +138,12 @@ def test_the_output_may_lie_below_the_images(run, odd_images):
 def test_files_of_others_are_left_alone(run, tmp_path):
     output = tmp_path / "captions"
     output.mkdir()
-    others = {"train-00000-of-00007.parquet": "a data set", "rejects.txt": "notes", "vocabulary.md": "mine"}
+    others = {
+        "train-00000-of-00007.parquet": "a data set",
+        "rejects.txt": "notes",
+        "vocabulary.md": "mine",
+        "vocabulary.txt": "x",
+    }
     for name, text in others.items():
         (output / name).write_text(text)
     run()

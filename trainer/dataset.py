@@ -13,6 +13,7 @@ from tfrecords_schema import record
 from tfrecords_schema.dataset_info import DATASET_INFO, VOCABULARY, DatasetInfo
 from tfrecords_schema.errors import InputError
 from tfrecords_schema.vocabulary import Vocabulary
+from trainer.scaling import pool
 
 _SHUFFLE_BUFFER = 20_000  # captions; 80 MB of float16 [2048] features
 _CACHE_BYTES = 2 << 30
@@ -118,8 +119,7 @@ def feature_moments(directory: FeatureDirectory) -> tuple[np.ndarray, np.ndarray
     size = directory.info.features.shape[-1]
     count, total, products = 0, np.zeros(size), np.zeros((size, size))
     for batch in images(directory, "train").map(lambda r: r["image/feature"]).batch(256):
-        values = batch.numpy().astype(np.float64)  # [n, F], or [n, positions, F]
-        values = values.mean(1) if values.ndim == 3 else values
+        values = pool(tf.cast(batch, tf.float64)).numpy()  # [n, F]
         count += len(values)
         total += values.sum(0)
         products += values.T @ values

@@ -6,7 +6,7 @@ import keras
 import tensorflow as tf
 
 from trainer.config import DecoderConfig
-from trainer.scaling import FeatureScaling
+from trainer.scaling import FeatureScaling, pool
 
 
 class ShowAndTell(keras.Model):
@@ -63,8 +63,3 @@ class ShowAndTell(keras.Model):
 
     def _embed_image(self, features):  # [N, F] or [N, positions, F] -> [N, E]
         return self.image_embedding(self.scaling(pool(features)))
-
-
-def pool(features):
-    """features `[N, F]` as they are; of a grid `[N, positions, F]` the mean over its positions, `[N, F]`."""
-    return tf.reduce_mean(features, axis=1) if len(features.shape) == 3 else features

@@ -10,6 +10,11 @@ _COMPONENTS = 512
 _SMALLEST = 0.1  # of the median deviation: what hardly varies would be blown up to noise
 
 
+def pool(features):
+    """features `[N, F]` as they are; of a grid `[N, positions, F]` the mean over its positions, `[N, F]`."""
+    return tf.reduce_mean(features, axis=1) if len(features.shape) == 3 else features
+
+
 class FeatureScaling(keras.layers.Layer):
     """features `[N, F]` -> `[N, F]`, or `[N, min(F, 512)]` when they are whitened; linear, its weights never trained.
 
