@@ -23,9 +23,11 @@ setup(
         "apache-beam>=2.70,<3",
         "google-crc32c>=1.5",
         "ijson>=3.2",
+        "matplotlib>=3.8",
         "numpy>=1.26,<3",
         "pillow>=10.3",
         "pyarrow>=16",
+        "pycocoevalcap>=1.2",
         "tensorboard>=2.19",
         "tensorflow>=2.19,<3",
         "tqdm>=4.66",
@@ -36,6 +38,7 @@ setup(
             "caption-features = pipelines.features:main",
             "caption-train = trainer.task:main",
             "caption-images = pipelines.caption:main",
+            "caption-evaluate = trainer.evaluate:main",
         ]
     },
 )

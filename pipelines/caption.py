@@ -34,10 +34,10 @@ def parser() -> ArgumentParser:
         help="of the forward pass (default: as the model's features were made)",
     )
     p.add_argument(
-        "--beam_width", type=cli.positive, help="captions searched for, and given, per image (default %(default)s)"
+        "--beam_width", type=cli.positive, help="captions searched for, and given, per image (default: as validated)"
     )
     p.add_argument("--max_length", type=cli.positive, help="ids in a caption, with START and END (default: as trained)")
-    p.add_argument("--length_penalty", type=float, help="larger favours longer captions (default %(default)s)")
+    p.add_argument("--length_penalty", type=float, help="larger favours longer captions (default: as validated)")
     cli.add_common_flags(p, per_shard="rows_per_file")
     cli.take_defaults(p, run)
     return p
@@ -55,9 +55,9 @@ def run(
     model: str,
     output: str,
     weights: str | None = None,
-    beam_width: int = 3,
+    beam_width: int | None = None,
     max_length: int | None = None,
-    length_penalty: float = 0.0,
+    length_penalty: float | None = None,
     batch_size: int = 16,
     rows_per_file: int = 1000,
     read_threads: int = 16,
@@ -89,7 +89,11 @@ def run(
     for pattern in images:
         cli.require_filesystems(images=pattern)
     info, _ = captioner.open_model(model)
-    search = captioner.Search(beam_width, max_length or info.max_caption_length, length_penalty)
+    search = captioner.Search(
+        int(info.search["beam_width"]) if beam_width is None else beam_width,
+        info.max_caption_length if max_length is None else max_length,
+        float(info.search["length_penalty"]) if length_penalty is None else length_penalty,
+    )
     weights = _weights(weights, info.features)
     extractor = extractors.of_spec(info.features, weights, batch_size, precision)
     spec = extractor.spec(info.features.dtype)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import textwrap
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -60,31 +59,11 @@ def _first(rows: Iterator[dict[str, Any]], n: int) -> Iterator[dict[str, Any]]:
 
 
 def read_rows(directory: str) -> Iterator[dict[str, Any]]:
-    """The rows of a caption table, shard by shard, as report.json lists them.
-
-    Raises:
-      InputError: the directory holds no complete caption table.
-    """
-    import pyarrow.parquet as pq
-
+    """The rows of a caption table, wherever Beam's filesystems reach. Raises InputError where there is no whole one."""
     from pipelines import files
-    from pipelines.manifest import REPORT
+    from tfrecords_schema import caption_table
 
-    try:
-        report = files.read_text(files.join(directory, REPORT))
-        names = [shard["name"] for shard in json.loads(report)["shard_list"]] if report else []
-    except (KeyError, TypeError, ValueError):
-        names = []
-    if not names or not all(name.endswith(".parquet") for name in names):
-        raise InputError(f"--captions: expected a directory that pipelines.caption completed, found {directory}")
-    for name in names:
-        path = files.join(directory, name)
-        try:
-            with files.open_binary(path) as handle:
-                for batch in pq.ParquetFile(handle).iter_batches(batch_size=256):
-                    yield from batch.to_pylist()
-        except (OSError, ValueError) as error:  # pyarrow's errors are ValueErrors
-            raise InputError(f"--captions: {path}: expected a caption table, found: {error}; caption again") from None
+    return caption_table.read_rows(directory, files.read_text, files.open_binary)
 
 
 def draw_contact_sheet(rows: Sequence[dict[str, Any]], columns: int):

@@ -12,9 +12,9 @@ from typing import Any
 
 from pipelines import files
 from pipelines.sidecars import ShardResult
+from tfrecords_schema.caption_table import REPORT
 from tfrecords_schema.errors import InputError, RunError
 
-REPORT = "report.json"
 _TOTALS = ("inputs", "records", "captions", "rejects", "bytes")
 
 

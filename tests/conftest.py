@@ -62,7 +62,15 @@ def make_features(tiny_network, coco_dir, tmp_path):
 
 
 # Training flags for a decoder small enough to learn something in seconds.
-SMALL = {"units": 16, "embedding_dim": 16, "batch_size": 8, "learning_rate": 0.02, "dropout": 0.0, "patience": 99}
+SMALL = {
+    "units": 16,
+    "embedding_dim": 16,
+    "batch_size": 8,
+    "learning_rate": 0.02,
+    "embedding_dropout": 0.0,
+    "output_dropout": 0.0,
+    "patience": 99,
+}
 
 
 def training_flags(**changes) -> dict:

@@ -1,8 +1,9 @@
-"""`python -m tests.one_step REPLICAS INITIAL.npz OUT.npz`: one step of real `fit` over that many devices.
+"""`python -m tests.one_step REPLICAS INITIAL.npz OUT.npz`: one real update over that many devices.
 
 A process of its own, since devices are fixed when TensorFlow starts, and its collectives keep their group's size.
 """
 
+import functools
 import json
 import sys
 
@@ -10,27 +11,36 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from trainer import train
-from trainer.config import DecoderConfig
-from trainer.decoder import ShowAndTell
+from trainer import objectives
+from trainer.batches import Batch
+from trainer.config import DecoderConfig, TrainConfig
+from trainer.decoder import Decoder
+from trainer.update import make_measure, make_update
 
 
 def main(replicas: int, initial_path: str, out_path: str) -> None:
     cpus = tf.config.list_physical_devices("CPU")
     tf.config.set_logical_device_configuration(cpus[0], [tf.config.LogicalDeviceConfiguration()] * replicas)
     initial = np.load(initial_path)
-    with tf.distribute.MirroredStrategy().scope():
-        model = train.TeacherForcing(ShowAndTell(DecoderConfig(**json.loads(str(initial["config"])))), clip_norm=0.05)
-        model.build()
-        model.decoder.set_weights([initial[f"weight_{i}"] for i in range(len(model.decoder.weights))])
-        model.compile(optimizer=keras.optimizers.SGD(1.0))
-    features, ids, targets = initial["features"], initial["ids"], initial["targets"]
-    batches = tf.data.Dataset.from_tensors(((features, ids), targets)).unbatch().batch(len(features))
-    history = model.fit(batches, epochs=1, verbose=0, shuffle=False)
-    weights = {f"weight_{i}": weight for i, weight in enumerate(model.decoder.get_weights())}
-    np.savez(
-        out_path, loss=history.history["loss"][0], replicas=model.distribute_strategy.num_replicas_in_sync, **weights
-    )
+    strategy = tf.distribute.MirroredStrategy()
+    with strategy.scope():
+        decoder = Decoder(DecoderConfig(**json.loads(str(initial["config"]))))
+        decoder.build()
+        decoder.set_weights([initial[f"weight_{i}"] for i in range(len(decoder.weights))])
+        optimizer = keras.optimizers.SGD(1.0)
+        optimizer.build(decoder.trainable_variables)
+    batch = Batch(initial["features"], initial["ids"], initial["image"])
+    batches = tf.data.Dataset.from_tensors(batch).unbatch().batch(len(batch.ids))
+    objective = functools.partial(objectives.cross_entropy, config=TrainConfig())
+    update = make_update(decoder, optimizer, objective, strategy, seed=0, clip_norm=0.05)
+    measure = make_measure(decoder, objective, strategy)
+    for distributed in strategy.experimental_distribute_dataset(batches):
+        measured, _ = measure(distributed)["loss"]
+        reported, tokens, norm = update(distributed, tf.constant(0, tf.int64), tf.constant(0.0))
+    weights = {f"weight_{i}": weight for i, weight in enumerate(decoder.get_weights())}
+    total, divisor = reported["loss"]
+    figures = {"loss": float(total) / float(divisor), "measured": float(measured) / float(divisor), "norm": float(norm)}
+    np.savez(out_path, tokens=float(tokens), replicas=strategy.num_replicas_in_sync, **figures, **weights)
 
 
 if __name__ == "__main__":

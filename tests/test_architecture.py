@@ -34,7 +34,14 @@ def test_import_rule(package):
     assert not {name: names for name, names in broken.items() if names}
 
 
-COMMANDS = ["pipelines.features", "pipelines.caption", "pipelines.gallery", "trainer.task", "tfrecords_schema.show"]
+COMMANDS = [
+    "pipelines.features",
+    "pipelines.caption",
+    "pipelines.gallery",
+    "trainer.task",
+    "trainer.evaluate",
+    "tfrecords_schema.show",
+]
 
 
 @pytest.mark.parametrize("module", COMMANDS)

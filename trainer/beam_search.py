@@ -17,11 +17,13 @@ class Hypotheses(NamedTuple):
       log_prob: float32 `[B, K]`, the sum of the natural log probabilities of a hypothesis' ids, END included; minus
         infinity in a place that is empty because fewer than K different captions exist.
       length: int32 `[B, K]`, how many ids a hypothesis has, END included.
+      recorded: float32 `[B, K, T, R]`, what was recorded when each id was chosen, zeros after END; or ().
     """
 
     ids: Any
     log_prob: Any
     length: Any
+    recorded: Any = ()
 
 
 def length_normaliser(length, alpha):
@@ -41,6 +43,7 @@ def beam_search(
     end: int,
     pad: int,
     forbidden: Sequence[int] = (),
+    record: Callable | None = None,
 ) -> Hypotheses:
     """Keeps the K best hypotheses of each image, word by word.
 
@@ -57,6 +60,7 @@ def beam_search(
       length_penalty: GNMT's alpha, scalar, 0 for none.
       start, end, pad: ids. `start` and `pad` are never chosen.
       forbidden: further ids that are never chosen.
+      record: (state after a step) -> float `[N, R]`, to be kept for the word that this step chose.
     """
     batch_size, beam_width = tf.convert_to_tensor(batch_size), tf.convert_to_tensor(beam_width)
     alpha = tf.cast(length_penalty, tf.float32)
@@ -79,12 +83,13 @@ def beam_search(
         tf.zeros([batch_size, beam_width], tf.bool),  # ended
         tf.fill(flat, start),  # last ids
         tf.nest.map_structure(to_beams, state),
+        _nothing_recorded(record, state, batch_size, beam_width, max_steps),
     )
 
-    def going_on(i, ids, log_prob, length, ended, last, state):
+    def going_on(i, ids, log_prob, length, ended, last, state, recorded):
         return (i < max_steps) & ~tf.reduce_all(ended | tf.math.is_inf(log_prob))
 
-    def one_word(i, ids, log_prob, length, ended, last, state):
+    def one_word(i, ids, log_prob, length, ended, last, state, recorded):
         logits, state = step(last, state)
         vocabulary = tf.shape(logits)[-1]
         word_log_prob = _word_log_probs(logits, (start, pad, *forbidden))
@@ -103,12 +108,17 @@ def beam_search(
         ids = tf.gather(ids, parents, batch_dims=1)
         ids = tf.where(tf.range(max_steps) == i, words[:, :, None], ids)
         length = tf.gather(candidate_length, parents, batch_dims=1)
+        if record:
+            at_i = tf.range(max_steps)[:, None] == i  # [T, 1]
+            now = tf.reshape(record(state), [batch_size, beam_width, 1, -1])  # [B, K, 1, R]
+            now = tf.where(ended[:, :, None, None], 0.0, tf.cast(now, tf.float32))
+            recorded = tf.gather(tf.where(at_i, now, recorded), parents, batch_dims=1)
         ended = tf.gather(ended, parents, batch_dims=1) | (words == end)
         state = tf.nest.map_structure(lambda tensor: choose(tensor, parents), state)
-        return i + 1, ids, log_prob, length, ended, tf.reshape(words, flat), state
+        return i + 1, ids, log_prob, length, ended, tf.reshape(words, flat), state, recorded
 
-    shapes = tf.nest.map_structure(lambda tensor: tf.TensorShape([None, *tensor.shape[1:]]), carried[-1])
-    _, ids, log_prob, length, _, _, _ = tf.while_loop(
+    shapes = tf.nest.map_structure(lambda tensor: tf.TensorShape([None, *tensor.shape[1:]]), carried[-2])
+    _, ids, log_prob, length, _, _, _, recorded = tf.while_loop(
         going_on,
         one_word,
         carried,
@@ -118,9 +128,17 @@ def beam_search(
             *[tf.TensorShape([None, None])] * 3,
             tf.TensorShape([None]),
             shapes,
+            tf.TensorShape([None, None, None, None]) if record else (),
         ),
     )
-    return _ranked(ids, log_prob, length, alpha, beam_width)
+    return _ranked(Hypotheses(ids, log_prob, length, recorded), alpha, beam_width)
+
+
+def _nothing_recorded(record: Callable | None, state, batch_size, beam_width, max_steps):
+    """Zeros `[B, K, T, R]` for what `record` gives, or ()."""
+    if record is None:
+        return ()
+    return tf.zeros([batch_size, beam_width, max_steps, record(state).shape[-1]])
 
 
 def _word_log_probs(logits, never: Sequence[int]):  # [N, V] -> [N, V]
@@ -130,7 +148,7 @@ def _word_log_probs(logits, never: Sequence[int]):  # [N, V] -> [N, V]
     return tf.where(mask, float("-inf"), log_probs)
 
 
-def _ranked(ids, log_prob, length, alpha, beam_width) -> Hypotheses:
+def _ranked(found: Hypotheses, alpha, beam_width) -> Hypotheses:
     """By the score they competed with, best first."""
-    _, order = tf.math.top_k(log_prob / length_normaliser(length, alpha), beam_width)
-    return Hypotheses(*(tf.gather(tensor, order, batch_dims=1) for tensor in (ids, log_prob, length)))
+    _, order = tf.math.top_k(found.log_prob / length_normaliser(found.length, alpha), beam_width)
+    return tf.nest.map_structure(lambda tensor: tf.gather(tensor, order, batch_dims=1), found)

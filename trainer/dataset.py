@@ -1,10 +1,10 @@
-"""Shards -> `tf.data` batches for teacher forcing."""
+"""Feature directories: opened, checked, and read record by record. Batches are made of them in batches.py."""
 
 from __future__ import annotations
 
 import dataclasses
-import math
 import os
+from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -14,9 +14,6 @@ from tfrecords_schema.dataset_info import DATASET_INFO, VOCABULARY, DatasetInfo
 from tfrecords_schema.errors import InputError
 from tfrecords_schema.vocabulary import Vocabulary
 from trainer.scaling import pool
-
-_SHUFFLE_BUFFER = 20_000  # captions; 80 MB of float16 [2048] features
-_CACHE_BYTES = 2 << 30
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,65 +60,43 @@ def _read(directory: str, name: str) -> str:
         return file.read()
 
 
-def images(directory: FeatureDirectory, split: str) -> tf.data.Dataset:
-    """Parsed records of a split (see `record.parse`), in the shards' order."""
-    info = directory.info
-    raw = tf.data.TFRecordDataset(directory.shard_paths(split))
+def images(directory: FeatureDirectory, split: str, shards: Sequence[int] | None = None) -> tf.data.Dataset:
+    """Parsed records of a split (see `record.parse`), or of some of its shards, in the shards' order."""
+    info, paths = directory.info, directory.shard_paths(split)
+    raw = tf.data.TFRecordDataset(paths if shards is None else [paths[shard] for shard in shards])
     return raw.map(
         lambda serialized: record.parse(serialized, info.features.shape, info.features.dtype, info.max_caption_length),
         num_parallel_calls=tf.data.AUTOTUNE,
     )
 
 
-def captions(
-    directory: FeatureDirectory, split: str, batch_size: int, shuffle_seed: int | None = None
-) -> tf.data.Dataset:
-    """Batches of ((features `[B, *shape]` float32, words in `[B, T-1]`), words to predict `[B, T-1]`), ids int32.
-
-    Every caption of every image once, PAD-padded; shuffled anew in each epoch where a seed is given. The split is kept
-    in memory if it is smaller than 2 GiB.
-    """
-    info = directory.info.splits[split]
-    parsed = images(directory, split).map(lambda r: (r["image/feature"], tf.cast(r["caption/ids"], tf.int32)))
-    if sum(shard.bytes for shard in info.shards) < _CACHE_BYTES:
-        parsed = parsed.cache()
-    pairs = parsed.flat_map(
-        lambda feature, ids: tf.data.Dataset.from_tensor_slices(ids).map(lambda caption: (feature, caption))
-    )
-    if shuffle_seed is not None:
-        pairs = pairs.shuffle(min(info.captions, _SHUFFLE_BUFFER), seed=shuffle_seed, reshuffle_each_iteration=True)
-    batches = pairs.batch(batch_size).map(
-        lambda features, ids: ((tf.cast(features, tf.float32), ids[:, :-1]), ids[:, 1:]),
-        num_parallel_calls=tf.data.AUTOTUNE,
-    )
-    # Keras would otherwise learn the number of batches by running out of them, with a warning.
-    batches = batches.apply(tf.data.experimental.assert_cardinality(math.ceil(info.captions / batch_size)))
-    options = tf.data.Options()
-    # Replicas share this process: each batch is split among them, the files are not.
-    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
-    return batches.prefetch(tf.data.AUTOTUNE).with_options(options)
-
-
 def find_damaged(directory: FeatureDirectory) -> str | None:
-    """The first shard that cannot be read to its end, by its checksums; None where all can."""
+    """What is wrong with the first shard that cannot be read to its end, by its checksums; None where all can be."""
     for split in directory.info.splits:
         for path in directory.shard_paths(split):
             try:
                 for _ in tf.data.TFRecordDataset(path):
                     pass
+            except tf.errors.NotFoundError:
+                return f"{path}: expected a shard, found none any more; put it back or make the features again"
             except tf.errors.OpError:
-                return path
+                return f"{path}: damaged or cut short; make the features again"
     return None
 
 
-def feature_moments(directory: FeatureDirectory) -> tuple[np.ndarray, np.ndarray]:
-    """Mean `[F]` and covariance `[F, F]` of the training images' features, float64, in one pass; grids are pooled."""
+def feature_moments(directory: FeatureDirectory, pooled: bool, covariance: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Mean `[F]` of the training features, and their variance `[F]` or covariance `[F, F]`; float64, in one pass.
+
+    Of grids, `pooled` measures the mean over positions of each image, otherwise every position counts.
+    """
     size = directory.info.features.shape[-1]
-    count, total, products = 0, np.zeros(size), np.zeros((size, size))
-    for batch in images(directory, "train").map(lambda r: r["image/feature"]).batch(256):
-        values = pool(tf.cast(batch, tf.float64)).numpy()  # [n, F]
+    features = images(directory, "train").map(lambda r: r["image/feature"])
+    count, total, products = 0, np.zeros(size), np.zeros((size, size) if covariance else size)
+    for batch in features.batch(64).prefetch(tf.data.AUTOTUNE):
+        values = tf.cast(batch, tf.float32)
+        values = (pool(values) if pooled else tf.reshape(values, [-1, size])).numpy().astype(np.float64)  # [n, F]
         count += len(values)
         total += values.sum(0)
-        products += values.T @ values
+        products += values.T @ values if covariance else np.square(values).sum(0)
     mean = total / count
-    return mean, products / count - np.outer(mean, mean)
+    return mean, products / count - (np.outer(mean, mean) if covariance else np.square(mean))

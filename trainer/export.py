@@ -1,83 +1,117 @@
-"""Best weights -> a SavedModel that needs no Python of ours, with vocabulary.txt and model_info.json."""
+"""Weights -> a SavedModel that needs no Python of ours, with vocabulary.txt and model_info.json.
+
+Also several models as one: `python -m trainer.export --ensemble A B C --output DIR`.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import os
-
-import tensorflow as tf
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from tfrecords_schema.dataset_info import VOCABULARY
+from tfrecords_schema.errors import ArgumentParser, InputError, told_in_one_line
 from tfrecords_schema.model_info import MODEL_INFO, ModelInfo
-from tfrecords_schema.vocabulary import END, PAD, START, UNK
-from trainer.beam_search import beam_search
+from tfrecords_schema.quiet import import_tensorflow
+from tfrecords_schema.vocabulary import Vocabulary
+from trainer import files
 from trainer.config import DecoderConfig
-from trainer.dataset import FeatureDirectory
-from trainer.decoder import ShowAndTell
-from trainer.train import BEST_WEIGHTS, TeacherForcing
+
+if TYPE_CHECKING:
+    from trainer.caption_module import Ensemble
+    from trainer.decoder import Decoder
 
 
-class CaptionModule(tf.Module):
-    """A decoder with beam search as one TensorFlow function, ready to be saved."""
-
-    def __init__(self, decoder: ShowAndTell):
-        super().__init__(name="captioner")
-        self.decoder = decoder
-        features = tf.TensorSpec([None, *decoder.config.feature_shape], tf.float32, name="features")
-        scalars = {"beam_width": tf.int32, "max_length": tf.int32, "length_penalty": tf.float32}
-        self.caption = tf.function(
-            self._caption,
-            input_signature=[features, *(tf.TensorSpec([], dtype, name=name) for name, dtype in scalars.items())],
-        )
-
-    def _caption(self, features, beam_width, max_length, length_penalty):
-        """features `[B, ...]` -> ids `[B, K, T]`, log_prob `[B, K]`, length `[B, K]`; see beam_search.Hypotheses.
-
-        `max_length` counts START and END, as in training, so that T is max_length - 1. UNK is never said.
-        """
-        found = beam_search(
-            self.decoder.step,
-            self.decoder.initial_state(features),
-            tf.shape(features)[0],
-            beam_width,
-            max_length - 1,
-            length_penalty,
-            start=START,
-            end=END,
-            pad=PAD,
-            forbidden=(UNK,),
-        )
-        return found._asdict()
-
-
-def load_decoder(job_dir: str, config: DecoderConfig) -> ShowAndTell:
-    """The decoder of a run with its best weights, outside any strategy."""
-    model = TeacherForcing(ShowAndTell(config), clip_norm=1.0)
-    model.build()
-    model.load_weights(os.path.join(job_dir, BEST_WEIGHTS))
-    return model.decoder
-
-
-def export(decoder: ShowAndTell, directory: FeatureDirectory, metrics: dict[str, float], export_dir: str) -> ModelInfo:
-    """Writes `export_dir`, in one step: it is there whole or not at all.
-
-    Its `caption` signature takes features `[B, ...]` float32, beam_width and max_length int32, length_penalty float32.
-    """
-    module = CaptionModule(decoder)
-    info = ModelInfo(
-        decoder={**vars(decoder.config), "feature_shape": list(decoder.config.feature_shape)},
-        features=directory.info.features,
-        max_caption_length=directory.info.max_caption_length,
-        vocabulary_digest=directory.vocabulary.digest,
-        digest=_digest(decoder, directory.vocabulary.digest),
-        metrics=metrics,
+def parser() -> ArgumentParser:
+    """The command line."""
+    p = ArgumentParser(
+        prog="python -m trainer.export",
+        description="Make one model of several exports that were trained on the same data: each word's probability is "
+        "the mean of theirs.",
     )
+    p.add_argument("--ensemble", required=True, nargs="+", metavar="DIR", help="exports of trainer.task, two or more")
+    p.add_argument("--output", required=True, metavar="DIR", help="export directory to write")
+    p.add_argument("--overwrite", action="store_true", help="replace an export that is there")
+    return p
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Exits with 0, or 2 for bad input."""
+    with told_in_one_line():
+        run(**vars(parser().parse_args(argv)))
+
+
+def run(*, ensemble: Sequence[str], output: str, overwrite: bool = False) -> ModelInfo:
+    """Writes the export of an ensemble. Raises InputError where models do not fit each other."""
+    if len(ensemble) < 2:
+        raise InputError(f"--ensemble: expected two exports or more, found {len(ensemble)}")
+    opened = [_open(directory) for directory in ensemble]
+    first, vocabulary = opened[0]
+    for directory, (info, _) in zip(ensemble, opened, strict=True):
+        if "ensemble" in info.decoder:
+            raise InputError(f"--ensemble: expected exports of trainer.task, found an ensemble in {directory}")
+        try:
+            info.features.require_same(first.features, directory, ensemble[0])
+        except InputError as error:
+            raise InputError(f"--ensemble: features: {error}; members must be trained on the same features") from None
+        if info.vocabulary_digest != first.vocabulary_digest:
+            raise InputError(f"--ensemble: {directory} and {ensemble[0]} have different words; train on the same data")
+    if files.exists(output) and not overwrite:
+        raise InputError(f"--output: {output} exists; give --overwrite, or another directory")
+    from trainer.caption_module import Ensemble
+
+    decoders = [load_export(directory, info) for directory, (info, _) in zip(ensemble, opened, strict=True)]
+    info = dataclasses.replace(
+        first, decoder={"ensemble": [info.decoder for info, _ in opened], "attention": "none"}, metrics={}
+    )
+    info = write(Ensemble(decoders), vocabulary, info, output)
+    print(f"export      {output} ({len(decoders)} models, digest {info.digest[:12]}…)")
+    return info
+
+
+def load_export(directory: str, info: ModelInfo) -> Decoder:
+    """The decoder inside an export directory, built anew from its configuration. Raises InputError."""
+    from trainer.decoder import Decoder
+
+    try:
+        decoder = Decoder(DecoderConfig(**info.decoder))
+    except TypeError as error:
+        raise InputError(f"{directory}: made by another version of this program: {error}; export it again") from None
+    decoder.build()
+    _restore(decoder, os.path.join(directory, "variables", "variables"), directory)
+    return decoder
+
+
+def load_best(job_dir: str, config: DecoderConfig) -> Decoder:
+    """The decoder of a run with its best weights, in float32 and outside any strategy."""
+    from trainer.checkpoints import Best
+    from trainer.decoder import Decoder
+
+    decoder = Decoder(config)
+    decoder.build()
+    Best(job_dir, decoder.weights).restore()
+    return decoder
+
+
+def write(decoder: Decoder | Ensemble, vocabulary: Vocabulary, info: ModelInfo, export_dir: str) -> ModelInfo:
+    """Writes `export_dir`, in one step: it is there whole or not at all. Returns `info` with the model's digest.
+
+    Its `caption` signature takes features `[B, ...]` float32, beam_width and max_length int32, length_penalty float32;
+    see caption_module.py for what it returns.
+    """
+    tf = import_tensorflow()
+    from trainer.caption_module import CaptionModule
+
+    module = CaptionModule(decoder)
+    info = dataclasses.replace(info, digest=_digest(module.weights, info.decoder, vocabulary.digest))
     making = _making(export_dir)
     if tf.io.gfile.exists(making):
         tf.io.gfile.rmtree(making)
     tf.saved_model.save(module, making, signatures={"caption": module.caption})
-    for name, text in ((VOCABULARY, directory.vocabulary.dumps()), (MODEL_INFO, info.dumps())):
+    for name, text in ((VOCABULARY, vocabulary.dumps()), (MODEL_INFO, info.dumps())):
         with tf.io.gfile.GFile(os.path.join(making, name), "w") as file:
             file.write(text)
     if tf.io.gfile.exists(export_dir):
@@ -88,18 +122,50 @@ def export(decoder: ShowAndTell, directory: FeatureDirectory, metrics: dict[str,
 
 def delete_earlier_export(export_dir: str) -> None:
     """Deletes an export, and what a killed one left."""
+    tf = import_tensorflow()
     for path in (export_dir, _making(export_dir)):
         if tf.io.gfile.exists(path):
             tf.io.gfile.rmtree(path)
+
+
+def _open(directory: str) -> tuple[ModelInfo, Vocabulary]:
+    """What an export directory says of itself. Raises InputError."""
+    texts = []
+    for name in (MODEL_INFO, VOCABULARY):
+        path = os.path.join(directory, name)
+        try:
+            texts.append(files.open_binary(path).read().decode("utf-8"))
+        except (OSError, ValueError):
+            raise InputError(
+                f"--ensemble: expected an export directory with {name}, found none in {directory}"
+            ) from None
+    return ModelInfo.loads(texts[0], path), Vocabulary.loads(texts[1], path)
+
+
+def _restore(decoder: Decoder, prefix: str, directory: str) -> None:
+    tf = import_tensorflow()
+    from trainer.checkpoints import tensors
+
+    try:
+        saved = tf.train.load_checkpoint(prefix)
+        for place, variable in enumerate(tensors(decoder.weights)):
+            variable.assign(saved.get_tensor(f"weights/{place}/.ATTRIBUTES/VARIABLE_VALUE"))
+    except (tf.errors.OpError, ValueError) as error:
+        reason = str(getattr(error, "message", error)).splitlines()[0]
+        raise InputError(f"{directory}: expected the weights of its configuration, found: {reason}") from None
 
 
 def _making(export_dir: str) -> str:
     return export_dir.rstrip("/") + ".tmp"
 
 
-def _digest(decoder: ShowAndTell, vocabulary_digest: str) -> str:
+def _digest(weights: Sequence[Any], decoder: dict[str, Any], vocabulary_digest: str) -> str:
     """SHA-256 of configuration, vocabulary and weights."""
-    digest = hashlib.sha256(json.dumps([vars(decoder.config), vocabulary_digest], sort_keys=True).encode())
-    for weight in decoder.weights:
+    digest = hashlib.sha256(json.dumps([decoder, vocabulary_digest], sort_keys=True).encode())
+    for weight in weights:
         digest.update(weight.numpy().tobytes())
     return digest.hexdigest()
+
+
+if __name__ == "__main__":
+    main()

@@ -16,7 +16,7 @@ def pool(features):
 
 
 class FeatureScaling(keras.layers.Layer):
-    """features `[N, F]` -> `[N, F]`, or `[N, min(F, 512)]` when they are whitened; linear, its weights never trained.
+    """features `[..., F]` -> `[..., F]`, or `[..., min(F, 512)]` when whitened; linear, its weights never trained.
 
     Whitening is PCA's, with the eigenvalues raised by their mean: `(x - mean) V / sqrt(eigenvalue + mean eigenvalue)`.
     It helps where few directions hold nearly all variance, and the rest is what tells images apart (Jegou and Chum
@@ -39,14 +39,14 @@ class FeatureScaling(keras.layers.Layer):
         """The shape of the result."""
         return (*input_shape[:-1], min(input_shape[-1], _COMPONENTS)) if self.kind == "whiten" else input_shape
 
-    def measure(self, mean: np.ndarray, covariance: np.ndarray) -> None:
-        """Sets the weights from the training features' mean `[F]` and covariance `[F, F]`."""
-        deviation = np.sqrt(np.maximum(np.diag(covariance), 0))
+    def measure(self, mean: np.ndarray, spread: np.ndarray) -> None:
+        """Sets the weights from the features' mean `[F]` and variance `[F]`; to whiten, covariance `[F, F]`."""
+        deviation = np.sqrt(np.maximum(np.diag(spread) if spread.ndim == 2 else spread, 0))
         scale = 1 / np.maximum(deviation, max(_SMALLEST * float(np.median(deviation)), 1e-6))
         self.mean.assign(mean.astype(np.float32))
         self.scale.assign(scale.astype(np.float32))
         if self.kind == "whiten":
-            values, vectors = np.linalg.eigh(covariance * np.outer(scale, scale))  # of the standardised features
+            values, vectors = np.linalg.eigh(spread * np.outer(scale, scale))  # of the standardised features
             largest = np.argsort(values)[::-1][: self.components.shape[1]]
             values = np.maximum(values, 0)
             self.components.assign((vectors[:, largest] / np.sqrt(values[largest] + values.mean())).astype(np.float32))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import sys
 from collections.abc import Sequence
@@ -9,45 +10,71 @@ from typing import Any
 
 from tfrecords_schema.errors import ArgumentParser, RunError, told_in_one_line
 from trainer import config
+from trainer.interruptions import Preempted
+
+PREEMPTED_STATUS = 75  # EX_TEMPFAIL of sysexits.h: try again
+
+# What did best on real photographs; benchmarks/README.md has the table of what was tried.
+PRESETS: dict[str, dict[str, Any]] = {"flickr8k": {}}
 
 
 def parser() -> ArgumentParser:
     """The command line; most flags are the fields of the configs."""
     p = ArgumentParser(
         prog="python -m trainer.task",
-        description="Train the Show-and-Tell caption decoder on all visible devices, and export it.",
+        description="Train a caption decoder on all visible devices, and export its best epoch.",
     )
     p.add_argument("--data", required=True, metavar="DIR", help="feature directory that pipelines.features wrote")
     p.add_argument("--job_dir", required=True, metavar="DIR", help="for checkpoints, logs and export/")
     p.add_argument("--overwrite", action="store_true", help="delete an earlier run in --job_dir instead of going on")
+    p.add_argument(
+        "--preset", choices=sorted(PRESETS), help="other defaults, for a data set of this size; flags still count"
+    )
     config.add_flags(p, config.DecoderConfig)
     config.add_flags(p, config.TrainConfig)
     return p
 
 
+def parse(argv: Sequence[str] | None = None) -> dict[str, Any]:
+    """The keyword arguments of `run`."""
+    p = parser()
+    preset = p.parse_args(argv).preset
+    p.set_defaults(**PRESETS.get(preset, {}))
+    flags = vars(p.parse_args(argv))
+    del flags["preset"]
+    return flags
+
+
 def main(argv: Sequence[str] | None = None) -> None:
-    """The command `caption-train`: exits with 0, 1 for a run that failed, 2 for bad input, 130 for Ctrl-C."""
-    args = parser().parse_args(argv)
+    """The command `caption-train`.
+
+    Exits with 0, 1 for a run that failed, 2 for bad input, 75 for SIGTERM and 130 for Ctrl-C; after all but 2 the same
+    command goes on.
+    """
     try:
         with told_in_one_line():
-            run(**vars(args))
+            run(**parse(argv))
+    except Preempted:
+        print("error: SIGTERM; a checkpoint is written, the same command goes on from it", file=sys.stderr)
+        sys.exit(PREEMPTED_STATUS)
     except KeyboardInterrupt:
-        print("error: interrupted; the same command goes on from the last finished epoch", file=sys.stderr)
+        print("error: interrupted; the same command goes on from the latest checkpoint", file=sys.stderr)
         sys.exit(130)
 
 
-def run(
-    *, data: str, job_dir: str, overwrite: bool = False, callbacks: Sequence = (), **flags: Any
-) -> dict[str, float]:
-    """Trains and exports; returns the metrics of the best epoch. `flags` are the configs' fields, `callbacks` Keras'.
+def run(*, data: str, job_dir: str, overwrite: bool = False, **flags: Any) -> dict[str, Any]:
+    """Trains and exports; returns the figures of the best epoch. `flags` are the configs' fields.
 
     Raises:
       InputError: a flag, the data or the job directory does not fit; nothing was trained.
+      RunError: training cannot go on.
+      Preempted, KeyboardInterrupt: a signal came; a checkpoint is written.
     """
     train_config = config.from_flags(config.TrainConfig, flags)
     from tfrecords_schema.quiet import import_tensorflow
 
     tf = import_tensorflow()
+    from tfrecords_schema.model_info import ModelInfo
     from trainer import dataset, export, train
 
     directory = dataset.open_directory(data)
@@ -57,23 +84,33 @@ def run(
         train.delete_earlier_run(job_dir)
         export.delete_earlier_export(export_dir)
     try:
-        metrics = train.train(directory, job_dir, decoder_config, train_config, callbacks)
+        best = train.train(directory, job_dir, decoder_config, train_config)
     except tf.errors.OpError as error:
-        damaged = dataset.find_damaged(directory)
-        where = f"{damaged}: damaged; make the features again" if damaged else str(error.message).splitlines()[0]
+        where = dataset.find_damaged(directory) or str(error.message).splitlines()[0]
         raise RunError(f"{where} (checkpoints are kept, the same command goes on)") from error
-    if not metrics:
-        raise RunError(
-            f"{job_dir}: no epoch ended with a finite loss, nothing was exported; try a smaller --learning_rate"
-        )
-    info = export.export(export.load_decoder(job_dir, decoder_config), directory, metrics, export_dir)
-    shown = ", ".join(f"{name} {value:.4g}" for name, value in metrics.items())
+    if not best:
+        raise RunError(f"{job_dir}: no epoch had a finite {train_config.monitor}, nothing was exported")
+    info = export.write(
+        export.load_best(job_dir, decoder_config),
+        directory.vocabulary,
+        ModelInfo(
+            decoder={**dataclasses.asdict(decoder_config), "feature_shape": list(decoder_config.feature_shape)},
+            features=directory.info.features,
+            max_caption_length=directory.info.max_caption_length,
+            vocabulary_digest=directory.vocabulary.digest,
+            digest="",
+            metrics=best,
+            search={"beam_width": train_config.beam_width, "length_penalty": train_config.length_penalty},
+        ),
+        export_dir,
+    )
+    shown = ", ".join(f"{name} {value:.4g}" for name, value in best.items() if isinstance(value, float | int))
     print(f"best epoch  {shown}")
     print(f"export      {export_dir} (digest {info.digest[:12]}…)")
     # Weights that were a file are the user's own, and somewhere that only they know.
     weights = "" if info.features.weights in ("imagenet", "random") else f" --weights {info.features.weights}"
     print(f"next        python -m pipelines.caption --images 'GLOB' --model {export_dir}{weights} --output DIR")
-    return metrics
+    return best
 
 
 if __name__ == "__main__":

@@ -1,0 +1,50 @@
+"""The caption table as its readers find it: report.json lists the Parquet files, and is there only when all are."""
+
+from __future__ import annotations
+
+import json
+import posixpath
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, BinaryIO
+
+from tfrecords_schema.errors import InputError
+
+REPORT = "report.json"
+_ROWS = 256  # in memory at a time
+
+
+def read_rows(
+    directory: str,
+    read_text: Callable[[str], str | None],
+    open_binary: Callable[[str], BinaryIO],
+    columns: Sequence[str] | None = None,
+) -> Iterator[dict[str, Any]]:
+    """The rows of a caption table, shard by shard, as report.json lists them.
+
+    Args:
+      directory: that pipelines.caption wrote; in messages it is the flag --captions.
+      read_text: path -> all of a UTF-8 file; None where there is none. The two sides of the project reach files by
+        functions of their own, which raise OSError.
+      open_binary: path -> a handle to read, which can seek.
+      columns: by name; all by default.
+
+    Raises:
+      InputError: the directory holds no complete caption table.
+    """
+    import pyarrow.parquet as pq
+
+    try:
+        report = read_text(posixpath.join(directory, REPORT))
+        names = [shard["name"] for shard in json.loads(report)["shard_list"]] if report else []
+    except (KeyError, OSError, TypeError, ValueError):
+        names = []
+    if not names or not all(isinstance(name, str) and name.endswith(".parquet") for name in names):
+        raise InputError(f"--captions: expected a directory that pipelines.caption completed, found {directory}")
+    for name in names:
+        path = posixpath.join(directory, name)
+        try:
+            with open_binary(path) as handle:
+                for batch in pq.ParquetFile(handle).iter_batches(batch_size=_ROWS, columns=columns):
+                    yield from batch.to_pylist()
+        except (OSError, ValueError) as error:  # pyarrow's errors are ValueErrors
+            raise InputError(f"--captions: {path}: expected a caption table, found: {error}; caption again") from None

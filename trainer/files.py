@@ -1,0 +1,100 @@
+"""Whole files through `tf.io.gfile`, which reaches gs:// and the like; all errors are Python's own."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import posixpath
+from collections.abc import Iterator, Mapping
+from typing import Any, BinaryIO
+
+from tfrecords_schema.errors import InputError
+from tfrecords_schema.quiet import import_tensorflow
+
+
+@contextlib.contextmanager
+def _os_errors() -> Iterator[None]:
+    tf = import_tensorflow()
+    try:
+        yield
+    except tf.errors.OpError as error:
+        raise OSError(error.message) from None
+
+
+def open_binary(path: str) -> BinaryIO:
+    """A file's bytes, all in memory, to read and seek in. Raises OSError."""
+    with _os_errors(), import_tensorflow().io.gfile.GFile(path, "rb") as file:
+        return io.BytesIO(file.read())
+
+
+def exists(path: str) -> bool:
+    """Whether there is a file or directory of this name. Raises OSError where that cannot be told."""
+    with _os_errors():
+        return import_tensorflow().io.gfile.exists(path)
+
+
+def is_directory(path: str) -> bool:
+    """Whether a path is a directory."""
+    return import_tensorflow().io.gfile.isdir(path)
+
+
+def read_text(path: str) -> str | None:
+    """All of a UTF-8 file; None where there is none. Raises OSError or ValueError."""
+    return open_binary(path).read().decode("utf-8-sig") if exists(path) else None
+
+
+def read_input(flag: str, path: str) -> str:
+    """All of a UTF-8 file that the user gave. Raises InputError, naming the flag."""
+    try:
+        text = read_text(path)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{flag}: {path}: expected a file of UTF-8 text, found: {one_line(error)}") from None
+    if text is None:
+        raise InputError(f"{flag}: expected a file, found none at {path}")
+    return text
+
+
+def parse_json(text: str, where: str) -> Any:
+    """The value. Raises InputError, beginning with `where`."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{where}: expected JSON, found what is none: {one_line(error)}") from None
+
+
+def one_line(error: Exception) -> str:
+    """An error's message for the middle of ours."""
+    return " ".join(str(error).split()[:20]) or type(error).__name__
+
+
+def make_directory(path: str) -> None:
+    """Makes it, and those above it, where they are not there. Raises OSError."""
+    with _os_errors():
+        import_tensorflow().io.gfile.makedirs(path)
+
+
+def replace(directory: str, contents: Mapping[str, bytes]) -> None:
+    """Writes files, by name, over those that are there: all new ones are whole before the first has its name.
+
+    Raises:
+      OSError: one could not be written; then nothing is replaced.
+    """
+    gfile = import_tensorflow().io.gfile
+    temporary = {name: posixpath.join(directory, f".{name}.tmp") for name in contents}
+    try:
+        with _os_errors():
+            for name, content in contents.items():
+                with gfile.GFile(temporary[name], "wb") as file:
+                    file.write(content)
+            for name, path in temporary.items():
+                gfile.rename(path, posixpath.join(directory, name), overwrite=True)
+    finally:
+        delete(*temporary.values())
+
+
+def delete(*paths: str) -> None:
+    """Deletes files; those that are not there, or cannot be deleted, are passed over."""
+    for path in paths:
+        with contextlib.suppress(OSError), _os_errors():
+            import_tensorflow().io.gfile.remove(path)

@@ -1,0 +1,236 @@
+"""The training loop: the epochs of one phase, each followed by validation; it goes on after any stop."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from typing import Any
+
+import tensorflow as tf
+
+from tfrecords_schema.errors import RunError
+from trainer import objectives
+from trainer.batches import Batches
+from trainer.caption_module import CaptionModule
+from trainer.checkpoints import Best, Checkpoints, Progress
+from trainer.config import TrainConfig
+from trainer.decoder import Decoder
+from trainer.interruptions import Interruptions
+from trainer.journal import Journal, Sample
+from trainer.phases import Phase
+from trainer.screen import Screen
+from trainer.update import make_measure, make_update
+from trainer.validation import Validation, mean_figures
+
+_FALLING = ("loss", "val_loss")  # figures that are better when smaller
+_READ_EVERY_S = 0.5  # results of steps are fetched from the device this often, and looked at
+_SAMPLES = 8  # validation images that are shown with their captions
+
+
+@dataclasses.dataclass
+class Bench:
+    """What all phases of a run work with."""
+
+    config: TrainConfig
+    strategy: tf.distribute.Strategy
+    decoder: Decoder
+    best: Best
+    journal: Journal
+    screen: Screen
+    interruptions: Interruptions
+    validation: Validation | None = None
+    validation_batches: Batches | None = None
+
+    @property
+    def monitor(self) -> str:
+        """The figure of an epoch's row that tells the best one."""
+        return self.config.monitor if self.validation else "loss"
+
+
+class PhaseRun:
+    """One phase, from its beginning or from its latest checkpoint on."""
+
+    def __init__(self, bench: Bench, phase: Phase, saved: Checkpoints, progress: Progress, last_epoch: int):
+        self._bench, self._phase, self._saved, self._progress = bench, phase, saved, progress
+        self._last_epoch = last_epoch
+        self._update = make_update(
+            bench.decoder,
+            phase.optimizer,
+            phase.objective,
+            bench.strategy,
+            seed=bench.config.seed,
+            clip_norm=bench.config.clip_norm,
+            jit_compile=phase.jit_compile,
+            skip_overflow=bench.config.mixed_precision == "float16",
+        )
+        self._module = CaptionModule(bench.decoder)
+        if bench.validation:
+            objective = lambda *inputs: objectives.cross_entropy(*inputs, bench.config)  # noqa: E731
+            self._measure = make_measure(bench.decoder, objective, bench.strategy)
+
+    def run(self) -> None:
+        """All epochs that are left, or as many as there are before `patience` runs out."""
+        while self._progress.epoch < self._last_epoch and not self._progress.finished:
+            self._train()
+            self._validate()
+        self._progress.finished = True
+        self._save()
+
+    def _train(self) -> None:
+        """The batches of the epoch that are left, with a checkpoint whenever one is due."""
+        bench, progress, config = self._bench, self._progress, self._bench.config
+        steps = self._phase.batches.steps(progress.epoch)
+        title = f"{self._phase.name.replace('_', '-')} epoch {progress.epoch + 1} of {self._last_epoch}"
+        bench.screen.begin(title, progress.step, steps)
+        batches = bench.strategy.experimental_distribute_dataset(
+            self._phase.batches.dataset(progress.epoch, progress.step)
+        )
+        total_steps = max(1, steps * self._phase.epochs)
+        unread: list[Any] = []
+        begun = read_at = saved_at = time.monotonic()
+        for batch in _timed(batches, progress):
+            share = min(1.0, progress.steps / total_steps)
+            unread.append(self._update(batch, tf.constant(progress.steps, tf.int64), tf.constant(share, tf.float32)))
+            progress.step += 1
+            progress.steps += 1
+            now = time.monotonic()
+            due = now - saved_at > 60 * config.checkpoint_minutes
+            due |= bool(config.checkpoint_steps) and progress.steps % config.checkpoint_steps == 0
+            if due or bench.interruptions.came or now - read_at > _READ_EVERY_S:
+                self._read(unread)
+                progress.seconds += now - begun
+                begun = read_at = now
+                figures = {**mean_figures(progress.sums), "tokens/s": progress.tokens / max(progress.seconds, 1e-9)}
+                bench.screen.update(progress.step, figures)
+            if due or bench.interruptions.came:
+                self._save()
+                saved_at = time.monotonic()
+                bench.interruptions.check()
+        self._read(unread)
+        progress.seconds += time.monotonic() - begun
+        bench.screen.update(progress.step, mean_figures(progress.sums))
+        self._save()  # validation takes a while, and who is stopped in it need not train this epoch again
+
+    def _read(self, unread: list[Any]) -> None:
+        """Adds up what steps have reported; waits for the last of them."""
+        progress = self._progress
+        norms = []
+        recent: dict[str, tuple[float, float]] = {}
+        for reported, tokens, norm in unread:
+            _add(recent, reported)
+            _add(progress.sums, reported)
+            progress.tokens += float(tokens)
+            norms.append(float(norm))
+        if not math.isfinite(sum(norms) + sum(total for total, _ in progress.sums.values())):
+            raise RunError(
+                f"step {progress.steps} of {self._phase.name}: expected a finite loss, found one that is no number; "
+                "checkpoints from before are intact: start again with a smaller --learning_rate and --overwrite"
+            )
+        if unread:
+            curves = {f"train/{name}": value for name, value in mean_figures(recent).items()}
+            curves["train/learning_rate"] = self._learning_rate()
+            curves["train/gradient_norm"] = norms[-1]
+            self._bench.journal.scalars(self._curve_step(), curves)
+        unread.clear()
+
+    def _validate(self) -> None:
+        """The end of an epoch: its row, the best weights, and what is left for people to look at."""
+        bench, progress, config = self._bench, self._progress, self._bench.config
+        row: dict[str, Any] = {
+            "epoch": progress.epoch + 1,
+            "phase": self._phase.name,
+            **mean_figures(progress.sums),
+            "learning_rate": self._learning_rate(),
+            "tokens_per_s": progress.tokens / max(progress.seconds, 1e-9),
+            "waited": progress.waited_s / max(progress.seconds, 1e-9),
+        }
+        captioned = []
+        if bench.validation:
+            row |= mean_figures(self._validation_sums(), "val_")
+            if (progress.epoch + 1) % config.metrics_every == 0 or progress.epoch + 1 == self._last_epoch:
+                bench.screen.waiting("captioning and scoring validation images")
+                metrics, captioned = bench.validation.metrics(self._module, bench.interruptions.check)
+                row |= metrics
+                if bench.monitor not in row:
+                    raise RunError(
+                        f"--monitor {bench.monitor}: cannot be measured here ({'; '.join(bench.validation.notes)}); "
+                        "start again with another one and --overwrite"
+                    )
+        if bench.monitor in row:
+            self._judge(row)
+        progress.history.append(row)
+        bench.screen.close()
+        bench.screen.say(_line(row, progress.best is row))
+        bench.journal.write_history(progress.history)
+        figures = {f"epoch/{name}": value for name, value in row.items() if isinstance(value, float)}
+        bench.journal.scalars(self._curve_step(), figures)
+        samples = [Sample(c.id, c.uri, c.caption, c.references) for c in captioned[:_SAMPLES]]
+        if samples:
+            bench.journal.samples(progress.epoch + 1, samples)
+        progress.next_epoch()
+        self._save()
+        bench.interruptions.check()
+
+    def _validation_sums(self) -> dict[str, tuple[float, float]]:
+        bench, sums = self._bench, {}
+        for batch in bench.strategy.experimental_distribute_dataset(bench.validation_batches.dataset(0)):
+            bench.interruptions.check()
+            _add(sums, self._measure(batch))
+        return sums
+
+    def _judge(self, row: dict[str, Any]) -> None:
+        """Keeps the weights of the best epoch so far, and ends the phase when there was no better one for too long."""
+        progress, monitor = self._progress, self._bench.monitor
+        sign = -1 if monitor in _FALLING else 1
+        if not progress.best or sign * row[monitor] > sign * progress.best[monitor]:
+            self._bench.best.save()
+            progress.best, progress.without_better = row, 0
+        else:
+            progress.without_better += 1
+            progress.finished = progress.without_better >= self._bench.config.patience
+
+    def _save(self) -> None:
+        try:
+            self._saved.save()
+        except (tf.errors.OpError, OSError) as error:
+            reason = str(getattr(error, "message", error)).splitlines()[0]
+            raise RunError(
+                f"the checkpoint of step {self._progress.steps} could not be written ({reason}); earlier ones are "
+                "intact, and the same command goes on from the latest"
+            ) from error
+
+    def _learning_rate(self) -> float:
+        return float(self._phase.learning_rate(max(0, self._progress.steps - 1)))
+
+    def _curve_step(self) -> int:
+        """Steps since the run began, over all phases."""
+        return self._progress.steps + self._progress.steps_before
+
+
+def _timed(batches, progress: Progress):
+    """The batches; the time that was spent waiting for them is added to `progress.waited_s`."""
+    iterator = iter(batches)
+    while True:
+        begun = time.monotonic()
+        try:
+            batch = next(iterator)
+        except StopIteration:
+            return
+        progress.waited_s += time.monotonic() - begun
+        yield batch
+
+
+def _add(sums: dict[str, tuple[float, float]], reported) -> None:
+    """Adds what one step reported; in double precision, one step after the other, so that a stop changes no digit."""
+    for name, (total, divisor) in reported.items():
+        earlier = sums.get(name, (0.0, 0.0))
+        sums[name] = (earlier[0] + float(total), earlier[1] + float(divisor))
+
+
+def _line(row: dict[str, Any], is_best: bool) -> str:
+    """An epoch in one line."""
+    shown = {"loss": ".3f", "reward": ".3f", "greedy_reward": ".3f", "val_loss": ".3f", "val_perplexity": ".2f"}
+    shown |= {"bleu_4": ".1f", "meteor": ".1f", "rouge_l": ".1f", "cider": ".1f", "tokens_per_s": ",.0f"}
+    figures = "  ".join(f"{name} {row[name]:{form}}" for name, form in shown.items() if name in row)
+    return f"epoch {row['epoch']:>3}  {figures}{'  best' if is_best else ''}"

@@ -1,0 +1,54 @@
+"""What a training shows while it runs: a bar on a terminal, lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+import tqdm
+
+_LINE_EVERY_S = 60.0
+
+
+class Screen:
+    """Shows one epoch at a time."""
+
+    def __init__(self):
+        self._bar: tqdm.tqdm | None = None
+        self._is_terminal = sys.stderr.isatty()
+        self._last_line = time.monotonic()
+
+    def say(self, text: str) -> None:
+        """A line of its own."""
+        if self._is_terminal:
+            tqdm.tqdm.write(text)
+        else:
+            print(text, flush=True)
+        self._last_line = time.monotonic()
+
+    def begin(self, title: str, done: int, steps: int) -> None:
+        """An epoch begins, or goes on from batch `done`."""
+        self._title, self._done, self._steps = title, done, steps
+        if self._is_terminal:
+            self._bar = tqdm.tqdm(desc=title, initial=done, total=steps, unit="step", leave=False, file=sys.stderr)
+
+    def update(self, done: int, figures: dict[str, float]) -> None:
+        """`done` batches of the epoch are done."""
+        text = ", ".join(f"{name} {value:,.4g}" for name, value in figures.items())
+        if self._bar is not None:
+            self._bar.update(done - self._done)
+            self._bar.set_postfix_str(text)
+            self._done = done
+        elif time.monotonic() - self._last_line > _LINE_EVERY_S:
+            self.say(f"{self._title}: step {done:,} of {self._steps:,}, {text}")
+
+    def waiting(self, text: str) -> None:
+        """Something that takes a while and counts no steps."""
+        if self._bar is not None:
+            self._bar.set_postfix_str(text)
+
+    def close(self) -> None:
+        """The epoch is over, in whatever way."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
