@@ -125,7 +125,7 @@ def test_other_ways_of_training(make_features, tmp_path):
         tmp_path / "job",
         epochs=2,
         captions_per_epoch="one",
-        cache_gb=0.001,
+        cache_gb=0.0,
         attention="bahdanau",
         cell="gru",
         layers=2,
@@ -234,7 +234,7 @@ def replace(path, old: str, new: str) -> None:
         (DecoderConfig, {"layers": 4}, "--layers: expected at most 3, found 4"),
         (DecoderConfig, {"attention": "bahdanau"}, "--attention bahdanau: expected features [positions, F]"),
         (TrainConfig, {"freeze_embeddings": True}, "--freeze_embeddings: expected --pretrained_embeddings FILE"),
-        (TrainConfig, {"cache_gb": float("nan")}, "--cache_gb: expected at least 0.001, found nan"),
+        (TrainConfig, {"cache_gb": float("nan")}, "--cache_gb: expected at least 0, found nan"),
     ],
 )
 def test_settings_out_of_range_are_refused(config, setting, message):

@@ -30,6 +30,7 @@ class Progress:
       best: the best row so far by the monitored figure, {} before one.
       without_better: validations since the best one.
       steps_before: updates of earlier phases.
+      saves: checkpoints written; each has its own number, since one written over another could be lost with it.
       finished: the phase is over.
     """
 
@@ -45,6 +46,12 @@ class Progress:
     without_better: int = 0
     steps_before: int = 0
     finished: bool = False
+    saves: int = 0
+
+    @property
+    def all_steps(self) -> int:
+        """Updates since the run began."""
+        return self.steps_before + self.steps
 
     def next_epoch(self) -> None:
         """The beginning of the next epoch."""
@@ -92,7 +99,8 @@ class Checkpoints:
 
     def save(self) -> str:
         """Writes a checkpoint, then deletes the oldest one too many. Returns its path."""
-        return self._manager.save(self._progress.steps)
+        self._progress.saves += 1
+        return self._manager.save(self._progress.saves)
 
 
 class Best:
@@ -102,9 +110,9 @@ class Best:
         self._checkpoint = tf.train.Checkpoint(weights=tensors(weights))
         self._manager = tf.train.CheckpointManager(self._checkpoint, os.path.join(job_dir, BEST), max_to_keep=1)
 
-    def save(self) -> None:
-        """Writes the weights as they are now, then deletes the earlier best ones."""
-        self._manager.save()
+    def save(self, step: int) -> None:
+        """Writes the weights as they are now, after `step` updates, then deletes the earlier best ones."""
+        self._manager.save(step)
 
     def restore(self) -> None:
         """The best weights."""

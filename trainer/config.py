@@ -100,7 +100,7 @@ class TrainConfig(_Checked):
     captions_per_epoch: str = setting(
         "all", "all: every caption once an epoch; one: a caption drawn for each image", choices=("all", "one")
     )
-    cache_gb: float = setting(4.0, "memory for training data; more of it is read again in each epoch", 1e-3)
+    cache_gb: float = setting(4.0, "memory for training data; more of it is read again in each epoch", least=0)
     optimizer: str = setting("adamw", "the optimizer", choices=("adam", "adamw", "rmsprop", "sgd"))
     learning_rate: float = setting(1e-3, "at its highest", 1e-9, 10)
     schedule: str = setting(

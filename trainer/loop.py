@@ -25,6 +25,7 @@ from trainer.validation import Validation, mean_figures
 
 _FALLING = ("loss", "val_loss")  # figures that are better when smaller
 _READ_EVERY_S = 0.5  # results of steps are fetched from the device this often, and looked at
+_CURVE_EVERY_S = 5.0
 _SAMPLES = 8  # validation images that are shown with their captions
 
 
@@ -65,6 +66,8 @@ class PhaseRun:
             skip_overflow=bench.config.mixed_precision == "float16",
         )
         self._module = CaptionModule(bench.decoder)
+        self._since_curve: dict[str, tuple[float, float]] = {}  # sums since the last point of TensorBoard's curves
+        self._curve_at = -math.inf
         if bench.validation:
             objective = lambda *inputs: objectives.cross_entropy(*inputs, bench.config)  # noqa: E731
             self._measure = make_measure(bench.decoder, objective, bench.strategy)
@@ -115,24 +118,20 @@ class PhaseRun:
     def _read(self, unread: list[Any]) -> None:
         """Adds up what steps have reported; waits for the last of them."""
         progress = self._progress
-        norms = []
-        recent: dict[str, tuple[float, float]] = {}
         for reported, tokens, norm in unread:
-            _add(recent, reported)
+            _add(self._since_curve, {**reported, "gradient_norm": (norm, 1.0)})
             _add(progress.sums, reported)
             progress.tokens += float(tokens)
-            norms.append(float(norm))
-        if not math.isfinite(sum(norms) + sum(total for total, _ in progress.sums.values())):
+        unread.clear()
+        if not all(math.isfinite(total) for total, _ in [*progress.sums.values(), *self._since_curve.values()]):
             raise RunError(
                 f"step {progress.steps} of {self._phase.name}: expected a finite loss, found one that is no number; "
                 "checkpoints from before are intact: start again with a smaller --learning_rate and --overwrite"
             )
-        if unread:
-            curves = {f"train/{name}": value for name, value in mean_figures(recent).items()}
-            curves["train/learning_rate"] = self._learning_rate()
-            curves["train/gradient_norm"] = norms[-1]
-            self._bench.journal.scalars(self._curve_step(), curves)
-        unread.clear()
+        if self._since_curve and time.monotonic() - self._curve_at > _CURVE_EVERY_S:
+            curves = mean_figures(self._since_curve, "train/")
+            self._bench.journal.scalars(progress.all_steps, {**curves, "train/learning_rate": self._learning_rate()})
+            self._since_curve, self._curve_at = {}, time.monotonic()
 
     def _validate(self) -> None:
         """The end of an epoch: its row, the best weights, and what is left for people to look at."""
@@ -164,7 +163,7 @@ class PhaseRun:
         bench.screen.say(_line(row, progress.best is row))
         bench.journal.write_history(progress.history)
         figures = {f"epoch/{name}": value for name, value in row.items() if isinstance(value, float)}
-        bench.journal.scalars(self._curve_step(), figures)
+        bench.journal.scalars(progress.all_steps, figures)
         samples = [Sample(c.id, c.uri, c.caption, c.references) for c in captioned[:_SAMPLES]]
         if samples:
             bench.journal.samples(progress.epoch + 1, samples)
@@ -184,7 +183,7 @@ class PhaseRun:
         progress, monitor = self._progress, self._bench.monitor
         sign = -1 if monitor in _FALLING else 1
         if not progress.best or sign * row[monitor] > sign * progress.best[monitor]:
-            self._bench.best.save()
+            self._bench.best.save(progress.all_steps)
             progress.best, progress.without_better = row, 0
         else:
             progress.without_better += 1
@@ -202,10 +201,6 @@ class PhaseRun:
 
     def _learning_rate(self) -> float:
         return float(self._phase.learning_rate(max(0, self._progress.steps - 1)))
-
-    def _curve_step(self) -> int:
-        """Steps since the run began, over all phases."""
-        return self._progress.steps + self._progress.steps_before
 
 
 def _timed(batches, progress: Progress):

@@ -98,7 +98,7 @@ def _run_phases(directory: dataset.FeatureDirectory, job_dir: str, bench: Bench)
                 epoch=progress.epoch,
                 history=progress.history,
                 best=progress.best,
-                steps_before=progress.steps_before + progress.steps,
+                steps_before=progress.all_steps,
             ),
         )
         with bench.strategy.scope():
@@ -118,7 +118,8 @@ def _run_phases(directory: dataset.FeatureDirectory, job_dir: str, bench: Bench)
             bench.best.restore()
         else:
             _start(directory, bench, phase)
-        PhaseRun(bench, phase, saved, progress, before.epoch + phase.epochs).run()
+        if not progress.finished:
+            PhaseRun(bench, phase, saved, progress, before.epoch + phase.epochs).run()
     return progress.best
 
 

@@ -79,7 +79,7 @@ def mean_figures(sums: dict[str, tuple[float, float]], prefix: str = "") -> dict
     means = {name: total / divisor if divisor else math.nan for name, (total, divisor) in sums.items()}
     if "loss" in means:
         means["perplexity"] = math.exp(min(means["loss"], 700))
-    return {prefix + name: value for name, value in means.items()}
+    return {f"{prefix}{name}": value for name, value in means.items()}
 
 
 def _text(value: bytes) -> str:
