@@ -51,7 +51,7 @@ def every_caption(table, max_steps, alpha=0.0):
 
 def captions(hypotheses, image=0):
     """(ids up to their length, log_prob) of one image's places that are not empty."""
-    ids, log_prob, length = (tensor.numpy()[image] for tensor in hypotheses)
+    ids, log_prob, length = (tensor.numpy()[image] for tensor in hypotheses[:3])
     return [(tuple(i[:n]), p) for i, p, n in zip(ids, log_prob, length, strict=True) if np.isfinite(p)]
 
 
@@ -206,3 +206,17 @@ def test_in_a_graph_with_every_size_unknown():
         eager, graph = beam_search(step, state, 2, width, steps, 0.0, **IDS), search(width, steps)
         assert graph.ids.shape == (2, width, steps)
         assert np.array_equal(eager.ids, graph.ids)
+
+
+def test_what_is_recorded_stays_with_its_word():
+    """The state knows the history's hash after each step; recorded values must tell the same story as the words."""
+    step, state = table_step(np.random.default_rng(3).normal(size=(2, 4, 29, 6)))
+    record = lambda state: tf.cast(tf.stack([state[1], state[2]], axis=1), tf.float32)  # noqa: E731  (time, hash)
+    found = beam_search(step, state, 2, 3, 4, 0.6, **IDS, record=record)
+    for image in range(2):
+        for ids, length, recorded in zip(*(found[i].numpy()[image] for i in (0, 2, 3)), strict=True):
+            history = 0
+            for time, before in enumerate([START, *ids[:-1]][:length]):
+                history = (history * 7 + before) % 29
+                assert recorded[time].tolist() == [time + 1, history]
+            assert (recorded[length:] == 0).all()

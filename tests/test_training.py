@@ -3,6 +3,8 @@
 import csv
 import io
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -242,3 +244,33 @@ def test_settings_out_of_range_are_refused(config, setting, message):
     with pytest.raises(InputError) as error:
         config(**{**given, **setting})
     assert str(error.value).startswith(message)
+
+
+@pytest.mark.slow
+def test_two_replicas_train_as_one_does(features_dir, tmp_path):
+    """The whole command on one and on two devices: the same batches (of 9, filled up for two), nearly the same losses.
+
+    Self-critical rewards are only of one size: each device draws its own samples.
+    """
+    rows = {}
+    for replicas in (1, 2):
+        flags = training_flags(epochs=2, batch_size=9, self_critical=1, metrics_every=3)
+        code = (
+            "import json, sys, tensorflow as tf\n"
+            "replicas, data, job, flags = json.loads(sys.argv[1])\n"
+            "cpu = tf.config.list_physical_devices('CPU')[0]\n"
+            "logical = [tf.config.LogicalDeviceConfiguration()] * replicas\n"
+            "tf.config.set_logical_device_configuration(cpu, logical)\n"
+            "from trainer import task\n"
+            "task.run(data=data, job_dir=job, **flags)\n"
+        )
+        job = tmp_path / str(replicas)
+        given = json.dumps([replicas, str(features_dir), str(job), flags])
+        ended = subprocess.run([sys.executable, "-c", code, given], capture_output=True, text=True, timeout=300)
+        assert ended.returncode == 0, ended.stderr
+        assert f"{replicas} replica(s)" in ended.stdout
+        rows[replicas] = history(job)
+    for one, two in zip(rows[1][:2], rows[2][:2], strict=True):
+        for name in ("loss", "val_loss", "accuracy"):
+            assert float(two[name]) == pytest.approx(float(one[name]), abs=2e-3)
+    assert float(rows[2][2]["reward"]) == pytest.approx(float(rows[1][2]["reward"]), rel=0.3)
