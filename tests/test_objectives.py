@@ -93,7 +93,8 @@ def mean(figure) -> float:
     return float(figure[0]) / float(figure[1])
 
 
-def test_the_self_critical_gradient_is_the_advantage_times_that_of_the_log_probability():
+@pytest.mark.parametrize("baseline", ["greedy", "samples"])
+def test_the_self_critical_gradient_is_the_advantage_times_that_of_the_log_probability(baseline):
     decoder = decoders.make()
     batch = decoders.batch(4)
     drawn = []
@@ -102,7 +103,7 @@ def test_the_self_critical_gradient_is_the_advantage_times_that_of_the_log_proba
         drawn[:] = [ids[4:]]
         return np.arange(len(ids), dtype=np.float32)  # greedy 0..3, samples 4..11
 
-    found = objectives.self_critical(decoder, batch, SEED, reward, 2, 6)
+    found = objectives.self_critical(decoder, batch, SEED, reward, 2, 6, baseline)
     ids = drawn[0]
     features = np.repeat(batch.features, 2, axis=0)
     words = np.concatenate([np.full((8, 1), START), ids[:, :-1]], axis=1)
@@ -110,7 +111,10 @@ def test_the_self_critical_gradient_is_the_advantage_times_that_of_the_log_proba
     logits[..., [PAD, START, UNK]] = -np.inf  # they are never drawn
     log_probs = decoders.log_softmax(logits)
     picked = np.where(ids != PAD, np.take_along_axis(log_probs, ids[..., None], -1)[..., 0], 0)
-    advantage = np.arange(4, 12) - np.repeat(np.arange(4), 2)
+    advantage = {
+        "greedy": np.arange(4, 12) - np.repeat(np.arange(4), 2),
+        "samples": np.array([-1, 1] * 4),  # two an image: each is compared with the other
+    }[baseline]
     assert float(found.total) == pytest.approx(-(picked.sum(1) * advantage).sum(), rel=1e-5)
     assert float(found.tokens) == (ids != PAD).sum()
 

@@ -126,6 +126,11 @@ class TrainConfig(_Checked):
     )
     self_critical_rate: float = setting(5e-5, "learning rate of self-critical training", 1e-9, 10)
     self_critical_samples: int = setting(5, "captions drawn for an image in a self-critical step", least=1)
+    self_critical_baseline: str = setting(
+        "greedy",
+        "what a drawn caption must be better than: the greedy one, or the mean of the other samples of its image",
+        choices=("greedy", "samples"),
+    )
     mixed_precision: str = setting(
         "none",
         "multiply matrices in this type; bfloat16 without a value",
@@ -153,6 +158,8 @@ class TrainConfig(_Checked):
         super().__post_init__()
         if self.freeze_embeddings and not self.pretrained_embeddings:
             raise InputError("--freeze_embeddings: expected --pretrained_embeddings FILE beside it")
+        if self.self_critical_baseline == "samples" and self.self_critical_samples < 2:
+            raise InputError("--self_critical_samples: expected at least 2 for their mean as the baseline, found 1")
 
 
 # Settings that do not change what is learned: a run may go on with others.
