@@ -18,6 +18,7 @@ from tfrecords_schema.errors import InputError
 from tfrecords_schema.vocabulary import PAD
 from trainer import dataset, export, task
 from trainer.config import DecoderConfig, TrainConfig
+from trainer.metrics import Scores
 from trainer.scaling import FeatureScaling
 from trainer.validation import Validation
 
@@ -96,7 +97,7 @@ def test_train_and_export(features_dir, tmp_path):
 def test_the_best_epoch_is_exported_and_patience_ends_a_phase(features_dir, tmp_path, monkeypatch):
     """CIDEr is made up here: 1, 3, 2, 2, and there would be more epochs."""
     figures = iter([1.0, 3.0, 2.0, 2.0, 9.0])
-    monkeypatch.setattr(Validation, "metrics", lambda *_: ({"cider": next(figures)}, []))
+    monkeypatch.setattr(Validation, "scores", lambda *_: (Scores({"cider": next(figures)}, {}, True, ()), []))
     best = train(features_dir, tmp_path / "job", epochs=9, patience=2)
     assert best["epoch"] == 2 and len(history(tmp_path / "job")) == 4
     decoder = export.load_export(str(tmp_path / "job/export"), open_model(str(tmp_path / "job/export"))[0])

@@ -21,7 +21,7 @@ from trainer.journal import Journal, Sample
 from trainer.phases import Phase
 from trainer.screen import Screen
 from trainer.update import make_measure, make_update
-from trainer.validation import Validation, mean_figures
+from trainer.validation import Captioned, Validation, mean_figures
 
 _FALLING = ("loss", "val_loss")  # figures that are better when smaller
 _READ_EVERY_S = 0.5  # results of steps are fetched from the device this often, and looked at
@@ -144,18 +144,11 @@ class PhaseRun:
             "tokens_per_s": progress.tokens / max(progress.seconds, 1e-9),
             "waited": progress.waited_s / max(progress.seconds, 1e-9),
         }
-        captioned = []
+        captioned: list[Captioned] = []
         if bench.validation:
             row |= mean_figures(self._validation_sums(), "val_")
             if (progress.epoch + 1) % config.metrics_every == 0 or progress.epoch + 1 == self._last_epoch:
-                bench.screen.waiting("captioning and scoring validation images")
-                metrics, captioned = bench.validation.metrics(self._module, bench.interruptions.check)
-                row |= metrics
-                if bench.monitor not in row:
-                    raise RunError(
-                        f"--monitor {bench.monitor}: cannot be measured here ({'; '.join(bench.validation.notes)}); "
-                        "start again with another one and --overwrite"
-                    )
+                captioned = self._score(row)
         if bench.monitor in row:
             self._judge(row)
         progress.history.append(row)
@@ -170,6 +163,21 @@ class PhaseRun:
         progress.next_epoch()
         self._save()
         bench.interruptions.check()
+
+    def _score(self, row: dict[str, Any]) -> list[Captioned]:
+        """Adds to the row what the captions of the validation images are worth; returns these."""
+        bench, validation = self._bench, self._bench.validation
+        bench.screen.waiting("captioning and scoring validation images")
+        scores, captioned = validation.scores(self._module, bench.interruptions.check)
+        row |= {**scores.corpus, "comparable": scores.comparable}
+        for note in scores.notes:
+            bench.screen.say_once(f"note: {note}")
+        if bench.monitor not in row:
+            raise RunError(
+                f"--monitor {bench.monitor}: cannot be measured here ({'; '.join(scores.notes)}); start again with "
+                "another one and --overwrite"
+            )
+        return captioned
 
     def _validation_sums(self) -> dict[str, tuple[float, float]]:
         bench, sums = self._bench, {}

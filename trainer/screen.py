@@ -17,6 +17,7 @@ class Screen:
         self._bar: tqdm.tqdm | None = None
         self._is_terminal = sys.stderr.isatty()
         self._last_line = time.monotonic()
+        self._said: set[str] = set()
 
     def say(self, text: str) -> None:
         """A line of its own."""
@@ -25,6 +26,12 @@ class Screen:
         else:
             print(text, flush=True)
         self._last_line = time.monotonic()
+
+    def say_once(self, text: str) -> None:
+        """The same, but not again."""
+        if text not in self._said:
+            self._said.add(text)
+            self.say(text)
 
     def begin(self, title: str, done: int, steps: int) -> None:
         """An epoch begins, or goes on from batch `done`."""
@@ -39,7 +46,7 @@ class Screen:
             self._bar.update(done - self._done)
             self._bar.set_postfix_str(text)
             self._done = done
-        elif time.monotonic() - self._last_line > _LINE_EVERY_S:
+        elif done < self._steps and time.monotonic() - self._last_line > _LINE_EVERY_S:
             self.say(f"{self._title}: step {done:,} of {self._steps:,}, {text}")
 
     def waiting(self, text: str) -> None:

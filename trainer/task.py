@@ -88,6 +88,8 @@ def run(*, data: str, job_dir: str, overwrite: bool = False, **flags: Any) -> di
     except tf.errors.OpError as error:
         where = dataset.find_damaged(directory) or str(error.message).splitlines()[0]
         raise RunError(f"{where} (checkpoints are kept, the same command goes on)") from error
+    except OSError as error:
+        raise RunError(f"--job_dir: {job_dir}: could not be written ({error}); the same command goes on") from error
     if not best:
         raise RunError(f"{job_dir}: no epoch had a finite {train_config.monitor}, nothing was exported")
     info = export.write(

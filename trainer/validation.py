@@ -11,7 +11,7 @@ import tensorflow as tf
 from trainer import dataset
 from trainer.caption_module import CaptionModule
 from trainer.config import TrainConfig
-from trainer.metrics import Scorer
+from trainer.metrics import Scorer, Scores
 
 _BATCH = 64  # images captioned at a time
 
@@ -26,19 +26,14 @@ class Captioned(NamedTuple):
 
 
 class Validation:
-    """Captions a split's images, with the beam search that is exported, and scores them.
-
-    Attributes:
-      notes: what stands in the way of comparing the figures with published ones; one line each.
-    """
+    """Captions a split's images, with the beam search that is exported, and scores them."""
 
     def __init__(self, directory: dataset.FeatureDirectory, split: str, config: TrainConfig):
         self._directory, self._split, self._config = directory, split, config
         self._scorer: Scorer | None = None
-        self.notes: tuple[str, ...] = ()
 
-    def metrics(self, module: CaptionModule, check: Callable[[], None]) -> tuple[dict[str, float], list[Captioned]]:
-        """({bleu_1, …, cider}, the captioned images). `check` is called between batches, and may raise to stop."""
+    def scores(self, module: CaptionModule, check: Callable[[], None]) -> tuple[Scores, list[Captioned]]:
+        """BLEU to CIDEr, and the captioned images. `check` is called between batches, and may raise to stop."""
         captioned = []
         for batch in self._captioned(module):
             check()
@@ -46,9 +41,7 @@ class Validation:
         if self._scorer is None:
             self._scorer = Scorer({image.id: image.references for image in captioned})
         check()
-        scores = self._scorer({image.id: image.caption for image in captioned})
-        self.notes = scores.notes
-        return scores.corpus, captioned
+        return self._scorer({image.id: image.caption for image in captioned}), captioned
 
     def close(self) -> None:
         """Ends the processes that scoring started."""
