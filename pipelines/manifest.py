@@ -9,7 +9,6 @@ from __future__ import annotations
 import collections
 import contextlib
 import dataclasses
-import fcntl
 import fnmatch
 import itertools
 import json
@@ -20,7 +19,7 @@ from typing import Any
 from pipelines import files, rejects
 from pipelines.report import REPORT, make_report, read_report
 from pipelines.sidecars import ShardResult, read_sidecar, write_sidecar
-from tfrecords_schema import shards
+from tfrecords_schema import lock, shards
 from tfrecords_schema.errors import InputError
 
 _OPTIONS = "options.json"
@@ -110,17 +109,8 @@ def _lock(directory: str) -> contextlib.AbstractContextManager:
     """A lock that the operating system takes back when the process ends, however it ends; local directories only."""
     if not files.is_local(directory):
         return contextlib.nullcontext()
-    handle = open(files.join(directory, files.WORK, _LOCK), "a")  # noqa: SIM115 - the caller gives it to `with`
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        handle.close()
-        raise InputError(
-            f"--output: another run is writing to {directory}; wait for it, or give another --output"
-        ) from None
-    except OSError:
-        pass  # a filesystem without locks
-    return handle
+    busy = f"--output: another run is writing to {directory}; wait for it, or give another --output"
+    return lock.hold(files.join(directory, files.WORK, _LOCK), busy)
 
 
 def _is_shard(name: str, prefixes: Sequence[str], suffix: str) -> bool:

@@ -1,6 +1,7 @@
 """The exported model: the same as in memory, without Python of ours; and several as one."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -146,8 +147,8 @@ def test_an_ensemble_averages_probabilities(tmp_path):
 
 
 def test_an_ensemble_of_one_model_twice_is_that_model(tmp_path):
-    directory = write(decoders.make("attention"), tmp_path / "one")
-    export.main(["--ensemble", directory, directory, "--output", str(tmp_path / "two")])
+    directories = [write(decoders.make("attention"), tmp_path / name) for name in ("one", "same")]
+    export.main(["--ensemble", *directories, "--output", str(tmp_path / "two")])
     features = features_for(decoders.make("attention"))
     one, two = (call(tf.saved_model.load(str(tmp_path / n)).signatures["caption"], features) for n in ("one", "two"))
     assert np.array_equal(one["ids"], two["ids"])
@@ -159,19 +160,47 @@ def test_models_that_do_not_fit_make_no_ensemble(tmp_path, capsys):
     other_words = Vocabulary((*VOCABULARY.words[:-1], "zebra"), VOCABULARY.counts)
     words = write(decoders.make("lstm"), tmp_path / "words", other_words)
     weights = write(decoders.make("lstm"), tmp_path / "weights", weights_digest="cd")
-    export.run(ensemble=[one, one], output=str(tmp_path / "all"))
+    same = write(decoders.make("lstm"), tmp_path / "same")
+    export.run(ensemble=[one, same], output=str(tmp_path / "all"))
     for ensemble, message in (
         ([one], "--ensemble: expected two exports or more, found 1"),
         ([one, words], f"--ensemble: {words} and {one} have different words"),
         ([one, weights], "--ensemble: features: weights_digest differs"),
-        ([one, str(tmp_path / "all")], "--ensemble: expected exports of trainer.task, found an ensemble"),
         ([one, str(tmp_path / "nowhere")], "--ensemble: expected an export directory with model_info.json"),
-        ([one, one], f"--output: {tmp_path / 'all'} exists; give --overwrite"),
+        ([one, same], f"--output: {tmp_path / 'all'} exists; give --overwrite"),
+        ([one, one], "--ensemble: expected different directories"),
+        ([one, str(tmp_path / "all")], "--ensemble: expected different directories, and another one as --output"),
     ):
         with pytest.raises(SystemExit) as exit_:
             export.main(["--ensemble", *ensemble, "--output", str(tmp_path / "all")])
         stderr = capsys.readouterr().err
         assert exit_.value.code == 2 and message in stderr and stderr.count("\n") == 1
+    with pytest.raises(InputError, match=r"expected exports of trainer.task, found an ensemble"):
+        export.run(ensemble=[one, str(tmp_path / "all")], output=str(tmp_path / "more"))
+    other = write(decoders.make("lstm", scale=0.3), tmp_path / "other")
+    shutil.rmtree(tmp_path / "other/variables")
+    shutil.copytree(tmp_path / "one/variables", tmp_path / "other/variables")
+    with pytest.raises(InputError, match=r"its weights are not those that model_info.json names"):
+        export.load_export(other, open_model(other)[0])
     (tmp_path / "one/variables/variables.index").unlink()
     with pytest.raises(InputError, match="expected the weights of its configuration"):
         export.load_export(one, open_model(one)[0])
+
+
+def test_overwriting_replaces_exports_and_nothing_else(tmp_path):
+    """A directory that holds anything of the user's is refused before anything is loaded, and left as it is."""
+    members = [write(decoders.make("lstm"), tmp_path / name) for name in ("one", "two")]
+    output = tmp_path / "all"
+    export.run(ensemble=members, output=str(output))
+    export.run(ensemble=members, output=str(output), overwrite=True)
+    (output / "thesis.txt").write_text("mine")
+    home, file = tmp_path / "home", tmp_path / "file"
+    home.mkdir()
+    (home / "thesis.txt").write_text("mine")
+    file.write_text("mine")
+    for place in (output, home, file):
+        with pytest.raises(InputError, match=f"--output: expected an export or nothing in {place}, found"):
+            export.run(ensemble=members, output=str(place), overwrite=True)
+    assert (output / "thesis.txt").exists() and (home / "thesis.txt").exists() and file.read_text() == "mine"
+    with pytest.raises(InputError, match="--output: expected a directory, found an empty name"):
+        export.run(ensemble=members, output="")

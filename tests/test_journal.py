@@ -1,5 +1,6 @@
 """What a run leaves: tables, pictures and TensorBoard's events, read back from disk."""
 
+import contextlib
 import csv
 import io
 import math
@@ -15,13 +16,26 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from tfrecords_schema.errors import InputError
 from trainer import journal
-from trainer.journal import Journal, Sample, draw_history, read_history
+from trainer.journal import Journal, Sample, draw_history
 
 ROWS = [
     {"epoch": 1, "phase": "cross_entropy", "loss": 4.5, "val_loss": 4.0},
     {"epoch": 2, "phase": "cross_entropy", "loss": 3.5, "val_loss": math.nan, "bleu_4": 0.1, "cider": 0.3},
     {"epoch": 3, "phase": "self_critical", "loss": math.inf, "bleu_4": 0.2, "cider": 0.5, "reward": 1e-9},
 ]
+
+
+def read_history(job_dir: str) -> list[dict]:
+    """The rows of history.csv, without empty cells, numbers as numbers."""
+    with open(f"{job_dir}/history.csv", newline="") as file:
+        return [{name: value(cell) for name, cell in row.items() if cell} for row in csv.DictReader(file)]
+
+
+def value(cell: str):
+    for kind in (int, float):
+        with contextlib.suppress(ValueError):
+            return kind(cell)
+    return cell
 
 
 def cells(path) -> list[list[str]]:

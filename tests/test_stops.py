@@ -38,6 +38,12 @@ def data(tiny_network, coco_dir, tmp_path_factory):
     return output
 
 
+@pytest.fixture(autouse=True)
+def without_java(monkeypatch):
+    """Scores come quickly without it."""
+    monkeypatch.setenv("PATH", "/nowhere")
+
+
 FLAGS = {**SMALL, "embedding_dropout": 0.3, "epochs": 4, "checkpoint_steps": 1, "self_critical": 2, "monitor": "bleu_4"}
 
 
@@ -111,6 +117,11 @@ def test_killed_at_any_step_and_run_again_equals_undisturbed(data, tmp_path):
 )
 def test_a_signal_writes_a_checkpoint_and_exits_with_its_own_status(data, tmp_path, number, status, word):
     job = tmp_path / "job"
+    early = start(data, job, epochs=500, checkpoint_steps=0)
+    wait_for(early, lambda: (job / ".lock").exists())  # long before the first step
+    early.send_signal(number)
+    _, stderr = early.communicate(timeout=120)
+    assert early.returncode == status and stderr.startswith(f"error: {word}") and stderr.count("\n") == 1
     process = start(data, job, epochs=500, checkpoint_steps=0)
     wait_for(process, lambda: (job / "history.csv").exists())
     process.send_signal(number)
@@ -129,7 +140,7 @@ def test_a_full_disk_leaves_the_earlier_checkpoints(data, tmp_path):
     """On a file system of 3 MB, which holds some checkpoints and then no more."""
     disk = tmp_path / "disk"
     disk.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", disk], capture_output=True).returncode:
+    if subprocess.run(["/bin/mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", disk], capture_output=True).returncode:
         pytest.skip("cannot mount a small file system here")
     try:
         process = start(data, disk / "job", units=64, keep_checkpoints=50, self_critical=0)
@@ -139,13 +150,13 @@ def test_a_full_disk_leaves_the_earlier_checkpoints(data, tmp_path):
         assert "could not be written" in stderr and "goes on" in stderr
         done = steps_done(disk / "job")
         assert done >= 0
-        subprocess.run(["mount", "-o", "remount,size=200m", disk], check=True)
+        subprocess.run(["/bin/mount", "-o", "remount,size=200m", disk], check=True)
         process = start(data, disk / "job", units=64, keep_checkpoints=50, self_critical=0)
         stdout, stderr = process.communicate(timeout=240)
         assert process.returncode == 0, stderr
         assert "going on with epoch" in stdout
     finally:
-        subprocess.run(["umount", disk], check=True)
+        subprocess.run(["/bin/umount", disk], check=True)
 
 
 def run(data, job, **changes):
@@ -213,6 +224,42 @@ def test_a_feature_directory_with_a_flipped_bit_is_named(data, tmp_path, capsys)
     with pytest.raises(SystemExit) as exit_:
         task.main(["--data", str(directory), "--job_dir", str(tmp_path / "job"), "--units", "8"])
     assert exit_.value.code == 1 and f"error: {shard}: damaged or cut short" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("damage", ["data cut short", "data gone", "index gone", "list gone", "all gone"])
+def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(data, tmp_path, capsys, damage):
+    job = tmp_path / "job"
+    expected = run(data, job)
+    directory = job / "checkpoints/cross_entropy"
+    latest = max(directory.glob("*.index"), key=lambda path: int(path.stem.rpartition("-")[2]))
+    shard = latest.with_name(f"{latest.stem}.data-00000-of-00001")
+    if damage == "data cut short":
+        shard.write_bytes(shard.read_bytes()[:1000])
+    elif damage == "data gone":
+        shard.unlink()
+    elif damage == "index gone":
+        latest.unlink()
+    elif damage == "list gone":
+        (directory / "checkpoint").unlink()
+    else:
+        for path in directory.glob("*.index"):
+            path.write_bytes(b"nothing")
+    capsys.readouterr()
+    if damage == "all gone":
+        with pytest.raises(RunError, match="no checkpoint can be read; --overwrite starts again"):
+            run(data, job)
+        return
+    again = run(data, job)
+    assert again == expected
+    assert ("cannot be read" in capsys.readouterr().out) == damage.startswith("data")
+
+
+def test_damaged_best_weights_are_named(data, tmp_path):
+    run(data, tmp_path / "job", epochs=1)
+    for path in (tmp_path / "job/best").glob("*.data*"):
+        path.write_bytes(b"")
+    with pytest.raises(RunError, match=r"best: expected the weights of the best epoch.*--overwrite starts again"):
+        run(data, tmp_path / "job", epochs=1)
 
 
 def test_settings_that_do_not_change_what_is_learned_may_differ_when_going_on(data, tmp_path):

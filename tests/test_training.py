@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import shutil
 import subprocess
 import sys
 
@@ -17,6 +18,7 @@ from tests.conftest import training_flags
 from tfrecords_schema.errors import InputError
 from tfrecords_schema.vocabulary import PAD
 from trainer import dataset, export, task
+from trainer import job as job_module
 from trainer.config import DecoderConfig, TrainConfig
 from trainer.metrics import Scores
 from trainer.scaling import FeatureScaling
@@ -37,6 +39,13 @@ def test_whitening_makes_features_uncorrelated():
             np.testing.assert_allclose(np.diag(correlations), 1, atol=1e-3)
         else:
             np.testing.assert_allclose(correlations - np.diag(np.diag(correlations)), 0, atol=1e-3)
+
+
+@pytest.fixture(autouse=True)
+def without_java(monkeypatch, request):
+    """Scores come quickly without Java; one test has it."""
+    if "java" not in request.keywords:
+        monkeypatch.setenv("PATH", "/nowhere")
 
 
 @pytest.fixture
@@ -66,7 +75,8 @@ def history(job) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO((job / "history.csv").read_text())))
 
 
-def test_train_and_export(features_dir, tmp_path):
+@pytest.mark.java
+def test_train_and_export(features_dir, tmp_path, capsys):
     """The real command: it learns, leaves what people look at, and exports the best epoch."""
     job = tmp_path / "job"
     best = train(features_dir, job, epochs=6)
@@ -75,6 +85,8 @@ def test_train_and_export(features_dir, tmp_path):
     losses = [float(row["loss"]) for row in rows]
     assert losses[-1] < 0.8 * losses[0]
     assert best["cider"] == max(float(row["cider"]) for row in rows)
+    if shutil.which("java"):
+        assert best["comparable"] and best["meteor"] > 0 and "NOT comparable" not in capsys.readouterr().out
     assert best["val_perplexity"] == pytest.approx(np.exp(best["val_loss"]))
     assert {"bleu_1", "bleu_4", "rouge_l", "tokens_per_s", "waited", "learning_rate"} <= rows[0].keys()
     assert list((job / "tensorboard").rglob("events*"))
@@ -117,6 +129,14 @@ def val_loss(decoder, features_dir) -> float:
             total -= log_probs[np.arange(len(real)), ids[1:]][real].sum()
             tokens += real.sum()
     return total / tokens
+
+
+def test_without_java_the_screen_says_what_the_figures_are_worth(features_dir, tmp_path, capsys):
+    best = train(features_dir, tmp_path / "job", epochs=2)
+    assert not best["comparable"] and "meteor" not in best and best["cider"] >= 0
+    assert capsys.readouterr().out.count("NOT comparable with published figures") == 1
+    with pytest.raises(InputError, match="--monitor meteor: expected `java` on the PATH"):
+        train(features_dir, tmp_path / "other", epochs=1, monitor="meteor")
 
 
 def test_other_ways_of_training(make_features, tmp_path):
@@ -169,6 +189,9 @@ def test_without_validation_images_the_training_loss_tells_the_best_epoch(make_f
     data, _ = make_features(coco_dir=None, train_captions=[str(captions)], images=[str(coco_dir / "train2017")])
     best = train(data, tmp_path / "job", epochs=2)
     assert "val_loss" not in best and best["loss"] == min(float(row["loss"]) for row in history(tmp_path / "job"))
+    best = train(data, tmp_path / "two", epochs=1, self_critical=2)
+    rewards = [float(row["reward"]) for row in history(tmp_path / "two")[1:]]
+    assert best["reward"] == max(rewards), "self-critical epochs are compared with each other"
 
 
 def test_other_records_are_refused(features_dir, tmp_path):
@@ -186,9 +209,40 @@ def test_overwrite_deletes_the_run_and_nothing_else(features_dir, tmp_path):
     job = features_dir.parent  # the data lies in the job directory
     (job / "thesis.txt").write_text("mine")
     for _ in range(2):
-        task.run(data=str(features_dir), job_dir=str(job), **training_flags(epochs=1, overwrite=True))
+        train(features_dir, job, epochs=1, overwrite=True)
     assert (job / "thesis.txt").exists() and (job / "export/saved_model.pb").exists()
-    assert len((job / "history.csv").read_text().splitlines()) == 2
+    assert len(history(job)) == 1
+    digest = open_model(str(job / "export"))[0].digest
+    for mistake, message in (
+        ({"pretrained_embeddings": str(tmp_path / "none.txt")}, "--pretrained_embeddings"),
+        ({"warmup_steps": 9999}, "--warmup_steps"),
+    ):
+        with pytest.raises(InputError, match=message):
+            train(features_dir, job, epochs=1, overwrite=True, **mistake)
+    assert len(history(job)) == 1 and open_model(str(job / "export"))[0].digest == digest, "a mistake deletes nothing"
+
+
+@pytest.mark.parametrize("name", ["best", "export", "checkpoints", "history.csv", "tensorboard", "config.json"])
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_what_no_run_wrote_is_neither_deleted_nor_replaced(features_dir, tmp_path, name, overwrite):
+    job = tmp_path / "job"
+    mine = job / name if "." in name else job / name / "thesis.txt"
+    mine.parent.mkdir(parents=True)
+    mine.write_text("mine")
+    with pytest.raises(InputError, match=r"--job_dir: .*give another"):
+        train(features_dir, job, epochs=1, overwrite=overwrite)
+    assert mine.read_text() == "mine"
+
+
+def test_a_refused_command_does_not_stand_in_the_way_of_the_corrected_one(features_dir, tmp_path):
+    with pytest.raises(InputError):
+        train(features_dir, tmp_path / "job", epochs=1, pretrained_embeddings=str(tmp_path / "none.txt"))
+    train(features_dir, tmp_path / "job", epochs=1)
+
+
+def test_two_runs_on_one_job_directory_are_kept_apart(features_dir, tmp_path):
+    with job_module.locked(str(tmp_path / "job")), pytest.raises(InputError, match="another run is writing to"):
+        train(features_dir, tmp_path / "job", epochs=1)
 
 
 @pytest.mark.parametrize(

@@ -5,16 +5,15 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
 
-from tfrecords_schema.errors import InputError
-from trainer.config import FREE_SETTINGS
+from tfrecords_schema.errors import RunError
 
-CONFIG = "config.json"
-CHECKPOINTS = "checkpoints"
-BEST = "best"
+# What TensorFlow raises for checkpoints whose files are gone, cut short or of another shape.
+_DAMAGED = (tf.errors.OpError, AssertionError, IndexError, ValueError)
 
 
 @dataclasses.dataclass
@@ -90,12 +89,28 @@ class Checkpoints:
         self._manager = tf.train.CheckpointManager(checkpoint, directory, max_to_keep=keep, step_counter=None)
         self._progress = progress
 
-    def restore(self) -> bool:
-        """Goes back to the latest checkpoint; False where there is none."""
-        latest = self._manager.latest_checkpoint
-        if latest:
-            self._checkpoint.restore(latest).assert_consumed()
-        return latest is not None
+    def restore(self, say: Callable[[str], None]) -> bool:
+        """Goes back to the latest checkpoint that can be read; False where there is none at all.
+
+        Raises:
+          RunError: there are some, and all are damaged.
+        """
+        found = self._on_disk()
+        for path in found:
+            try:
+                self._checkpoint.restore(path).assert_consumed()
+                return True
+            except _DAMAGED as error:
+                say(f"{path}: cannot be read ({_reason(error)}); trying the one before it")
+        if found:
+            raise RunError(f"{self._manager.directory}: no checkpoint can be read; --overwrite starts again")
+        return False
+
+    def _on_disk(self) -> list[str]:
+        """All checkpoints, latest first, whatever TensorFlow's own list of them says: it may be lost."""
+        indices = tf.io.gfile.glob(os.path.join(self._manager.directory, "ckpt-*.index"))
+        found = [path.removesuffix(".index") for path in indices]
+        return sorted(found, key=lambda path: int(path.rpartition("-")[2]), reverse=True)
 
     def save(self) -> str:
         """Writes a checkpoint, then deletes the oldest one too many. Returns its path."""
@@ -106,69 +121,32 @@ class Checkpoints:
 class Best:
     """The weights of the best epoch so far."""
 
-    def __init__(self, job_dir: str, weights):
+    def __init__(self, directory: str, weights):
         self._checkpoint = tf.train.Checkpoint(weights=tensors(weights))
-        self._manager = tf.train.CheckpointManager(self._checkpoint, os.path.join(job_dir, BEST), max_to_keep=1)
+        self._manager = tf.train.CheckpointManager(self._checkpoint, directory, max_to_keep=1)
 
     def save(self, step: int) -> None:
         """Writes the weights as they are now, after `step` updates, then deletes the earlier best ones."""
         self._manager.save(step)
 
     def restore(self) -> None:
-        """The best weights."""
-        self._checkpoint.restore(self._manager.latest_checkpoint).assert_consumed()
+        """The best weights. Raises RunError where they are not there any more, or damaged."""
+        latest = self._manager.latest_checkpoint
+        try:
+            if not latest:
+                raise ValueError("there is none")
+            self._checkpoint.restore(latest).assert_consumed()
+        except _DAMAGED as error:
+            raise RunError(
+                f"{self._manager.directory}: expected the weights of the best epoch, but they cannot be read "
+                f"({_reason(error)}); --overwrite starts again"
+            ) from error
+
+
+def _reason(error: Exception) -> str:
+    return str(getattr(error, "message", error)).strip().splitlines()[0]
 
 
 def tensors(variables) -> list[tf.Variable]:
     """TensorFlow's variables inside Keras' ones: in this order, they are what a checkpoint holds."""
     return [variable.value for variable in variables]
-
-
-def phase_directory(job_dir: str, phase: str) -> str:
-    """Where a phase's checkpoints are."""
-    return os.path.join(job_dir, CHECKPOINTS, phase)
-
-
-def begin(job_dir: str, settings: dict[str, dict[str, Any]]) -> None:
-    """Writes config.json, or checks that the run to go on with has the same settings.
-
-    Raises:
-      InputError: naming each setting that differs, or why the directory cannot be used.
-    """
-    path = os.path.join(job_dir, CONFIG)
-    try:
-        tf.io.gfile.makedirs(job_dir)
-        if tf.io.gfile.exists(path):
-            _require_same(path, job_dir, settings)
-        with tf.io.gfile.GFile(path + ".tmp", "w") as file:
-            file.write(json.dumps(settings, indent=2) + "\n")
-        tf.io.gfile.rename(path + ".tmp", path, overwrite=True)
-    except (tf.errors.OpError, OSError) as error:
-        raise InputError(f"--job_dir: expected a directory that can be written to, found {job_dir}: {error}") from None
-
-
-def _require_same(path: str, job_dir: str, settings: dict[str, dict[str, Any]]) -> None:
-    try:
-        with tf.io.gfile.GFile(path) as file:
-            earlier = json.load(file)
-    except ValueError:
-        raise InputError(f"--job_dir: {path}: expected JSON, found something else; give another --job_dir") from None
-    changes = [
-        f"{key} was {earlier.get(group, {}).get(key)}, now {value}"
-        for group, values in settings.items()
-        for key, value in values.items()
-        if key not in FREE_SETTINGS and earlier.get(group, {}).get(key) != value
-    ]
-    if changes:
-        raise InputError(
-            f"--job_dir: {job_dir} holds a run with other settings ({'; '.join(changes)}); "
-            "give --overwrite, or another --job_dir"
-        )
-
-
-def delete_earlier_run(job_dir: str, names: tuple[str, ...]) -> None:
-    """Deletes what a run writes, checkpoints and what has these names, and nothing else in `job_dir`."""
-    for name in (CONFIG, CHECKPOINTS, BEST, *names):
-        path = os.path.join(job_dir, name)
-        if tf.io.gfile.exists(path):
-            tf.io.gfile.rmtree(path) if tf.io.gfile.isdir(path) else tf.io.gfile.remove(path)

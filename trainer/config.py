@@ -53,8 +53,8 @@ class DecoderConfig(_Checked):
     feature_shape: tuple[int, ...]
     cell: str = setting("lstm", "the recurrent cell", choices=("lstm", "gru"))
     layers: int = setting(1, "recurrent layers, one upon the other", least=1, most=3)
-    units: int = setting(512, "numbers in a layer's state", least=1)
-    embedding_dim: int = setting(512, "numbers in a word's embedding", least=1)
+    units: int = setting(512, "numbers in a layer's state", 1, 65_536)
+    embedding_dim: int = setting(512, "numbers in a word's embedding", 1, 65_536)
     image_input: str = setting(
         "first_word",
         "first_word: the image comes before the first word (Show and Tell); initial_state: dense and tanh make states",
@@ -65,7 +65,7 @@ class DecoderConfig(_Checked):
         "bahdanau: look at the positions of the feature grid before each word (Show, Attend and Tell)",
         choices=("none", "bahdanau"),
     )
-    attention_units: int = setting(512, "numbers in which a state and a position are compared", least=1)
+    attention_units: int = setting(512, "numbers in which a state and a position are compared", 1, 65_536)
     tie_embeddings: bool = setting(False, "the output layer uses the word embeddings' weights")
     feature_scaling: str = setting(
         "standardise",
@@ -101,23 +101,23 @@ class TrainConfig(_Checked):
         "all", "all: every caption once an epoch; one: a caption drawn for each image", choices=("all", "one")
     )
     cache_gb: float = setting(4.0, "memory for training data; more of it is read again in each epoch", least=0)
-    optimizer: str = setting("adamw", "the optimizer", choices=("adam", "adamw", "rmsprop", "sgd"))
-    learning_rate: float = setting(1e-3, "at its highest", 1e-9, 10)
+    optimizer: str = setting("adamw", "what turns gradients into updates", choices=("adam", "adamw", "rmsprop", "sgd"))
+    learning_rate: float = setting(1e-3, "the highest learning rate of the schedule", 1e-9, 10)
     schedule: str = setting(
         "cosine",
-        "of the learning rate: cosine falls to 0 over all epochs, exponential by half every --decay_epochs",
+        "how the learning rate falls: cosine to 0 over all epochs, exponential by half every --decay_epochs",
         choices=("constant", "cosine", "exponential"),
     )
-    decay_epochs: float = setting(8.0, "epochs in which an exponential rate halves (Show and Tell: 8)", 1e-3)
+    decay_epochs: float = setting(8.0, "epochs in which an exponential rate halves (Show and Tell: 8)", 1e-3, 1e6)
     warmup_steps: int = setting(0, "steps in which the learning rate rises from 0", least=0)
-    weight_decay: float = setting(0.01, "of AdamW", least=0, most=1)
+    weight_decay: float = setting(0.01, "AdamW's; it shrinks weights, but no biases", least=0, most=1)
     clip_norm: float = setting(5.0, "largest norm of the gradient of one step", 1e-9, 1e9)
     label_smoothing: float = setting(0.0, "share of probability that goes to all words alike", least=0, most=0.9)
     scheduled_sampling: float = setting(
         0.0, "share of words that the decoder reads from itself in the last epoch, rising from 0", least=0, most=1
     )
     attention_penalty: float = setting(
-        1.0, "weight of Show, Attend and Tell's doubly stochastic penalty, with attention", least=0
+        1.0, "weight of Show, Attend and Tell's doubly stochastic penalty, with attention", least=0, most=1e6
     )
     pretrained_embeddings: str = setting("", "GloVe text file of word embeddings to start from")
     freeze_embeddings: bool = setting(False, "leave the pretrained embeddings as they are")
@@ -127,8 +127,8 @@ class TrainConfig(_Checked):
     self_critical_rate: float = setting(5e-5, "learning rate of self-critical training", 1e-9, 10)
     self_critical_samples: int = setting(5, "captions drawn for an image in a self-critical step", least=1)
     self_critical_baseline: str = setting(
-        "greedy",
-        "what a drawn caption must be better than: the greedy one, or the mean of the other samples of its image",
+        "samples",
+        "what a drawn caption must be better than: the mean of the other samples of its image, or the greedy one",
         choices=("greedy", "samples"),
     )
     mixed_precision: str = setting(
@@ -140,19 +140,19 @@ class TrainConfig(_Checked):
     jit_compile: bool = setting(False, "compile the training step with XLA")
     monitor: str = setting(
         "cider",
-        "what tells the best epoch",
+        "the validation figure that tells the best epoch",
         choices=("cider", "bleu_4", "meteor", "rouge_l", "val_loss"),
     )
     patience: int = setting(3, "validations without a better one before training stops", least=1)
     metrics_every: int = setting(
         1, "epochs from one validation with BLEU, METEOR, ROUGE-L and CIDEr to the next", least=1
     )
-    beam_width: int = setting(3, "of validation captions, and what the export is captioned with by default", least=1)
-    length_penalty: float = setting(0.7, "likewise: GNMT's alpha; larger values favour longer captions", least=0)
+    beam_width: int = setting(3, "hypotheses in validation, and by default in captioning with the export", 1, 1000)
+    length_penalty: float = setting(0.7, "GNMT's alpha, for both too; larger values favour longer captions", 0, 10)
     checkpoint_minutes: float = setting(10.0, "minutes from one checkpoint to the next", 1e-3)
     checkpoint_steps: int = setting(0, "steps from one checkpoint to the next, beside the minutes; 0: none", least=0)
     keep_checkpoints: int = setting(3, "latest checkpoints that are kept", least=1)
-    seed: int = setting(0, "of initial weights, order and dropout", least=0, most=2**31 - 1)
+    seed: int = setting(0, "seed of initial weights, order and dropout", least=0, most=2**31 - 1)
 
     def __post_init__(self):
         super().__post_init__()

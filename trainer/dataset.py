@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -84,15 +84,19 @@ def find_damaged(directory: FeatureDirectory) -> str | None:
     return None
 
 
-def feature_moments(directory: FeatureDirectory, pooled: bool, covariance: bool) -> tuple[np.ndarray, np.ndarray]:
+def feature_moments(
+    directory: FeatureDirectory, pooled: bool, covariance: bool, check: Callable[[], None] = lambda: None
+) -> tuple[np.ndarray, np.ndarray]:
     """Mean `[F]` of the training features, and their variance `[F]` or covariance `[F, F]`; float64, in one pass.
 
-    Of grids, `pooled` measures the mean over positions of each image, otherwise every position counts.
+    Of grids, `pooled` measures the mean over positions of each image, otherwise every position counts. `check` is
+    called between batches, and may raise to stop.
     """
     size = directory.info.features.shape[-1]
     features = images(directory, "train").map(lambda r: r["image/feature"])
     count, total, products = 0, np.zeros(size), np.zeros((size, size) if covariance else size)
     for batch in features.batch(64).prefetch(tf.data.AUTOTUNE):
+        check()
         values = tf.cast(batch, tf.float32)
         values = (pool(values) if pooled else tf.reshape(values, [-1, size])).numpy().astype(np.float64)  # [n, F]
         count += len(values)

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from trainer.caption_module import Ensemble
     from trainer.decoder import Decoder
 
+_OURS = {"saved_model.pb", "fingerprint.pb", "variables", "assets", VOCABULARY, MODEL_INFO}
+
 
 def parser() -> ArgumentParser:
     """The command line."""
@@ -48,6 +50,9 @@ def run(*, ensemble: Sequence[str], output: str, overwrite: bool = False) -> Mod
     """Writes the export of an ensemble. Raises InputError where models do not fit each other."""
     if len(ensemble) < 2:
         raise InputError(f"--ensemble: expected two exports or more, found {len(ensemble)}")
+    places = [os.path.realpath(directory) for directory in (*ensemble, output)]
+    if len(set(places)) < len(places):
+        raise InputError(f"--ensemble: expected different directories, and another one as --output, found {places}")
     opened = [_open(directory) for directory in ensemble]
     first, vocabulary = opened[0]
     for directory, (info, _) in zip(ensemble, opened, strict=True):
@@ -59,6 +64,7 @@ def run(*, ensemble: Sequence[str], output: str, overwrite: bool = False) -> Mod
             raise InputError(f"--ensemble: features: {error}; members must be trained on the same features") from None
         if info.vocabulary_digest != first.vocabulary_digest:
             raise InputError(f"--ensemble: {directory} and {ensemble[0]} have different words; train on the same data")
+    require_ours("--output", output)
     if files.exists(output) and not overwrite:
         raise InputError(f"--output: {output} exists; give --overwrite, or another directory")
     from trainer.caption_module import Ensemble
@@ -67,7 +73,12 @@ def run(*, ensemble: Sequence[str], output: str, overwrite: bool = False) -> Mod
     info = dataclasses.replace(
         first, decoder={"ensemble": [info.decoder for info, _ in opened], "attention": "none"}, metrics={}
     )
-    info = write(Ensemble(decoders), vocabulary, info, output)
+    tf = import_tensorflow()
+    try:
+        info = write(Ensemble(decoders), vocabulary, info, output)
+    except (OSError, tf.errors.OpError) as error:
+        reason = str(getattr(error, "message", error)).splitlines()[0]
+        raise InputError(f"--output: expected a directory that can be written, found {output}: {reason}") from None
     print(f"export      {output} ({len(decoders)} models, digest {info.digest[:12]}…)")
     return info
 
@@ -82,17 +93,19 @@ def load_export(directory: str, info: ModelInfo) -> Decoder:
         raise InputError(f"{directory}: made by another version of this program: {error}; export it again") from None
     decoder.build()
     _restore(decoder, os.path.join(directory, "variables", "variables"), directory)
+    if _digest(decoder.weights, info.decoder, info.vocabulary_digest) != info.digest:
+        raise InputError(f"{directory}: its weights are not those that {MODEL_INFO} names; export it again")
     return decoder
 
 
-def load_best(job_dir: str, config: DecoderConfig) -> Decoder:
-    """The decoder of a run with its best weights, in float32 and outside any strategy."""
+def load_best(directory: str, config: DecoderConfig) -> Decoder:
+    """The decoder of a run with its best weights, in float32 and outside any strategy. Raises RunError."""
     from trainer.checkpoints import Best
     from trainer.decoder import Decoder
 
     decoder = Decoder(config)
     decoder.build()
-    Best(job_dir, decoder.weights).restore()
+    Best(directory, decoder.weights).restore()
     return decoder
 
 
@@ -120,26 +133,34 @@ def write(decoder: Decoder | Ensemble, vocabulary: Vocabulary, info: ModelInfo, 
     return info
 
 
-def delete_earlier_export(export_dir: str) -> None:
-    """Deletes an export, and what a killed one left."""
-    tf = import_tensorflow()
-    for path in (export_dir, _making(export_dir)):
-        if tf.io.gfile.exists(path):
-            tf.io.gfile.rmtree(path)
+def require_ours(flag: str, directory: str) -> None:
+    """Raises InputError where `write` would replace something that it did not write."""
+    if not directory:
+        raise InputError(f"{flag}: expected a directory, found an empty name")
+    gfile = import_tensorflow().io.gfile
+    if not gfile.exists(directory):
+        return
+    names = {name.rstrip("/") for name in gfile.listdir(directory)} if gfile.isdir(directory) else {"no directory"}
+    if names and (names - _OURS or MODEL_INFO not in names):
+        found = min(names - _OURS, default=f"no {MODEL_INFO}")
+        raise InputError(f"{flag}: expected an export or nothing in {directory}, found {found}; give another directory")
 
 
 def _open(directory: str) -> tuple[ModelInfo, Vocabulary]:
     """What an export directory says of itself. Raises InputError."""
-    texts = []
+    texts = {}
     for name in (MODEL_INFO, VOCABULARY):
-        path = os.path.join(directory, name)
         try:
-            texts.append(files.open_binary(path).read().decode("utf-8"))
+            texts[name] = files.open_binary(os.path.join(directory, name)).read().decode("utf-8")
         except (OSError, ValueError):
             raise InputError(
                 f"--ensemble: expected an export directory with {name}, found none in {directory}"
             ) from None
-    return ModelInfo.loads(texts[0], path), Vocabulary.loads(texts[1], path)
+    info = ModelInfo.loads(texts[MODEL_INFO], os.path.join(directory, MODEL_INFO))
+    vocabulary = Vocabulary.loads(texts[VOCABULARY], os.path.join(directory, VOCABULARY))
+    if vocabulary.digest != info.vocabulary_digest:
+        raise InputError(f"--ensemble: {directory}/{VOCABULARY} is not the vocabulary of this model; export it again")
+    return info, vocabulary
 
 
 def _restore(decoder: Decoder, prefix: str, directory: str) -> None:
@@ -150,13 +171,14 @@ def _restore(decoder: Decoder, prefix: str, directory: str) -> None:
         saved = tf.train.load_checkpoint(prefix)
         for place, variable in enumerate(tensors(decoder.weights)):
             variable.assign(saved.get_tensor(f"weights/{place}/.ATTRIBUTES/VARIABLE_VALUE"))
-    except (tf.errors.OpError, ValueError) as error:
+    except (tf.errors.OpError, IndexError, ValueError) as error:
         reason = str(getattr(error, "message", error)).splitlines()[0]
         raise InputError(f"{directory}: expected the weights of its configuration, found: {reason}") from None
 
 
 def _making(export_dir: str) -> str:
-    return export_dir.rstrip("/") + ".tmp"
+    parent, name = os.path.split(export_dir.rstrip("/"))
+    return os.path.join(parent, f".{name}.making")
 
 
 def _digest(weights: Sequence[Any], decoder: dict[str, Any], vocabulary_digest: str) -> str:

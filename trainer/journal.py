@@ -136,11 +136,6 @@ class Journal:
         return picture
 
 
-def read_history(job_dir: str) -> list[dict[str, Any]]:
-    """The rows of history.csv, without empty cells, numbers as numbers; [] where there is none. Raises InputError."""
-    return _read(os.path.join(job_dir, HISTORY), _history_row)
-
-
 def draw_history(rows: Sequence[Mapping[str, Any]]) -> bytes:
     """A PNG: losses on the left, validation metrics on the right, by epoch; a line where the phase changes."""
     figure = Figure(figsize=(10, 4), dpi=120, layout="constrained")
@@ -206,7 +201,7 @@ def _read(path: str, row_of: Callable[[dict[str, str]], dict[str, Any]]) -> list
     """Rows of a CSV file that `_table` wrote; [] where there is none. Raises InputError where it is something else."""
     try:
         text = files.read_text(path)
-        if text is None:
+        if not text:
             return []
         header, *rows = csv.reader(io.StringIO(text, newline=""), strict=True)
         return [row_of(dict(zip(header, row, strict=True))) for row in rows]
@@ -219,14 +214,3 @@ def _read(path: str, row_of: Callable[[dict[str, str]], dict[str, Any]]) -> list
 
 def _sample_row(cells: dict[str, str]) -> dict[str, Any]:
     return {"epoch": int(cells["epoch"]), "image_id": cells["image_id"], "caption": cells["caption"]}
-
-
-def _history_row(cells: dict[str, str]) -> dict[str, Any]:
-    return {name: _value(cell) for name, cell in cells.items() if cell}
-
-
-def _value(cell: str) -> int | float | str:
-    for kind in (int, float):
-        with contextlib.suppress(ValueError):
-            return kind(cell)
-    return cell

@@ -18,7 +18,7 @@ from trainer.config import TrainConfig
 from trainer.decoder import Decoder
 from trainer.interruptions import Interruptions
 from trainer.journal import Journal, Sample
-from trainer.phases import Phase
+from trainer.phases import SELF_CRITICAL, Phase
 from trainer.screen import Screen
 from trainer.update import make_measure, make_update
 from trainer.validation import Captioned, Validation, mean_figures
@@ -43,10 +43,11 @@ class Bench:
     validation: Validation | None = None
     validation_batches: Batches | None = None
 
-    @property
-    def monitor(self) -> str:
-        """The figure of an epoch's row that tells the best one."""
-        return self.config.monitor if self.validation else "loss"
+    def monitor(self, phase: Phase) -> str:
+        """The figure of an epoch's row that tells the best one of a phase."""
+        if self.validation:
+            return self.config.monitor
+        return "reward" if phase.name == SELF_CRITICAL else "loss"
 
 
 class PhaseRun:
@@ -66,6 +67,7 @@ class PhaseRun:
             skip_overflow=bench.config.mixed_precision == "float16",
         )
         self._module = CaptionModule(bench.decoder)
+        self._monitor = bench.monitor(phase)
         self._since_curve: dict[str, tuple[float, float]] = {}  # sums since the last point of TensorBoard's curves
         self._curve_at = -math.inf
         if bench.validation:
@@ -77,6 +79,9 @@ class PhaseRun:
         while self._progress.epoch < self._last_epoch and not self._progress.finished:
             self._train()
             self._validate()
+        if self._progress.epoch < self._last_epoch:
+            waited = self._bench.config.patience
+            self._bench.screen.say(f"no better {self._monitor} in {waited} validations (--patience): stopping here")
         self._progress.finished = True
         self._save()
 
@@ -84,7 +89,7 @@ class PhaseRun:
         """The batches of the epoch that are left, with a checkpoint whenever one is due."""
         bench, progress, config = self._bench, self._progress, self._bench.config
         steps = self._phase.batches.steps(progress.epoch)
-        title = f"{self._phase.name.replace('_', '-')} epoch {progress.epoch + 1} of {self._last_epoch}"
+        title = f"epoch {progress.epoch + 1}/{self._last_epoch}"
         bench.screen.begin(title, progress.step, steps)
         batches = bench.strategy.experimental_distribute_dataset(
             self._phase.batches.dataset(progress.epoch, progress.step)
@@ -104,18 +109,23 @@ class PhaseRun:
                 self._read(unread)
                 progress.seconds += now - begun
                 begun = read_at = now
-                figures = {**mean_figures(progress.sums), "tokens/s": progress.tokens / max(progress.seconds, 1e-9)}
-                bench.screen.update(progress.step, figures)
+                bench.screen.update(progress.step, self._figures())
             if due or bench.interruptions.came:
                 self._save()
                 saved_at = time.monotonic()
                 bench.interruptions.check()
-        self._read(unread)
+        self._read(unread, is_last=True)
         progress.seconds += time.monotonic() - begun
-        bench.screen.update(progress.step, mean_figures(progress.sums))
+        bench.screen.update(progress.step, self._figures())
         self._save()  # validation takes a while, and who is stopped in it need not train this epoch again
 
-    def _read(self, unread: list[Any]) -> None:
+    def _figures(self) -> dict[str, float]:
+        """What the screen shows of an epoch that is not over yet."""
+        progress = self._progress
+        shown = {name: value for name, value in mean_figures(progress.sums).items() if name in ("loss", "reward")}
+        return {**shown, "tokens/s": progress.tokens / max(progress.seconds, 1e-9)}
+
+    def _read(self, unread: list[Any], is_last: bool = False) -> None:
         """Adds up what steps have reported; waits for the last of them."""
         progress = self._progress
         for reported, tokens, norm in unread:
@@ -126,9 +136,9 @@ class PhaseRun:
         if not all(math.isfinite(total) for total, _ in [*progress.sums.values(), *self._since_curve.values()]):
             raise RunError(
                 f"step {progress.steps} of {self._phase.name}: expected a finite loss, found one that is no number; "
-                "checkpoints from before are intact: start again with a smaller --learning_rate and --overwrite"
+                "checkpoints from before are intact; try a smaller --learning_rate in another --job_dir, or --overwrite"
             )
-        if self._since_curve and time.monotonic() - self._curve_at > _CURVE_EVERY_S:
+        if self._since_curve and (is_last or time.monotonic() - self._curve_at > _CURVE_EVERY_S):
             curves = mean_figures(self._since_curve, "train/")
             self._bench.journal.scalars(progress.all_steps, {**curves, "train/learning_rate": self._learning_rate()})
             self._since_curve, self._curve_at = {}, time.monotonic()
@@ -149,11 +159,11 @@ class PhaseRun:
             row |= mean_figures(self._validation_sums(), "val_")
             if (progress.epoch + 1) % config.metrics_every == 0 or progress.epoch + 1 == self._last_epoch:
                 captioned = self._score(row)
-        if bench.monitor in row:
+        if self._monitor in row:
             self._judge(row)
         progress.history.append(row)
         bench.screen.close()
-        bench.screen.say(_line(row, progress.best is row))
+        bench.screen.say(line(row) + ("  best" if progress.best is row else ""))
         bench.journal.write_history(progress.history)
         figures = {f"epoch/{name}": value for name, value in row.items() if isinstance(value, float)}
         bench.journal.scalars(progress.all_steps, figures)
@@ -167,14 +177,14 @@ class PhaseRun:
     def _score(self, row: dict[str, Any]) -> list[Captioned]:
         """Adds to the row what the captions of the validation images are worth; returns these."""
         bench, validation = self._bench, self._bench.validation
-        bench.screen.waiting("captioning and scoring validation images")
+        bench.screen.waiting("scoring validation captions")
         scores, captioned = validation.scores(self._module, bench.interruptions.check)
         row |= {**scores.corpus, "comparable": scores.comparable}
         for note in scores.notes:
             bench.screen.say_once(f"note: {note}")
-        if bench.monitor not in row:
+        if self._monitor not in row:
             raise RunError(
-                f"--monitor {bench.monitor}: cannot be measured here ({'; '.join(scores.notes)}); start again with "
+                f"--monitor {self._monitor}: cannot be measured here ({'; '.join(scores.notes)}); start again with "
                 "another one and --overwrite"
             )
         return captioned
@@ -188,14 +198,17 @@ class PhaseRun:
 
     def _judge(self, row: dict[str, Any]) -> None:
         """Keeps the weights of the best epoch so far, and ends the phase when there was no better one for too long."""
-        progress, monitor = self._progress, self._bench.monitor
-        sign = -1 if monitor in _FALLING else 1
-        if not progress.best or sign * row[monitor] > sign * progress.best[monitor]:
+        progress = self._progress
+        if math.isfinite(row[self._monitor]) and (not progress.best or self._worth(row) > self._worth(progress.best)):
             self._bench.best.save(progress.all_steps)
             progress.best, progress.without_better = row, 0
         else:
             progress.without_better += 1
             progress.finished = progress.without_better >= self._bench.config.patience
+
+    def _worth(self, row: dict[str, Any]) -> tuple[float, float]:
+        """What epochs are ranked by: the monitored figure; of equal ones (no caption has any CIDEr yet) the loss."""
+        return (-1 if self._monitor in _FALLING else 1) * row[self._monitor], -row.get("val_loss", 0.0)
 
     def _save(self) -> None:
         try:
@@ -231,9 +244,9 @@ def _add(sums: dict[str, tuple[float, float]], reported) -> None:
         sums[name] = (earlier[0] + float(total), earlier[1] + float(divisor))
 
 
-def _line(row: dict[str, Any], is_best: bool) -> str:
+def line(row: dict[str, Any]) -> str:
     """An epoch in one line."""
     shown = {"loss": ".3f", "reward": ".3f", "greedy_reward": ".3f", "val_loss": ".3f", "val_perplexity": ".2f"}
     shown |= {"bleu_4": ".1f", "meteor": ".1f", "rouge_l": ".1f", "cider": ".1f", "tokens_per_s": ",.0f"}
     figures = "  ".join(f"{name} {row[name]:{form}}" for name, form in shown.items() if name in row)
-    return f"epoch {row['epoch']:>3}  {figures}{'  best' if is_best else ''}"
+    return f"epoch {row['epoch']:>3}  {figures}"

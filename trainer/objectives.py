@@ -107,8 +107,10 @@ def self_critical(
     counted = tf.cast(tf.repeat(tf.reduce_any(batch.ids[:, 1:] != PAD, axis=1), samples), tf.float32)
     advantage *= counted
 
+    drawn = drawn[:, : tf.reduce_max(tf.math.count_nonzero(drawn != PAD, axis=1))]  # only padding is left behind it
     words = tf.concat([tf.fill([count * samples, 1], START), drawn[:, :-1]], axis=1)
-    logits, _ = decoder((tf.repeat(batch.features, samples, axis=0), words), seed=seed)
+    # Nothing is dropped: these are the probabilities that the captions were drawn from.
+    logits, _ = decoder((tf.repeat(batch.features, samples, axis=0), words), seed=None)
     real = tf.cast(drawn != PAD, tf.float32) * counted[:, None]
     # Of the words that can be drawn: what is taken from a bad caption would otherwise go to those that never are.
     logits += tf.constant([-1e9 if i in _NEVER else 0.0 for i in range(decoder.config.vocabulary_size)])

@@ -32,18 +32,31 @@ class Phase:
 
 def cross_entropy(directory: dataset.FeatureDirectory, config: TrainConfig, replicas: int) -> Phase:
     """Teacher forcing on the captions that people wrote."""
-    made = _batches(directory, config, config.batch_size, config.captions_per_epoch == "one", replicas)
-    steps = made.steps(0)
-    rate = LearningRate(
+    made = cross_entropy_batches(directory, config, replicas)
+    rate = _cross_entropy_rate(config, made.steps(0))
+    optimizer = make_optimizer(config.optimizer, rate, config.weight_decay)
+    objective = functools.partial(objectives.cross_entropy, config=config)
+    return Phase(CROSS_ENTROPY, config.epochs, made, objective, optimizer, rate, config.jit_compile)
+
+
+def cross_entropy_batches(directory: dataset.FeatureDirectory, config: TrainConfig, replicas: int) -> batches.Batches:
+    """What the first phase learns from."""
+    return _batches(directory, config, config.batch_size, config.captions_per_epoch == "one", replicas)
+
+
+def check(directory: dataset.FeatureDirectory, config: TrainConfig) -> None:
+    """Raises InputError where the settings leave no step to train in; reads nothing."""
+    _cross_entropy_rate(config, cross_entropy_batches(directory, config, 1).steps(0))
+
+
+def _cross_entropy_rate(config: TrainConfig, steps: int) -> LearningRate:
+    return LearningRate(
         config.schedule,
         config.learning_rate,
         steps * config.epochs,
         config.warmup_steps,
         max(1, round(steps * config.decay_epochs)),
     )
-    optimizer = make_optimizer(config.optimizer, rate, config.weight_decay)
-    objective = functools.partial(objectives.cross_entropy, config=config)
-    return Phase(CROSS_ENTROPY, config.epochs, made, objective, optimizer, rate, config.jit_compile)
 
 
 def self_critical(directory: dataset.FeatureDirectory, config: TrainConfig, replicas: int) -> Phase:

@@ -49,7 +49,9 @@ class FeatureScaling(keras.layers.Layer):
             values, vectors = np.linalg.eigh(spread * np.outer(scale, scale))  # of the standardised features
             largest = np.argsort(values)[::-1][: self.components.shape[1]]
             values = np.maximum(values, 0)
-            self.components.assign((vectors[:, largest] / np.sqrt(values[largest] + values.mean())).astype(np.float32))
+            self.components.assign(
+                (vectors[:, largest] / np.sqrt(np.maximum(values[largest] + values.mean(), 1e-6))).astype(np.float32)
+            )
 
     def call(self, features):
         scaled = (features - self.mean) * self.scale

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 
@@ -21,10 +22,11 @@ class Screen:
 
     def say(self, text: str) -> None:
         """A line of its own."""
-        if self._is_terminal:
-            tqdm.tqdm.write(text)
-        else:
-            print(text, flush=True)
+        try:
+            tqdm.tqdm.write(text) if self._is_terminal else print(text)
+            sys.stdout.flush()
+        except BrokenPipeError:  # whoever watched went away; that must not end days of training
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         self._last_line = time.monotonic()
 
     def say_once(self, text: str) -> None:

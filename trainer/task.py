@@ -10,7 +10,7 @@ from typing import Any
 
 from tfrecords_schema.errors import ArgumentParser, RunError, told_in_one_line
 from trainer import config
-from trainer.interruptions import Preempted
+from trainer.interruptions import Interruptions, Preempted
 
 PREEMPTED_STATUS = 75  # EX_TEMPFAIL of sysexits.h: try again
 
@@ -55,10 +55,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         with told_in_one_line():
             run(**parse(argv))
     except Preempted:
-        print("error: SIGTERM; a checkpoint is written, the same command goes on from it", file=sys.stderr)
+        print("error: SIGTERM; the same command goes on where this run stopped", file=sys.stderr)
         sys.exit(PREEMPTED_STATUS)
     except KeyboardInterrupt:
-        print("error: interrupted; the same command goes on from the latest checkpoint", file=sys.stderr)
+        print("error: interrupted; the same command goes on where this run stopped", file=sys.stderr)
         sys.exit(130)
 
 
@@ -71,43 +71,40 @@ def run(*, data: str, job_dir: str, overwrite: bool = False, **flags: Any) -> di
       Preempted, KeyboardInterrupt: a signal came; a checkpoint is written.
     """
     train_config = config.from_flags(config.TrainConfig, flags)
-    from tfrecords_schema.quiet import import_tensorflow
+    with Interruptions().watched() as interruptions:
+        from tfrecords_schema.quiet import import_tensorflow
 
-    tf = import_tensorflow()
-    from tfrecords_schema.model_info import ModelInfo
-    from trainer import dataset, export, train
+        tf = import_tensorflow()
+        from tfrecords_schema.model_info import ModelInfo
+        from trainer import dataset, export, job, loop, train
 
-    directory = dataset.open_directory(data)
-    decoder_config = train.decoder_config(directory, flags)
-    export_dir = os.path.join(job_dir, "export")
-    if overwrite:
-        train.delete_earlier_run(job_dir)
-        export.delete_earlier_export(export_dir)
-    try:
-        best = train.train(directory, job_dir, decoder_config, train_config)
-    except tf.errors.OpError as error:
-        where = dataset.find_damaged(directory) or str(error.message).splitlines()[0]
-        raise RunError(f"{where} (checkpoints are kept, the same command goes on)") from error
-    except OSError as error:
-        raise RunError(f"--job_dir: {job_dir}: could not be written ({error}); the same command goes on") from error
-    if not best:
-        raise RunError(f"{job_dir}: no epoch had a finite {train_config.monitor}, nothing was exported")
-    info = export.write(
-        export.load_best(job_dir, decoder_config),
-        directory.vocabulary,
-        ModelInfo(
-            decoder={**dataclasses.asdict(decoder_config), "feature_shape": list(decoder_config.feature_shape)},
-            features=directory.info.features,
-            max_caption_length=directory.info.max_caption_length,
-            vocabulary_digest=directory.vocabulary.digest,
-            digest="",
-            metrics=best,
-            search={"beam_width": train_config.beam_width, "length_penalty": train_config.length_penalty},
-        ),
-        export_dir,
-    )
-    shown = ", ".join(f"{name} {value:.4g}" for name, value in best.items() if isinstance(value, float | int))
-    print(f"best epoch  {shown}")
+        directory = dataset.open_directory(data)
+        decoder_config = train.decoder_config(directory, flags)
+        export_dir = os.path.join(job_dir, job.EXPORT)
+        with job.locked(job_dir):
+            export.require_ours("--job_dir", export_dir)
+            try:
+                best = train.train(directory, job_dir, decoder_config, train_config, interruptions, overwrite)
+                decoder = export.load_best(os.path.join(job_dir, job.BEST), decoder_config) if best else None
+            except tf.errors.OpError as error:
+                damaged = dataset.find_damaged(directory)
+                reason = str(error.message).splitlines()[0]
+                raise RunError(damaged or f"{reason} (the same command goes on)") from error
+            except OSError as error:
+                raise RunError(f"--job_dir: {job_dir}: {error} (the same command goes on)") from error
+            if decoder is None:
+                raise RunError(f"{job_dir}: no epoch had a finite {train_config.monitor}, nothing was exported")
+            info = ModelInfo(
+                decoder={**dataclasses.asdict(decoder_config), "feature_shape": list(decoder_config.feature_shape)},
+                features=directory.info.features,
+                max_caption_length=directory.info.max_caption_length,
+                vocabulary_digest=directory.vocabulary.digest,
+                digest="",
+                metrics=best,
+                search={"beam_width": train_config.beam_width, "length_penalty": train_config.length_penalty},
+            )
+            info = export.write(decoder, directory.vocabulary, info, export_dir)
+    print(f"best        {loop.line(best)}")
     print(f"export      {export_dir} (digest {info.digest[:12]}…)")
     # Weights that were a file are the user's own, and somewhere that only they know.
     weights = "" if info.features.weights in ("imagenet", "random") else f" --weights {info.features.weights}"

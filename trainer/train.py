@@ -4,25 +4,26 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import os
+import shutil
 from collections.abc import Mapping
 from typing import Any
 
 import keras
 import tensorflow as tf
 
-from trainer import checkpoints, config, dataset, phases
+from tfrecords_schema.errors import InputError
+from trainer import config, dataset, job, phases
 from trainer.batches import Batches
 from trainer.checkpoints import Best, Checkpoints, Progress
 from trainer.config import DecoderConfig, TrainConfig
 from trainer.decoder import Decoder
 from trainer.interruptions import Interruptions
-from trainer.journal import HISTORY, LOSS, SAMPLES, TENSORBOARD, Journal
+from trainer.journal import Journal
 from trainer.loop import Bench, PhaseRun
 from trainer.pretrained import read_embeddings
 from trainer.screen import Screen
 from trainer.validation import Validation
-
-OUTPUTS = (HISTORY, LOSS, SAMPLES, TENSORBOARD)
 
 
 def decoder_config(directory: dataset.FeatureDirectory, flags: Mapping[str, Any]) -> DecoderConfig:
@@ -41,21 +42,34 @@ def train(
     job_dir: str,
     decoder_config: DecoderConfig,
     train_config: TrainConfig,
+    interruptions: Interruptions,
+    overwrite: bool = False,
 ) -> dict[str, Any]:
-    """Trains, or goes on where an earlier run of the same command stopped.
+    """Trains, or goes on where an earlier run of the same command stopped, in a job directory that is locked.
 
-    Writes under `job_dir`: config.json, checkpoints/ (for going on), best/ (the weights of the best epoch), and what
-    journal.py leaves for people.
+    Writes there what job.py lists: config.json, checkpoints/ (for going on), best/ (the weights of the best epoch), and
+    what journal.py leaves for people.
 
     Returns:
-      The row of the best epoch.
+      The row of the best epoch, {} where no epoch had a finite figure.
 
     Raises:
-      InputError: `job_dir` holds a run with other settings.
-      RunError: training cannot go on; the latest checkpoint is intact.
-      Preempted, KeyboardInterrupt: a signal came; the checkpoint is written.
+      InputError: a setting does not fit, or `job_dir` holds something else; nothing was trained or deleted.
+      RunError: training cannot go on; earlier checkpoints are intact.
+      Preempted, KeyboardInterrupt: a signal came; if training had begun, the checkpoint is written.
     """
-    checkpoints.begin(job_dir, _settings(directory, decoder_config, train_config))
+    settings = _settings(directory, decoder_config, train_config)
+    goes_on = job.check(job_dir, settings, overwrite)
+    if train_config.monitor == "meteor" and not shutil.which("java"):
+        raise InputError("--monitor meteor: expected `java` on the PATH, found none; choose another or install one")
+    phases.check(directory, train_config)
+    embeddings = None
+    if train_config.pretrained_embeddings and not goes_on:
+        embeddings, coverage = read_embeddings(
+            train_config.pretrained_embeddings, directory.vocabulary, decoder_config.embedding_dim, train_config.seed
+        )
+    job.begin(job_dir, settings, anew=not goes_on)
+
     keras.utils.set_random_seed(train_config.seed)
     strategy = tf.distribute.MirroredStrategy()
     precision = train_config.mixed_precision
@@ -63,28 +77,60 @@ def train(
         decoder = Decoder(decoder_config, "float32" if precision == "none" else f"mixed_{precision}")
         decoder.build()
         decoder.word_embedding.trainable = not train_config.freeze_embeddings
+    best = Best(os.path.join(job_dir, job.BEST), decoder.weights)
+    bench = Bench(train_config, strategy, decoder, best, Journal(job_dir), Screen(), interruptions)
+    bench.validation, bench.validation_batches = _validation(directory, train_config, strategy)
+    try:
+        if not goes_on:
+            _introduce(directory, bench)
+            if embeddings is not None:
+                decoder.word_embedding.embeddings.assign(embeddings)
+                bench.screen.say(str(coverage))
+            _measure_features(directory, decoder, interruptions)
+        return _run_phases(directory, job_dir, bench)
+    finally:
+        bench.screen.close()
+        if bench.validation:
+            bench.validation.close()
+
+
+def _validation(directory: dataset.FeatureDirectory, train_config: TrainConfig, strategy: tf.distribute.Strategy):
+    """(the validation, batches for its loss); (None, None) without validation images."""
     split = directory.info.splits.get("val")
-    with Interruptions().watched() as interruptions:
-        bench = Bench(
-            train_config, strategy, decoder, Best(job_dir, decoder.weights), Journal(job_dir), Screen(), interruptions
-        )
-        if split and split.images:
-            bench.validation = Validation(directory, "val", train_config)
-            bench.validation_batches = Batches(
-                directory,
-                "val",
-                train_config.batch_size,
-                train_config.cache_gb * 1e9,
-                train_config.seed,
-                multiple=strategy.num_replicas_in_sync,
-            )
-        try:
-            best = _run_phases(directory, job_dir, bench)
-        finally:
-            bench.screen.close()
-            if bench.validation:
-                bench.validation.close()
-    return best
+    if not split or not split.images:
+        return None, None
+    batches = Batches(
+        directory,
+        "val",
+        train_config.batch_size,
+        train_config.cache_gb * 1e9,
+        train_config.seed,
+        multiple=strategy.num_replicas_in_sync,
+    )
+    return Validation(directory, "val", train_config), batches
+
+
+def _introduce(directory: dataset.FeatureDirectory, bench: Bench) -> None:
+    """What is about to happen."""
+    split, replicas = directory.info.splits["train"], bench.strategy.num_replicas_in_sync
+    first = phases.cross_entropy_batches(directory, bench.config, replicas)
+    kept = "kept in memory" if first.is_cached else "read again in each epoch (--cache_gb)"
+    bench.screen.say(
+        f"training on {split.images:,} images with {split.captions:,} captions, {kept}; {first.steps(0):,} steps an "
+        f"epoch, {bench.decoder.count_params():,} weights, {replicas} replica(s)"
+    )
+    if not bench.validation:
+        bench.screen.say("no validation images: the best epoch is told by what is trained on, and nothing is scored")
+
+
+def _measure_features(directory: dataset.FeatureDirectory, decoder: Decoder, interruptions: Interruptions) -> None:
+    """Sets the decoder's scaling; one or two passes over all training features."""
+    kind = decoder.config.feature_scaling
+    if kind == "none":
+        return
+    layers = [(decoder.scaling, True)] + ([(decoder.grid_scaling, False)] if decoder.attention else [])
+    for layer, pooled in layers:
+        layer.measure(*dataset.feature_moments(directory, pooled, kind == "whiten", interruptions.check))
 
 
 def _run_phases(directory: dataset.FeatureDirectory, job_dir: str, bench: Bench) -> dict[str, Any]:
@@ -97,7 +143,8 @@ def _run_phases(directory: dataset.FeatureDirectory, job_dir: str, bench: Bench)
             Progress(
                 epoch=progress.epoch,
                 history=progress.history,
-                best=progress.best,
+                # Without validation, losses and rewards cannot be compared, and a later phase begins its own search.
+                best=progress.best if bench.validation else {},
                 steps_before=progress.all_steps,
             ),
         )
@@ -105,49 +152,21 @@ def _run_phases(directory: dataset.FeatureDirectory, job_dir: str, bench: Bench)
             phase = phases.BY_NAME[name](directory, bench.config, bench.strategy.num_replicas_in_sync)
             phase.optimizer.build(bench.decoder.trainable_variables)
         saved = Checkpoints(
-            checkpoints.phase_directory(job_dir, name),
+            os.path.join(job_dir, job.CHECKPOINTS, name),
             bench.decoder.weights,
             phase.optimizer.variables,
             progress,
             bench.config.keep_checkpoints,
         )
-        if saved.restore():
-            if not progress.finished:
+        last_epoch = before.epoch + phase.epochs
+        if saved.restore(bench.screen.say):
+            if progress.epoch < last_epoch and not progress.finished:
                 bench.screen.say(f"going on with epoch {progress.epoch + 1}, after {progress.step:,} of its steps")
         elif before.best:
             bench.best.restore()
-        else:
-            _start(directory, bench, phase)
         if not progress.finished:
-            PhaseRun(bench, phase, saved, progress, before.epoch + phase.epochs).run()
+            PhaseRun(bench, phase, saved, progress, last_epoch).run()
     return progress.best
-
-
-def _start(directory: dataset.FeatureDirectory, bench: Bench, phase: phases.Phase) -> None:
-    """What a new decoder takes over from the data, and a word on what is about to happen."""
-    decoder, settings = bench.decoder, bench.config
-    kind = decoder.config.feature_scaling
-    if kind != "none":  # a pass over all training features
-        decoder.scaling.measure(*dataset.feature_moments(directory, pooled=True, covariance=kind == "whiten"))
-        if decoder.attention:
-            decoder.grid_scaling.measure(*dataset.feature_moments(directory, pooled=False, covariance=kind == "whiten"))
-    if settings.pretrained_embeddings:
-        matrix, coverage = read_embeddings(
-            settings.pretrained_embeddings, directory.vocabulary, decoder.config.embedding_dim, settings.seed
-        )
-        decoder.word_embedding.embeddings.assign(matrix)
-        bench.screen.say(str(coverage))
-    split = directory.info.splits["train"]
-    kept = "kept in memory" if phase.batches.is_cached else "read again in each epoch (--cache_gb)"
-    bench.screen.say(
-        f"training on {split.images:,} images with {split.captions:,} captions, {kept}; {decoder.count_params():,} "
-        f"weights, {bench.strategy.num_replicas_in_sync} replica(s), {phase.batches.steps(0):,} steps an epoch"
-    )
-
-
-def delete_earlier_run(job_dir: str) -> None:
-    """Deletes what `train` writes, and nothing else that may lie in `job_dir`."""
-    checkpoints.delete_earlier_run(job_dir, OUTPUTS)
 
 
 def _settings(directory: dataset.FeatureDirectory, *configs: Any) -> dict[str, dict[str, Any]]:

@@ -1,0 +1,112 @@
+"""The job directory: what a run writes there, whose it is, and whether a run may go on in it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from typing import Any
+
+import tensorflow as tf
+
+from tfrecords_schema import lock
+from tfrecords_schema.errors import InputError
+from trainer import journal
+from trainer.config import FREE_SETTINGS
+
+CONFIG = "config.json"
+CHECKPOINTS = "checkpoints"
+BEST = "best"
+EXPORT = "export"
+_LOCK = ".lock"
+_FILES = (journal.HISTORY, journal.LOSS, journal.SAMPLES)
+_DIRECTORIES = (CHECKPOINTS, BEST, journal.TENSORBOARD)
+_GROUPS = ("DecoderConfig", "TrainConfig", "Data")  # of config.json
+
+
+def locked(job_dir: str) -> contextlib.AbstractContextManager:
+    """Makes the directory and keeps other runs of this machine out of it. Raises InputError."""
+    if not job_dir:
+        raise InputError("--job_dir: expected a directory, found an empty name")
+    try:
+        tf.io.gfile.makedirs(job_dir)
+        if "://" in job_dir:
+            return contextlib.nullcontext()
+        busy = f"--job_dir: another run is writing to {job_dir}; wait for it, or give another --job_dir"
+        return lock.hold(os.path.join(job_dir, _LOCK), busy)
+    except (tf.errors.OpError, OSError) as error:
+        raise _unwritable(job_dir, error) from None
+
+
+def check(job_dir: str, settings: dict[str, dict[str, Any]], overwrite: bool) -> bool:
+    """Whether there is a run to go on with; writes nothing.
+
+    Raises:
+      InputError: the directory holds something that we did not write, or a run with other settings and no `overwrite`.
+    """
+    earlier = _settings(job_dir)
+    there = [name for name in (*_FILES, *_DIRECTORIES) if tf.io.gfile.exists(os.path.join(job_dir, name))]
+    if there and earlier is None:
+        raise InputError(
+            f"--job_dir: {job_dir} holds {there[0]}, but no {CONFIG} of a run that wrote it; give another --job_dir"
+        )
+    for name in there:
+        if tf.io.gfile.isdir(os.path.join(job_dir, name)) != (name in _DIRECTORIES):
+            expected = "directory" if name in _DIRECTORIES else "file"
+            raise InputError(f"--job_dir: {job_dir}/{name}: expected a {expected}; give another --job_dir")
+    if overwrite or not tf.io.gfile.glob(os.path.join(job_dir, CHECKPOINTS, "*", "ckpt-*")):
+        return False
+    changes = [
+        f"{key} was {earlier[group].get(key)}, now {value}"
+        for group, values in settings.items()
+        for key, value in values.items()
+        if key not in FREE_SETTINGS and earlier[group].get(key) != value
+    ]
+    if changes:
+        raise InputError(
+            f"--job_dir: {job_dir} holds a run with other settings ({'; '.join(changes)}); "
+            "give --overwrite, or another --job_dir"
+        )
+    return True
+
+
+def begin(job_dir: str, settings: dict[str, dict[str, Any]], anew: bool) -> None:
+    """Writes config.json; first deletes, if `anew`, what an earlier run wrote, and nothing else. Call `check` before.
+
+    Raises:
+      InputError: the directory cannot be written to.
+    """
+    path = os.path.join(job_dir, CONFIG)
+    try:
+        for name in (*_FILES, *_DIRECTORIES) if anew else ():
+            old = os.path.join(job_dir, name)
+            if tf.io.gfile.exists(old):
+                tf.io.gfile.rmtree(old) if tf.io.gfile.isdir(old) else tf.io.gfile.remove(old)
+        with tf.io.gfile.GFile(path + ".tmp", "w") as file:
+            file.write(json.dumps(settings, indent=2) + "\n")
+        tf.io.gfile.rename(path + ".tmp", path, overwrite=True)
+    except (tf.errors.OpError, OSError) as error:
+        raise _unwritable(job_dir, error) from None
+
+
+def _settings(job_dir: str) -> dict[str, dict[str, Any]] | None:
+    """The settings of the run in `job_dir`; None where there is none. Raises InputError for another config.json."""
+    path = os.path.join(job_dir, CONFIG)
+    if not tf.io.gfile.exists(path):
+        return None
+    try:
+        with tf.io.gfile.GFile(path) as file:
+            found = json.load(file)
+        if not all(isinstance(found[group], dict) for group in _GROUPS):
+            raise ValueError
+    except (KeyError, TypeError, ValueError, tf.errors.OpError):
+        raise InputError(
+            f"--job_dir: {path}: expected the settings of an earlier run, found something else; put it back, or give "
+            "another --job_dir"
+        ) from None
+    return found
+
+
+def _unwritable(job_dir: str, error: Exception) -> InputError:
+    reason = str(getattr(error, "message", error)).splitlines()[0]
+    return InputError(f"--job_dir: expected a directory that can be written to, found {job_dir}: {reason}")
