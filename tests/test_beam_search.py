@@ -22,7 +22,7 @@ def table_step(tables):
     """
     tables = tf.constant(tables, tf.float32)
 
-    def step(ids, state):
+    def step(ids, state, context=()):
         image, time, history = state
         history = (history * 7 + ids) % tables.shape[2]
         logits = tf.gather_nd(tables, tf.stack([image, tf.minimum(time, tables.shape[1] - 1), history], axis=1))
@@ -127,7 +127,7 @@ def test_states_move_with_their_words_when_the_best_path_changes_parents():
     first_word, after_3, after_4 = log_table([{3: 0.6, 4: 0.4}, {3: 0.5, 5: 0.5}, {5: 1.0}])
     ends, never_ends = log_table([{END: 1.0}, {3: 1.0}])
 
-    def step(ids, state):
+    def step(ids, state, context=()):
         time, first = state
         first = tf.where(time == 1, ids, first)
         is_3 = (first == 3)[:, None]
@@ -145,7 +145,7 @@ def test_a_hypothesis_that_ends_early_stays_frozen():
     """END at once has probability 0.4; going on adds words of probability 1 each, and must not change that score."""
     first, later = log_table([{END: 0.4, 3: 0.35, 4: 0.25}, {3: 1.0}])
 
-    def step(ids, time):
+    def step(ids, time, context=()):
         return tf.where((time == 0)[:, None], first, later), time + 1
 
     found = beam_search(step, tf.zeros([1], tf.int32), 1, 3, 8, 0.0, **IDS)

@@ -73,7 +73,7 @@ VALUES = st.one_of(st.floats(allow_nan=False), st.integers(), st.sampled_from(["
 def test_any_history_reads_back(rows):
     found = journal._table(list(dict.fromkeys(key for row in rows for key in row)), rows)
     header, *lines = csv.reader(io.StringIO(found.decode(), newline=""))
-    assert [journal._history_row(dict(zip(header, line, strict=True))) for line in lines] == rows
+    assert [{n: value(cell) for n, cell in zip(header, line, strict=True) if cell} for line in lines] == rows
 
 
 def test_numpy_numbers_are_written_as_numbers(tmp_path):
@@ -209,14 +209,10 @@ def test_a_journal_without_samples_writes_an_empty_table(tmp_path):
     assert cells(tmp_path / "samples.csv") == [["epoch", "image_id", "caption"]]
 
 
-@pytest.mark.parametrize("content", [b"", b"a,b\n1,2\n", b"epoch,image_id,caption\nx,1,2\n", b"epoch\n1,2\n", b"\xff"])
+@pytest.mark.parametrize("content", [b"a,b\n1,2\n", b"epoch,image_id,caption\nx,1,2\n", b"epoch\n1,2\n", b"\xff"])
 def test_a_strange_table_is_told(tmp_path, content):
     (tmp_path / "samples.csv").write_bytes(content)
     with pytest.raises(InputError) as caught:
         Journal(str(tmp_path))
     message = str(caught.value)
     assert message.startswith("--job_dir: ") and "samples.csv: expected a table of an earlier run" in message
-
-
-def test_no_history_is_no_rows(tmp_path):
-    assert read_history(str(tmp_path)) == []

@@ -31,6 +31,17 @@ def length_normaliser(length, alpha):
     return tf.pow((5.0 + tf.cast(length, tf.float32)) / 6.0, alpha)
 
 
+class _Beams(NamedTuple):
+    """The A images that are still searched, K hypotheses each."""
+
+    image: Any  # [A], places in the batch
+    found: Hypotheses  # [A, K, ...]
+    ended: Any  # [A, K]
+    last: Any  # [A * K], the ids that `step` reads next
+    state: Any  # [A * K, ...]
+    context: Any  # [A, ...]
+
+
 def beam_search(
     step: Callable,
     state: Any,
@@ -42,6 +53,7 @@ def beam_search(
     start: int,
     end: int,
     pad: int,
+    context: Any = (),
     forbidden: Sequence[int] = (),
     record: Callable | None = None,
 ) -> Hypotheses:
@@ -49,89 +61,126 @@ def beam_search(
 
     A hypothesis that ends is frozen: it keeps its ids and its score, and competes with those that go on under the
     length penalty, until all K have ended or `max_steps` ids are reached. Hypotheses are chosen by log probability
-    divided by `length_normaliser`; ties go to the one that ranked higher before, then to the smaller id.
+    divided by `length_normaliser`; ties go to the one that ranked higher before, then to the smaller id. An image whose
+    hypotheses have all ended leaves the batch: the longest caption of a batch is much longer than most.
 
     Args:
-      step: (ids int32 `[N]`, state) -> (logits float `[N, V]`, state), with N = B * K.
-      state: nest of tensors `[B, ...]` before the first word.
+      step: (ids int32 `[A * K]`, state, context) -> (logits float `[A * K, V]`, state), for any number A of images.
+      state: nest of tensors `[B, ...]` before the first word; one a hypothesis afterwards.
       batch_size: B.
       beam_width: K, scalar; may be a tensor.
       max_steps: T, scalar; may be a tensor.
       length_penalty: GNMT's alpha, scalar, 0 for none.
       start, end, pad: ids. `start` and `pad` are never chosen.
+      context: nest of tensors `[B, ...]` that all hypotheses of an image share, and no step changes.
       forbidden: further ids that are never chosen.
-      record: (state after a step) -> float `[N, R]`, to be kept for the word that this step chose.
+      record: (state after a step) -> float `[A * K, R]`, to be kept for the word that this step chose.
     """
     batch_size, beam_width = tf.convert_to_tensor(batch_size), tf.convert_to_tensor(beam_width)
     alpha = tf.cast(length_penalty, tf.float32)
-    flat = tf.stack([batch_size * beam_width])
-
-    def to_beams(tensor):  # [B, ...] -> [B * K, ...]
-        return tf.repeat(tensor, beam_width, axis=0)
-
-    def choose(tensor, parents):  # [B * K, ...] by parents [B, K], places in the same image's beam
-        offsets = tf.range(batch_size)[:, None] * beam_width
-        return tf.gather(tensor, tf.reshape(parents + offsets, flat))
-
-    # All hypotheses of an image are the same at first; only one may have descendants, or the beam would hold K copies.
-    first = tf.one_hot(tf.zeros([batch_size], tf.int32), beam_width, 0.0, float("-inf"))  # [B, K]
-    carried = (
-        tf.constant(0),
-        tf.fill([batch_size, beam_width, max_steps], pad),  # ids
-        first,  # log_prob
-        tf.zeros([batch_size, beam_width], tf.int32),  # length
-        tf.zeros([batch_size, beam_width], tf.bool),  # ended
-        tf.fill(flat, start),  # last ids
-        tf.nest.map_structure(to_beams, state),
-        _nothing_recorded(record, state, batch_size, beam_width, max_steps),
+    nothing = Hypotheses(
+        ids=tf.fill([batch_size, beam_width, max_steps], pad),
+        # All hypotheses of an image are equal at first; only one may have descendants, or the beam would hold copies.
+        log_prob=tf.one_hot(tf.zeros([batch_size], tf.int32), beam_width, 0.0, float("-inf")),
+        length=tf.zeros([batch_size, beam_width], tf.int32),
+        recorded=_nothing_recorded(record, state, batch_size, beam_width, max_steps),
+    )
+    beams = _Beams(
+        image=tf.range(batch_size),
+        found=nothing,
+        ended=tf.zeros([batch_size, beam_width], tf.bool),
+        last=tf.fill([batch_size * beam_width], start),
+        state=tf.nest.map_structure(lambda tensor: tf.repeat(tensor, beam_width, axis=0), state),
+        context=context,
     )
 
-    def going_on(i, ids, log_prob, length, ended, last, state, recorded):
-        return (i < max_steps) & ~tf.reduce_all(ended | tf.math.is_inf(log_prob))
+    def one_word(i, beams: _Beams, results: Hypotheses):
+        logits, state = step(beams.last, beams.state, beams.context)
+        word_log_probs = _word_log_probs(logits, (start, pad, *forbidden))
+        recorded = record(state) if record else ()
+        beams = _extended(beams._replace(state=state), word_log_probs, recorded, i, alpha, end, pad)
+        is_over = tf.reduce_all(beams.ended | tf.math.is_inf(beams.found.log_prob), axis=1)  # [A]
+        results = _kept(results, beams, is_over)
+        return i + 1, _only(beams, ~is_over, beam_width), results
 
-    def one_word(i, ids, log_prob, length, ended, last, state, recorded):
-        logits, state = step(last, state)
-        vocabulary = tf.shape(logits)[-1]
-        word_log_prob = _word_log_probs(logits, (start, pad, *forbidden))
-        word_log_prob = tf.reshape(word_log_prob, [batch_size, beam_width, vocabulary])
-        # What has ended goes on in one way only, with PAD, at no cost.
-        frozen = tf.one_hot(pad, vocabulary, 0.0, float("-inf"))
-        word_log_prob = tf.where(ended[:, :, None], frozen, word_log_prob)
-
-        candidates = log_prob[:, :, None] + word_log_prob  # [B, K, V]
-        candidate_length = length + tf.cast(~ended, tf.int32)  # [B, K]
-        score = candidates / length_normaliser(candidate_length, alpha)[:, :, None]
-        _, best = tf.math.top_k(tf.reshape(score, [batch_size, beam_width * vocabulary]), beam_width)  # [B, K]
-        parents, words = best // vocabulary, best % vocabulary
-
-        log_prob = tf.gather(tf.reshape(candidates, [batch_size, beam_width * vocabulary]), best, batch_dims=1)
-        ids = tf.gather(ids, parents, batch_dims=1)
-        ids = tf.where(tf.range(max_steps) == i, words[:, :, None], ids)
-        length = tf.gather(candidate_length, parents, batch_dims=1)
-        if record:
-            at_i = tf.range(max_steps)[:, None] == i  # [T, 1]
-            now = tf.reshape(record(state), [batch_size, beam_width, 1, -1])  # [B, K, 1, R]
-            now = tf.where(ended[:, :, None, None], 0.0, tf.cast(now, tf.float32))
-            recorded = tf.gather(tf.where(at_i, now, recorded), parents, batch_dims=1)
-        ended = tf.gather(ended, parents, batch_dims=1) | (words == end)
-        state = tf.nest.map_structure(lambda tensor: choose(tensor, parents), state)
-        return i + 1, ids, log_prob, length, ended, tf.reshape(words, flat), state, recorded
-
-    shapes = tf.nest.map_structure(lambda tensor: tf.TensorShape([None, *tensor.shape[1:]]), carried[-2])
-    _, ids, log_prob, length, _, _, _, recorded = tf.while_loop(
-        going_on,
+    _, beams, results = tf.while_loop(
+        lambda i, beams, results: (i < max_steps) & (tf.size(beams.image) > 0),
         one_word,
-        carried,
-        shape_invariants=(
-            tf.TensorShape([]),
-            tf.TensorShape([None, None, None]),
-            *[tf.TensorShape([None, None])] * 3,
-            tf.TensorShape([None]),
-            shapes,
-            tf.TensorShape([None, None, None, None]) if record else (),
-        ),
+        (tf.constant(0), beams, nothing),
+        shape_invariants=(tf.TensorShape([]), _shapes(beams), _shapes(beams).found),
     )
-    return _ranked(Hypotheses(ids, log_prob, length, recorded), alpha, beam_width)
+    results = _kept(results, beams, tf.ones_like(beams.image, tf.bool))
+    return _ranked(results, alpha, beam_width)
+
+
+def _extended(beams: _Beams, word_log_probs, recorded, i, alpha, end: int, pad: int) -> _Beams:
+    """The K best of all one-word extensions of each image's hypotheses, at step i; word_log_probs is `[A * K, V]`."""
+    found, ended = beams.found, beams.ended
+    images, beam_width, max_steps = tf.unstack(tf.shape(found.ids))
+    vocabulary = tf.shape(word_log_probs)[-1]
+    # What has ended goes on in one way only, with PAD, at no cost.
+    frozen = tf.one_hot(pad, vocabulary, 0.0, float("-inf"))
+    by_beam = tf.reshape(word_log_probs, [images, beam_width, vocabulary])
+    candidates = found.log_prob[:, :, None] + tf.where(ended[:, :, None], frozen, by_beam)  # [A, K, V]
+    length = found.length + tf.cast(~ended, tf.int32)  # [A, K]
+    score = candidates / length_normaliser(length, alpha)[:, :, None]
+    _, best = tf.math.top_k(tf.reshape(score, [images, beam_width * vocabulary]), beam_width)  # [A, K]
+    parents, words = best // vocabulary, best % vocabulary
+    at_i = tf.range(max_steps) == i  # [T]
+    if not isinstance(recorded, tuple):
+        now = tf.cast(tf.reshape(recorded, [images, beam_width, 1, recorded.shape[-1]]), tf.float32)  # [A, K, 1, R]
+        now = tf.where(ended[:, :, None, None], 0.0, now)
+        recorded = tf.gather(tf.where(at_i[:, None], now, found.recorded), parents, batch_dims=1)
+    rows = tf.reshape(parents + tf.range(images)[:, None] * beam_width, [-1])  # of the parents, in [A * K]
+    return beams._replace(
+        found=Hypotheses(
+            ids=tf.where(at_i, words[:, :, None], tf.gather(found.ids, parents, batch_dims=1)),
+            log_prob=tf.gather(tf.reshape(candidates, [images, beam_width * vocabulary]), best, batch_dims=1),
+            length=tf.gather(length, parents, batch_dims=1),
+            recorded=recorded,
+        ),
+        ended=tf.gather(ended, parents, batch_dims=1) | (words == end),
+        last=tf.reshape(words, [-1]),
+        state=tf.nest.map_structure(lambda tensor: tf.gather(tensor, rows), beams.state),
+    )
+
+
+def _kept(results: Hypotheses, beams: _Beams, is_over) -> Hypotheses:
+    """`results` `[B, ...]` with what was found for the images that are over, a mask `[A]`."""
+    places = tf.boolean_mask(beams.image, is_over)[:, None]
+    put = lambda all_, found: tf.tensor_scatter_nd_update(all_, places, tf.boolean_mask(found, is_over))  # noqa: E731
+    return tf.nest.map_structure(put, results, beams.found)
+
+
+def _only(beams: _Beams, going_on, beam_width) -> _Beams:
+    """The images under a mask `[A]`."""
+    rows = tf.repeat(going_on, beam_width)  # [A * K]
+
+    def some(tensors, mask):
+        return tf.nest.map_structure(lambda tensor: tf.boolean_mask(tensor, mask), tensors)
+
+    return _Beams(
+        image=some(beams.image, going_on),
+        found=some(beams.found, going_on),
+        ended=some(beams.ended, going_on),
+        last=some(beams.last, rows),
+        state=some(beams.state, rows),
+        context=some(beams.context, going_on),
+    )
+
+
+def _shapes(beams: _Beams) -> _Beams:
+    """The shapes in the loop: the number of images changes, and the beam's width may be a tensor."""
+
+    def free(dimensions: int, tensors):
+        return tf.nest.map_structure(
+            lambda tensor: tf.TensorShape(
+                [None] * min(dimensions, len(tensor.shape)) + list(tensor.shape[dimensions:])
+            ),
+            tensors,
+        )
+
+    return _Beams(*(free(1 if name in ("state", "context") else 3, value) for name, value in beams._asdict().items()))
 
 
 def _nothing_recorded(record: Callable | None, state, batch_size, beam_width, max_steps):

@@ -65,7 +65,7 @@ class CaptionModule(tf.Module):
         decoder = self._decoder
         image = decoder.encode(features)
         found = beam_search(
-            lambda ids, state: decoder.step(ids, state, image),
+            decoder.step,
             decoder.initial_state(image),
             tf.shape(features)[0],
             beam_width,
@@ -74,6 +74,7 @@ class CaptionModule(tf.Module):
             start=START,
             end=END,
             pad=PAD,
+            context=image,
             forbidden=(UNK,),
             record=(lambda state: state.attention) if decoder.attention else None,
         )

@@ -131,7 +131,7 @@ def _greedy_and_drawn(decoder: Decoder, features, seed, samples: int, max_steps:
     step = lambda ids, state: decoder.step(ids, state, image)  # noqa: E731
     size = tf.shape(features)[0]
     special = {"start": START, "end": END, "pad": PAD}
-    greedy = beam_search(step, state, size, 1, max_steps, 0.0, **special, forbidden=(UNK,)).ids[:, 0]
+    greedy = beam_search(decoder.step, state, size, 1, max_steps, 0.0, **special, context=image, forbidden=(UNK,))
     repeated = tf.nest.map_structure(lambda tensor: tf.repeat(tensor, samples, axis=0), state)
     drawn = sample(step, repeated, size * samples, max_steps, fold(seed, "captions"), **special, forbidden=(UNK,))
-    return tf.stop_gradient(greedy), tf.stop_gradient(drawn)
+    return tf.stop_gradient(greedy.ids[:, 0]), tf.stop_gradient(drawn)
