@@ -329,3 +329,14 @@ def test_two_replicas_train_as_one_does(features_dir, tmp_path):
         for name in ("loss", "val_loss", "accuracy"):
             assert float(two[name]) == pytest.approx(float(one[name]), abs=2e-3)
     assert float(rows[2][2]["reward"]) == pytest.approx(float(rows[1][2]["reward"]), rel=0.3)
+
+
+def test_a_preset_changes_defaults_and_flags_still_count():
+    given = ["--data", "d", "--job_dir", "j"]
+    plain, preset = task.parse(given), task.parse([*given, "--preset", "flickr8k"])
+    assert plain["label_smoothing"] == 0 and preset["label_smoothing"] == 0.1 and preset["units"] == plain["units"]
+    assert task.parse([*given, "--preset", "flickr8k", "--label_smoothing", "0.2"])["label_smoothing"] == 0.2
+    for name, values in task.PRESETS.items():
+        assert set(values) <= set(plain), name
+    assert task.parse([*given, "--self_critical"])["self_critical"] == 10
+    assert task.parse([*given, "--mixed_precision"])["mixed_precision"] == "bfloat16"

@@ -15,7 +15,16 @@ from trainer.interruptions import Interruptions, Preempted
 PREEMPTED_STATUS = 75  # EX_TEMPFAIL of sysexits.h: try again
 
 # What did best on real photographs; benchmarks/README.md has the table of what was tried.
-PRESETS: dict[str, dict[str, Any]] = {"flickr8k": {}}
+PRESETS: dict[str, dict[str, Any]] = {
+    "flickr8k": {
+        "epochs": 16,
+        "patience": 5,
+        "image_dropout": 0.3,
+        "label_smoothing": 0.1,
+        "self_critical": 8,
+        "self_critical_rate": 2e-4,
+    }
+}
 
 
 def parser() -> ArgumentParser:
