@@ -163,7 +163,7 @@ class TrainConfig(_Checked):
 
 
 # Settings that do not change what is learned: a run may go on with others.
-FREE_SETTINGS = ("checkpoint_minutes", "checkpoint_steps", "keep_checkpoints", "jit_compile")
+FREE_SETTINGS = ("checkpoint_minutes", "checkpoint_steps", "keep_checkpoints")
 
 
 def add_flags(parser: argparse.ArgumentParser, config: type) -> None:
