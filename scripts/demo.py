@@ -49,7 +49,8 @@ def main() -> None:
     _command(
         "trainer.task",
         f"--data {features} --job_dir {job} --epochs {args.epochs} --units 256 --embedding_dim 256 "
-        "--embedding_dropout 0.3 --output_dropout 0.3 --learning_rate 0.002 --feature_scaling whiten",
+        "--embedding_dropout 0.3 --output_dropout 0.3 --learning_rate 0.002 --feature_scaling whiten "
+        "--monitor val_loss --metrics_every 4",
     )
     _command("pipelines.caption", f"--images '{args.output}/unseen/*.jpg' --model {job}/export --output {captions}")
 
