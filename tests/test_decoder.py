@@ -96,6 +96,7 @@ def memorise(decoder, batch, steps: int = 400):
     return reported
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", decoders.KINDS)
 def test_every_decoder_learns_ten_captions_by_heart(kind):
     decoder = decoders.make(kind, scale=0.4)

@@ -162,7 +162,11 @@ def test_a_full_disk_leaves_the_earlier_checkpoints(data, tmp_path):
 def run(data, job, **changes):
     from tests.conftest import training_flags
 
-    return task.run(data=str(data), job_dir=str(job), **training_flags(**{**FLAGS, "self_critical": 0, **changes}))
+    return task.run(
+        data=str(data),
+        job_dir=str(job),
+        **training_flags(**{**FLAGS, "self_critical": 0, "checkpoint_steps": 0, **changes}),
+    )
 
 
 def copy(data, to) -> pathlib.Path:
@@ -265,5 +269,5 @@ def test_damaged_best_weights_are_named(data, tmp_path):
 
 def test_settings_that_do_not_change_what_is_learned_may_differ_when_going_on(data, tmp_path):
     run(data, tmp_path / "job", epochs=1)
-    run(data, tmp_path / "job", epochs=1, checkpoint_steps=0, keep_checkpoints=1, checkpoint_minutes=2.0)
+    run(data, tmp_path / "job", epochs=1, checkpoint_steps=5, keep_checkpoints=1, checkpoint_minutes=2.0)
     assert json.loads((tmp_path / "job/config.json").read_text())["TrainConfig"]["keep_checkpoints"] == 1
