@@ -49,14 +49,26 @@ def tiny_network():
         yield "tiny"
 
 
+def write_features(output, extractor, coco_dir, **flags) -> dict:
+    """Runs the real feature pipeline, with settings for tiny data; `flags` are further arguments of its run()."""
+    from pipelines import features
+
+    given = {
+        "coco_dir": coco_dir and str(coco_dir),
+        "weights": "random",
+        "min_word_count": 1,
+        "max_caption_length": 16,
+        **flags,
+    }
+    return features.run(output=str(output), extractor=extractor, **given)
+
+
 @pytest.fixture
 def make_features(tiny_network, coco_dir, tmp_path):
     """A function that runs the real feature pipeline with the tiny network; keyword arguments are run()'s."""
-    from pipelines import features
 
     def run(output=tmp_path / "features", **flags):
-        flags = {"coco_dir": str(coco_dir), "weights": "random", "min_word_count": 1, "max_caption_length": 16, **flags}
-        report = features.run(output=str(output), extractor=tiny_network, **flags)
+        report = write_features(output, tiny_network, flags.pop("coco_dir", coco_dir), **flags)
         return pathlib.Path(output), report
 
     return run
@@ -85,17 +97,9 @@ def training_flags(**changes) -> dict:
 @pytest.fixture(scope="session")
 def trained(tiny_network, coco_dir, tmp_path_factory) -> pathlib.Path:
     """A directory with `features/` and `job/export/`, made by the real commands; read only."""
-    from pipelines import features
     from trainer import task
 
     directory = tmp_path_factory.mktemp("trained")
-    features.run(
-        output=str(directory / "features"),
-        coco_dir=str(coco_dir),
-        extractor=tiny_network,
-        weights="random",
-        min_word_count=1,
-        max_caption_length=16,
-    )
+    write_features(directory / "features", tiny_network, coco_dir)
     task.run(data=str(directory / "features"), job_dir=str(directory / "job"), **training_flags(epochs=3))
     return directory

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from tests.conftest import write_features
 from tfrecords_schema.vocabulary import END, PAD, START, UNK, tokenise
 from trainer import dataset
 from trainer.batches import Batches, references
@@ -11,19 +12,8 @@ from trainer.batches import Batches, references
 @pytest.fixture(scope="module")
 def directory(tiny_network, coco_dir, tmp_path_factory):
     """24 training images with 120 captions in six shards."""
-    from pipelines import features
-
     output = tmp_path_factory.mktemp("data") / "features"
-    features.run(
-        output=str(output),
-        coco_dir=str(coco_dir),
-        extractor=tiny_network,
-        weights="random",
-        vocab_size=14,
-        min_word_count=1,
-        max_caption_length=16,
-        records_per_shard=4,
-    )
+    write_features(output, tiny_network, coco_dir, vocab_size=14, records_per_shard=4)
     return dataset.open_directory(str(output))
 
 

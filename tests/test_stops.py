@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from pipelines.captioner import open_model
-from tests.conftest import SMALL
+from tests.conftest import SMALL, write_features
 from tfrecords_schema.errors import RunError
 from trainer import task
 
@@ -23,18 +23,8 @@ ROOT = pathlib.Path(__file__).parent.parent
 
 @pytest.fixture(scope="module")
 def data(tiny_network, coco_dir, tmp_path_factory):
-    from pipelines import features
-
     output = tmp_path_factory.mktemp("stops") / "features"
-    features.run(
-        output=str(output),
-        coco_dir=str(coco_dir),
-        extractor=tiny_network,
-        weights="random",
-        min_word_count=1,
-        max_caption_length=16,
-        records_per_shard=8,
-    )
+    write_features(output, tiny_network, coco_dir, records_per_shard=8)
     return output
 
 

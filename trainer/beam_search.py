@@ -192,9 +192,13 @@ def _nothing_recorded(record: Callable | None, state, batch_size, beam_width, ma
 
 def _word_log_probs(logits, never: Sequence[int]):  # [N, V] -> [N, V]
     """Log softmax over all words; `never` are left out of the choice, and what is left is not scaled up for it."""
-    log_probs = tf.nn.log_softmax(tf.cast(logits, tf.float32))
-    mask = tf.reduce_sum(tf.one_hot(list(never), tf.shape(logits)[-1]), axis=0) > 0
-    return tf.where(mask, float("-inf"), log_probs)
+    return without(never, tf.nn.log_softmax(tf.cast(logits, tf.float32)))
+
+
+def without(never: Sequence[int], scores):
+    """Scores `[N, V]` of all words, with minus infinity for those that must not be chosen."""
+    mask = tf.reduce_sum(tf.one_hot(list(never), tf.shape(scores)[-1]), axis=0) > 0
+    return tf.where(mask, float("-inf"), scores)
 
 
 def _ranked(found: Hypotheses, alpha, beam_width) -> Hypotheses:

@@ -11,6 +11,7 @@ from typing import Any
 import tensorflow as tf
 
 from tfrecords_schema.errors import RunError
+from trainer import files
 
 # What TensorFlow raises for checkpoints whose files are gone, cut short or of another shape.
 _DAMAGED = (tf.errors.OpError, AssertionError, IndexError, ValueError)
@@ -101,7 +102,7 @@ class Checkpoints:
                 self._checkpoint.restore(path).assert_consumed()
                 return True
             except _DAMAGED as error:
-                say(f"{path}: cannot be read ({_reason(error)}); trying the one before it")
+                say(f"{path}: cannot be read ({files.reason(error)}); trying the one before it")
         if found:
             raise RunError(f"{self._manager.directory}: no checkpoint can be read; --overwrite starts again")
         return False
@@ -139,12 +140,8 @@ class Best:
         except _DAMAGED as error:
             raise RunError(
                 f"{self._manager.directory}: expected the weights of the best epoch, but they cannot be read "
-                f"({_reason(error)}); --overwrite starts again"
+                f"({files.reason(error)}); --overwrite starts again"
             ) from error
-
-
-def _reason(error: Exception) -> str:
-    return str(getattr(error, "message", error)).strip().splitlines()[0]
 
 
 def tensors(variables) -> list[tf.Variable]:

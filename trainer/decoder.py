@@ -14,6 +14,7 @@ from trainer.dropout import drop
 from trainer.scaling import FeatureScaling, pool
 
 _CELLS = {"lstm": keras.layers.LSTM, "gru": keras.layers.GRU}
+_STATE_TENSORS = {"lstm": 2, "gru": 1}  # of a cell
 
 
 class Image(NamedTuple):
@@ -70,10 +71,9 @@ class Decoder(keras.Model):
         ]
         self.first_states = []
         if config.image_input == "initial_state":
-            tensors = 2 if config.cell == "lstm" else 1
             self.first_states = [
                 keras.layers.Dense(config.units, "tanh", name=f"first_state_{i}", **policy)
-                for i in range(config.layers * tensors)
+                for i in range(config.layers * _STATE_TENSORS[config.cell])
             ]
         self.attention = None
         if config.attention == "bahdanau":
@@ -131,7 +131,7 @@ class Decoder(keras.Model):
         words = drop(self.word_embedding(ids), self.config.embedding_dropout, seed, "words")  # [N, T, E]
         recurrent_kernels = self._recurrent_kernels(seed)
         if self.attention:
-            outputs, attention = self._step_through(words, image, recurrent_kernels, seed)
+            outputs, attention = self._step_through(words, image, recurrent_kernels)
         else:
             outputs, attention = self._run_through(words, image, recurrent_kernels, seed), None
         return self._logits(drop(outputs, self.config.output_dropout, seed, "output")), attention
@@ -152,7 +152,7 @@ class Decoder(keras.Model):
         """The state after the image and before the first word, one hypothesis an image."""
         size = tf.shape(image.embedding)[0]
         attention = tf.zeros([size, self.config.feature_shape[0]]) if self.attention else ()
-        tensors = 2 if self.config.cell == "lstm" else 1
+        tensors = _STATE_TENSORS[self.config.cell]
         if self.first_states:
             made = [dense(image.embedding) for dense in self.first_states]
             return State(tuple(tuple(made[i : i + tensors]) for i in range(0, len(made), tensors)), attention)
@@ -188,7 +188,7 @@ class Decoder(keras.Model):
             x = self.output_embedding(x) + self.output_context(context) + word
         return x, State(tuple(layers), attention)
 
-    def _step_through(self, words, image: Image, recurrent_kernels, seed):
+    def _step_through(self, words, image: Image, recurrent_kernels):
         """words `[N, T, E]` one by one -> (outputs `[N, T, .]`, attention `[N, T, P]`)."""
         steps = tf.shape(words)[1]
         words = tf.transpose(words, [1, 0, 2])  # [T, N, E]

@@ -77,8 +77,8 @@ def run(*, ensemble: Sequence[str], output: str, overwrite: bool = False) -> Mod
     try:
         info = write(Ensemble(decoders), vocabulary, info, output)
     except (OSError, tf.errors.OpError) as error:
-        reason = str(getattr(error, "message", error)).splitlines()[0]
-        raise InputError(f"--output: expected a directory that can be written, found {output}: {reason}") from None
+        told = files.reason(error)
+        raise InputError(f"--output: expected a directory that can be written, found {output}: {told}") from None
     print(f"export      {output} ({len(decoders)} models, digest {info.digest[:12]}…)")
     return info
 
@@ -172,8 +172,8 @@ def _restore(decoder: Decoder, prefix: str, directory: str) -> None:
         for place, variable in enumerate(tensors(decoder.weights)):
             variable.assign(saved.get_tensor(f"weights/{place}/.ATTRIBUTES/VARIABLE_VALUE"))
     except (tf.errors.OpError, IndexError, ValueError) as error:
-        reason = str(getattr(error, "message", error)).splitlines()[0]
-        raise InputError(f"{directory}: expected the weights of its configuration, found: {reason}") from None
+        told = files.reason(error)
+        raise InputError(f"{directory}: expected the weights of its configuration, found: {told}") from None
 
 
 def _making(export_dir: str) -> str:

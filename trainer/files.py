@@ -68,6 +68,11 @@ def one_line(error: Exception) -> str:
     return " ".join(str(error).split()[:20]) or type(error).__name__
 
 
+def reason(error: Exception) -> str:
+    """The first line of an error's message; TensorFlow's errors carry it without their own decoration."""
+    return str(getattr(error, "message", error)).strip().splitlines()[0]
+
+
 def make_directory(path: str) -> None:
     """Makes it, and those above it, where they are not there. Raises OSError."""
     with _os_errors():

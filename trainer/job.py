@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from tfrecords_schema import lock
 from tfrecords_schema.errors import InputError
-from trainer import journal
+from trainer import files, journal
 from trainer.config import FREE_SETTINGS
 
 CONFIG = "config.json"
@@ -76,15 +76,12 @@ def begin(job_dir: str, settings: dict[str, dict[str, Any]], anew: bool) -> None
     Raises:
       InputError: the directory cannot be written to.
     """
-    path = os.path.join(job_dir, CONFIG)
     try:
         for name in (*_FILES, *_DIRECTORIES) if anew else ():
             old = os.path.join(job_dir, name)
             if tf.io.gfile.exists(old):
                 tf.io.gfile.rmtree(old) if tf.io.gfile.isdir(old) else tf.io.gfile.remove(old)
-        with tf.io.gfile.GFile(path + ".tmp", "w") as file:
-            file.write(json.dumps(settings, indent=2) + "\n")
-        tf.io.gfile.rename(path + ".tmp", path, overwrite=True)
+        files.replace(job_dir, {CONFIG: (json.dumps(settings, indent=2) + "\n").encode()})
     except (tf.errors.OpError, OSError) as error:
         raise _unwritable(job_dir, error) from None
 
@@ -108,5 +105,5 @@ def _settings(job_dir: str) -> dict[str, dict[str, Any]] | None:
 
 
 def _unwritable(job_dir: str, error: Exception) -> InputError:
-    reason = str(getattr(error, "message", error)).splitlines()[0]
-    return InputError(f"--job_dir: expected a directory that can be written to, found {job_dir}: {reason}")
+    told = files.reason(error)
+    return InputError(f"--job_dir: expected a directory that can be written to, found {job_dir}: {told}")

@@ -23,7 +23,7 @@ from matplotlib.ticker import MaxNLocator
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from tfrecords_schema.errors import InputError
-from trainer import files
+from trainer import files, metrics
 
 HISTORY = "history.csv"
 LOSS = "loss.png"
@@ -31,7 +31,7 @@ SAMPLES = "samples.csv"
 TENSORBOARD = "tensorboard"
 
 LOSSES = {"loss": "training", "val_loss": "validation"}
-METRICS = {"bleu_4": "BLEU-4", "meteor": "METEOR", "rouge_l": "ROUGE-L", "cider": "CIDEr"}
+METRICS = {name: metrics.METRICS[name] for name in ("bleu_4", "meteor", "rouge_l", "cider")}
 
 _PICTURE = (320, 240)  # pixels of an image in TensorBoard; its captions stand below
 _LINE, _LINES = 16, 3  # pixels of a line of text; lines for a caption

@@ -10,9 +10,7 @@ from typing import Any
 import tensorflow as tf
 
 from tfrecords_schema.errors import RunError
-from trainer import objectives
-from trainer.batches import Batches
-from trainer.caption_module import CaptionModule
+from trainer import files
 from trainer.checkpoints import Best, Checkpoints, Progress
 from trainer.config import TrainConfig
 from trainer.decoder import Decoder
@@ -20,8 +18,8 @@ from trainer.interruptions import Interruptions
 from trainer.journal import Journal, Sample
 from trainer.phases import SELF_CRITICAL, Phase
 from trainer.screen import Screen
-from trainer.update import make_measure, make_update
-from trainer.validation import Captioned, Validation, mean_figures
+from trainer.update import make_update
+from trainer.validation import Captioned, Validation, add, mean_figures
 
 _FALLING = ("loss", "val_loss")  # figures that are better when smaller
 _READ_EVERY_S = 0.5  # results of steps are fetched from the device this often, and looked at
@@ -41,7 +39,6 @@ class Bench:
     screen: Screen
     interruptions: Interruptions
     validation: Validation | None = None
-    validation_batches: Batches | None = None
 
     def monitor(self, phase: Phase) -> str:
         """The figure of an epoch's row that tells the best one of a phase."""
@@ -66,13 +63,9 @@ class PhaseRun:
             jit_compile=phase.jit_compile,
             skip_overflow=bench.config.mixed_precision == "float16",
         )
-        self._module = CaptionModule(bench.decoder)
         self._monitor = bench.monitor(phase)
         self._since_curve: dict[str, tuple[float, float]] = {}  # sums since the last point of TensorBoard's curves
         self._curve_at = -math.inf
-        if bench.validation:
-            objective = lambda *inputs: objectives.cross_entropy(*inputs, bench.config)  # noqa: E731
-            self._measure = make_measure(bench.decoder, objective, bench.strategy)
 
     def run(self) -> None:
         """All epochs that are left, or as many as there are before `patience` runs out."""
@@ -129,8 +122,8 @@ class PhaseRun:
         """Adds up what steps have reported; waits for the last of them."""
         progress = self._progress
         for reported, tokens, norm in unread:
-            _add(self._since_curve, {**reported, "gradient_norm": (norm, 1.0)})
-            _add(progress.sums, reported)
+            add(self._since_curve, {**reported, "gradient_norm": (norm, 1.0)})
+            add(progress.sums, reported)
             progress.tokens += float(tokens)
         unread.clear()
         if not all(math.isfinite(total) for total, _ in [*progress.sums.values(), *self._since_curve.values()]):
@@ -156,7 +149,7 @@ class PhaseRun:
         }
         captioned: list[Captioned] = []
         if bench.validation:
-            row |= mean_figures(self._validation_sums(), "val_")
+            row |= mean_figures(bench.validation.losses(bench.interruptions.check), "val_")
             if (progress.epoch + 1) % config.metrics_every == 0 or progress.epoch + 1 == self._last_epoch:
                 captioned = self._score(row)
         if self._monitor in row:
@@ -178,7 +171,7 @@ class PhaseRun:
         """Adds to the row what the captions of the validation images are worth; returns these."""
         bench, validation = self._bench, self._bench.validation
         bench.screen.waiting("scoring validation captions")
-        scores, captioned = validation.scores(self._module, bench.interruptions.check)
+        scores, captioned = validation.scores(bench.interruptions.check)
         row |= {**scores.corpus, "comparable": scores.comparable}
         for note in scores.notes:
             bench.screen.say_once(f"note: {note}")
@@ -188,13 +181,6 @@ class PhaseRun:
                 "another one and --overwrite"
             )
         return captioned
-
-    def _validation_sums(self) -> dict[str, tuple[float, float]]:
-        bench, sums = self._bench, {}
-        for batch in bench.strategy.experimental_distribute_dataset(bench.validation_batches.dataset(0)):
-            bench.interruptions.check()
-            _add(sums, self._measure(batch))
-        return sums
 
     def _judge(self, row: dict[str, Any]) -> None:
         """Keeps the weights of the best epoch so far, and ends the phase when there was no better one for too long."""
@@ -214,10 +200,9 @@ class PhaseRun:
         try:
             self._saved.save()
         except (tf.errors.OpError, OSError) as error:
-            reason = str(getattr(error, "message", error)).splitlines()[0]
             raise RunError(
-                f"the checkpoint of step {self._progress.steps} could not be written ({reason}); earlier ones are "
-                "intact, and the same command goes on from the latest"
+                f"the checkpoint of step {self._progress.steps} could not be written ({files.reason(error)}); "
+                "earlier ones are intact, and the same command goes on from the latest"
             ) from error
 
     def _learning_rate(self) -> float:
@@ -235,13 +220,6 @@ def _timed(batches, progress: Progress):
             return
         progress.waited_s += time.monotonic() - begun
         yield batch
-
-
-def _add(sums: dict[str, tuple[float, float]], reported) -> None:
-    """Adds what one step reported; in double precision, one step after the other, so that a stop changes no digit."""
-    for name, (total, divisor) in reported.items():
-        earlier = sums.get(name, (0.0, 0.0))
-        sums[name] = (earlier[0] + float(total), earlier[1] + float(divisor))
 
 
 def line(row: dict[str, Any]) -> str:

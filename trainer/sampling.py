@@ -7,6 +7,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from trainer.beam_search import without
 from trainer.dropout import fold
 
 
@@ -33,9 +34,8 @@ def sample(step: Callable, state: Any, size, max_steps: int, seed, *, start: int
 
     def one_word(time, last, ended, state, ids):
         logits, state = step(last, state)
-        never = tf.reduce_sum(tf.one_hot([start, pad, *forbidden], tf.shape(logits)[-1]), axis=0) > 0
         uniform = tf.random.stateless_uniform(tf.shape(logits), fold(seed, time), minval=1e-20)
-        noisy = tf.where(never, float("-inf"), logits - tf.math.log(-tf.math.log(uniform)))
+        noisy = without((start, pad, *forbidden), logits - tf.math.log(-tf.math.log(uniform)))
         words = tf.where(ended, pad, tf.argmax(noisy, axis=-1, output_type=tf.int32))
         ids = tf.where(tf.range(max_steps) == time, words[:, None], ids)
         return time + 1, words, ended | (words == end), state, ids

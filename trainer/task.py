@@ -85,7 +85,7 @@ def run(*, data: str, job_dir: str, overwrite: bool = False, **flags: Any) -> di
 
         tf = import_tensorflow()
         from tfrecords_schema.model_info import ModelInfo
-        from trainer import dataset, export, job, loop, train
+        from trainer import dataset, export, files, job, loop, train
 
         directory = dataset.open_directory(data)
         decoder_config = train.decoder_config(directory, flags)
@@ -97,14 +97,14 @@ def run(*, data: str, job_dir: str, overwrite: bool = False, **flags: Any) -> di
                 decoder = export.load_best(os.path.join(job_dir, job.BEST), decoder_config) if best else None
             except tf.errors.OpError as error:
                 damaged = dataset.find_damaged(directory)
-                reason = str(error.message).splitlines()[0]
+                reason = files.reason(error)
                 raise RunError(damaged or f"{reason} (the same command goes on)") from error
             except OSError as error:
                 raise RunError(f"--job_dir: {job_dir}: {error} (the same command goes on)") from error
             if decoder is None:
                 raise RunError(f"{job_dir}: no epoch had a finite {train_config.monitor}, nothing was exported")
             info = ModelInfo(
-                decoder={**dataclasses.asdict(decoder_config), "feature_shape": list(decoder_config.feature_shape)},
+                decoder=dataclasses.asdict(decoder_config),
                 features=directory.info.features,
                 max_caption_length=directory.info.max_caption_length,
                 vocabulary_digest=directory.vocabulary.digest,

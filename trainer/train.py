@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
+import json
 import os
 import shutil
 from collections.abc import Mapping
@@ -79,7 +79,7 @@ def train(
         decoder.word_embedding.trainable = not train_config.freeze_embeddings
     best = Best(os.path.join(job_dir, job.BEST), decoder.weights)
     bench = Bench(train_config, strategy, decoder, best, Journal(job_dir), Screen(), interruptions)
-    bench.validation, bench.validation_batches = _validation(directory, train_config, strategy)
+    bench.validation = _validation(directory, bench)
     try:
         if not goes_on:
             _introduce(directory, bench)
@@ -94,20 +94,20 @@ def train(
             bench.validation.close()
 
 
-def _validation(directory: dataset.FeatureDirectory, train_config: TrainConfig, strategy: tf.distribute.Strategy):
-    """(the validation, batches for its loss); (None, None) without validation images."""
-    split = directory.info.splits.get("val")
+def _validation(directory: dataset.FeatureDirectory, bench: Bench) -> Validation | None:
+    """None without validation images."""
+    split, settings = directory.info.splits.get("val"), bench.config
     if not split or not split.images:
-        return None, None
+        return None
     batches = Batches(
         directory,
         "val",
-        train_config.batch_size,
-        train_config.cache_gb * 1e9,
-        train_config.seed,
-        multiple=strategy.num_replicas_in_sync,
+        settings.batch_size,
+        settings.cache_gb * 1e9,
+        settings.seed,
+        multiple=bench.strategy.num_replicas_in_sync,
     )
-    return Validation(directory, "val", train_config), batches
+    return Validation(batches, settings, bench.decoder, bench.strategy)
 
 
 def _introduce(directory: dataset.FeatureDirectory, bench: Bench) -> None:
@@ -177,6 +177,4 @@ def _settings(directory: dataset.FeatureDirectory, *configs: Any) -> dict[str, d
         "features": directory.info.features.weights_digest,
         "records": hashlib.sha256("".join(shards).encode()).hexdigest(),
     }
-    settings = {type(c).__name__: dataclasses.asdict(c) for c in configs}
-    settings["DecoderConfig"]["feature_shape"] = list(settings["DecoderConfig"]["feature_shape"])  # as JSON has it
-    return {**settings, "Data": data}
+    return {**json.loads(config.dumps(*configs)), "Data": data}  # as JSON has them: they are compared with what it held

@@ -30,9 +30,9 @@ def make_update(
     """(batch of all replicas, step, progress 0..1) -> ({name: (sum, divisor)}, tokens, norm of the gradient).
 
     The gradient is that of the whole batch, however it was split: replicas' sums are added, and divided by the number
-      of real tokens in all of them. With `skip_overflow`, for float16, a gradient that is no number changes nothing.
-      Sums and not means go backwards: those of single words would be too small for float16, which is why no loss
-      scale is needed.
+    of real tokens in all of them. With `skip_overflow`, for float16, a gradient that is no number changes nothing.
+    Sums and not means go backwards: those of single words would be too small for float16, which is why no loss scale
+    is needed.
     """
     variables = decoder.trainable_variables
 

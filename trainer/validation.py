@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import tensorflow as tf
 
-from trainer import dataset
+from trainer import dataset, objectives
+from trainer.batches import Batches
 from trainer.caption_module import CaptionModule
 from trainer.config import TrainConfig
+from trainer.decoder import Decoder
 from trainer.metrics import Scorer, Scores
+from trainer.update import make_measure
 
 _BATCH = 64  # images captioned at a time
 
@@ -26,16 +30,29 @@ class Captioned(NamedTuple):
 
 
 class Validation:
-    """Captions a split's images, with the beam search that is exported, and scores them."""
+    """Measures a decoder on a split; captions with the beam search that is exported.
 
-    def __init__(self, directory: dataset.FeatureDirectory, split: str, config: TrainConfig):
-        self._directory, self._split, self._config = directory, split, config
+    `check` is called between batches, and may raise to stop.
+    """
+
+    def __init__(self, batches: Batches, config: TrainConfig, decoder: Decoder, strategy: tf.distribute.Strategy):
+        self._batches, self._config, self._strategy = batches, config, strategy
+        self._module = CaptionModule(decoder)
+        self._measure = make_measure(decoder, functools.partial(objectives.cross_entropy, config=config), strategy)
         self._scorer: Scorer | None = None
 
-    def scores(self, module: CaptionModule, check: Callable[[], None]) -> tuple[Scores, list[Captioned]]:
-        """BLEU to CIDEr, and the captioned images. `check` is called between batches, and may raise to stop."""
+    def losses(self, check: Callable[[], None]) -> dict[str, tuple[float, float]]:
+        """{name: (sum, divisor)} of the captions that people wrote."""
+        sums: dict[str, tuple[float, float]] = {}
+        for batch in self._strategy.experimental_distribute_dataset(self._batches.dataset(0)):
+            check()
+            add(sums, self._measure(batch))
+        return sums
+
+    def scores(self, check: Callable[[], None]) -> tuple[Scores, list[Captioned]]:
+        """BLEU to CIDEr, and the captioned images."""
         captioned = []
-        for batch in self._captioned(module):
+        for batch in self._captioned():
             check()
             captioned += batch
         if self._scorer is None:
@@ -48,23 +65,30 @@ class Validation:
         if self._scorer:
             self._scorer.close()
 
-    def _captioned(self, module: CaptionModule) -> Iterator[list[Captioned]]:
-        config, vocabulary = self._config, self._directory.vocabulary
+    def _captioned(self) -> Iterator[list[Captioned]]:
+        config, directory = self._config, self._batches.directory
         keys = ("image/id", "image/uri", "image/feature", "caption/text")
-        records = dataset.images(self._directory, self._split).map(lambda r: {key: r[key] for key in keys})
+        records = dataset.images(directory, self._batches.split).map(lambda r: {key: r[key] for key in keys})
         for batch in records.ragged_batch(_BATCH).prefetch(1):
-            found = module.caption(
+            found = self._module.caption(
                 tf.cast(batch["image/feature"], tf.float32),
                 tf.constant(config.beam_width),
-                tf.constant(self._directory.info.max_caption_length),
+                tf.constant(directory.info.max_caption_length),
                 tf.constant(config.length_penalty),
             )
             best = found["ids"].numpy()[:, 0]  # [B, T]
             names = zip(batch["image/id"].numpy(), batch["image/uri"].numpy(), strict=True)
             yield [
-                Captioned(_text(id_), _text(uri), vocabulary.decode(ids), tuple(map(_text, texts)))
+                Captioned(_text(id_), _text(uri), directory.vocabulary.decode(ids), tuple(map(_text, texts)))
                 for (id_, uri), ids, texts in zip(names, best, batch["caption/text"].to_list(), strict=True)
             ]
+
+
+def add(sums: dict[str, tuple[float, float]], reported) -> None:
+    """Adds what one step reported; in double precision, one step after the other, so that a stop changes no digit."""
+    for name, (total, divisor) in reported.items():
+        earlier = sums.get(name, (0.0, 0.0))
+        sums[name] = (earlier[0] + float(total), earlier[1] + float(divisor))
 
 
 def mean_figures(sums: dict[str, tuple[float, float]], prefix: str = "") -> dict[str, float]:
