@@ -1,6 +1,7 @@
 """Package metadata: ranges here, exact pins in requirements.txt (made from these by `make requirements`)."""
 
 import pathlib
+import re
 
 from setuptools import find_packages, setup
 
@@ -8,14 +9,25 @@ EXTRAS = {
     "gcp": ["apache-beam[gcp]"],
     "aws": ["apache-beam[aws]"],
     "gpu": ["tensorflow[and-cuda]; platform_system == 'Linux'"],
-    "dev": ["hypothesis>=6.100", "pytest>=8.0", "ruff>=0.8"],
+    "dev": [
+        "datasets>=3.0",
+        "duckdb>=1.1",
+        "hypothesis>=6.100",
+        "pandas>=2.2",
+        "pytest>=8.0",
+        "ruff>=0.8",
+        "selenium>=4.20",
+    ],
 }
+
+HERE = pathlib.Path(__file__).parent
+VERSION = re.search(r'__version__ = "(.+)"', (HERE / "tfrecords_schema/__init__.py").read_text())[1]
 
 setup(
     name="batch-image-captioning",
-    version="0.1.0",
+    version=VERSION,
     description="Batch image captioning on Apache Beam and TensorFlow",
-    long_description=(pathlib.Path(__file__).parent / "README.md").read_text(encoding="utf-8"),
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     python_requires=">=3.11,<3.14",
     packages=find_packages(include=["pipelines", "trainer", "tfrecords_schema"]),

@@ -87,6 +87,9 @@ def main() -> None:
             beam_width=tf.constant(width),
             max_length=tf.constant(length),
             length_penalty=tf.constant(0.0),
+            min_length=tf.constant(0),
+            no_repeat_ngram=tf.constant(0),
+            forbid_unk=tf.constant(True),
         )
         return {name: tensor.numpy() for name, tensor in found.items()}
 

@@ -110,6 +110,23 @@ def _read_coco(path: str) -> Iterator[Listed]:
         yield Listed(image_id, (), problem=ImageError("list", "NotListed", message))
 
 
+def read_images(path: str) -> Iterator[Listed]:
+    """The images of a COCO JSON, which needs no annotations: `image_info_test2017.json`.
+
+    Raises:
+      InputError: it is none.
+    """
+    try:
+        if next(_stream(path, "images.item"), None) is None and not _has_list(path, "images"):
+            raise InputError(f"{path}: expected a COCO JSON with a list 'images', found none")
+        for number, entry in enumerate(_stream(path, "images.item")):
+            wanted = {"id": (int, str), "file_name": str}
+            yield _misfit("images", number, entry, wanted) or Listed(str(entry["id"]), (entry["file_name"],))
+    except (OSError, ValueError, ijson.JSONError) as error:
+        expected = "a COCO JSON with a list 'images'"
+        raise InputError(f"{path}: expected {expected}, found what cannot be read: {_one_line(error)}") from None
+
+
 def _misfit(where: str, number: int, entry: Any, wanted: dict[str, Any]) -> Listed | None:
     """What is wrong with an entry."""
     for key, types in wanted.items():

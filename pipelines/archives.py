@@ -65,6 +65,11 @@ class Archive:
         info = self._members[name]
         return f"{info.file_size}:{info.CRC:08x}"
 
+    def ambiguity(self, name: str) -> ImageError | None:
+        """What is wrong with a name that several members have."""
+        message = f"several members of {self.path} have the name {name}"
+        return ImageError("list", "AmbiguousName", message) if name in self.repeated else None
+
     def size(self, name: str) -> int | None:
         """Bytes of a member when unpacked; None where there is none."""
         info = self._members.get(name)

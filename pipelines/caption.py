@@ -1,7 +1,8 @@
-"""Images -> Parquet rows with n-best captions (`python -m pipelines.caption`)."""
+"""Images -> a table of their captions (`python -m pipelines.caption`)."""
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import time
 from collections.abc import Sequence
@@ -10,37 +11,74 @@ from typing import Any
 from pipelines import cli
 from pipelines.images import MAX_PIXELS
 from pipelines.networks import PRECISIONS
-from tfrecords_schema.errors import ArgumentParser, InputError
+from tfrecords_schema.errors import ArgumentParser
+
+FORMATS = ("jsonl", "csv", "coco")
+_IMAGES = "quoted patterns ('photos/**.jpg'), directories, zip files; tables (CSV, TSV, JSONL, Parquet); a COCO JSON"
 
 
 def parser() -> ArgumentParser:
     """The command line."""
     p = ArgumentParser(
         prog="python -m pipelines.caption",
-        description="Caption images with beam search and write Parquet.",
+        description="Caption images and write a table of Parquet files.",
         epilog="Any other flag goes to Beam, for example --runner=DataflowRunner.",
     )
-    p.add_argument("--images", required=True, nargs="+", metavar="GLOB", help="patterns; quote them: 'photos/**.jpg'")
     p.add_argument("--model", required=True, metavar="DIR", help="export directory of the trainer")
     p.add_argument("--output", required=True, metavar="DIR", help="directory to write captions-*.parquet to")
-    p.add_argument(
+    what = p.add_argument_group("what to caption: --images, or --features")
+    what.add_argument("--images", nargs="+", metavar="PLACE", help=_IMAGES)
+    what.add_argument("--root", nargs="+", metavar="PLACE", help="where names in tables lie (default: beside it)")
+    what.add_argument("--uri_column", metavar="NAME", help="of a table, with names or URIs (default: guessed)")
+    what.add_argument("--image_column", metavar="NAME", help="of a Parquet table, with the images' bytes")
+    what.add_argument("--id_column", metavar="NAME", help="of a table (default: image_id or id, if there is one)")
+    what.add_argument(
+        "--metadata_columns", nargs="+", metavar="NAME[=NEW]", help="of a table, to be carried along into the output"
+    )
+    what.add_argument("--features", metavar="DIR", help="output of pipelines.features: captions it without the images")
+    what.add_argument("--split", help="of --features (default: all)")
+    what.add_argument("--limit", type=cli.positive, metavar="N", help="only the first N images")
+    network = p.add_argument_group("the network")
+    network.add_argument(
         "--weights",
         metavar="imagenet|random|FILE",
         help="of the feature extractor; by default what the model was trained on, where that can be found again",
     )
-    p.add_argument(
-        "--precision",
-        choices=PRECISIONS,
-        help="of the forward pass (default: as the model's features were made)",
+    network.add_argument(
+        "--precision", choices=PRECISIONS, help="of the forward pass (default: as the model's features were made)"
     )
-    p.add_argument(
-        "--beam_width", type=cli.positive, help="captions searched for, and given, per image (default: as validated)"
+    _add_search_flags(p.add_argument_group("captions, by beam search or --sample"))
+    out = p.add_argument_group("output")
+    out.add_argument("--format", nargs="+", choices=FORMATS, help="beside Parquet; coco is COCO's results JSON")
+    out.add_argument("--attention", action="store_true", help="a column of where an attention model looked, by word")
+    out.add_argument("--capitalise", action="store_true", help="captions begin with a capital letter")
+    running = p.add_argument_group("running")
+    running.add_argument(
+        "--dry_run", action="store_true", help="write nothing; tell what would be done, and how long it would take"
     )
-    p.add_argument("--max_length", type=cli.positive, help="ids in a caption, with START and END (default: as trained)")
-    p.add_argument("--length_penalty", type=float, help="larger favours longer captions (default: as validated)")
-    cli.add_common_flags(p, per_shard="rows_per_file")
+    cli.add_common_flags(running, per_shard="rows_per_file")
     cli.take_defaults(p, run)
     return p
+
+
+def _add_search_flags(group: Any) -> None:
+    group.add_argument("--beam_width", type=cli.positive, help="hypotheses searched (default: as validated)")
+    group.add_argument("--captions_per_image", type=cli.positive, help="at most (default: as wide as the beam)")
+    group.add_argument(
+        "--max_length", type=cli.positive, help="ids in a caption, START and END counted (default: trained)"
+    )
+    group.add_argument("--min_length", type=cli.positive, help="the same (default: 3, that is a word)")
+    group.add_argument("--length_penalty", type=float, help="larger favours longer captions (default: as validated)")
+    group.add_argument(
+        "--no_repeat_ngram", type=cli.positive, metavar="N", help="never the same N words twice in a caption"
+    )
+    group.add_argument(
+        "--forbid_unk", action=argparse.BooleanOptionalAction, help="never say <unk> for a word (default: never)"
+    )
+    group.add_argument("--sample", action="store_true", help="draw captions, the same ones whenever it is done again")
+    group.add_argument("--temperature", type=float, help="of drawing (default 1); lower is more probable")
+    group.add_argument("--top_p", type=float, help="draw from the most probable words of this probability (default 1)")
+    group.add_argument("--seed", type=int, help="of drawing (default 0); another one draws other captions")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -51,19 +89,39 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def run(
     *,
-    images: Sequence[str],
     model: str,
     output: str,
+    images: Sequence[str] | None = None,
+    root: Sequence[str] | None = None,
+    uri_column: str | None = None,
+    image_column: str | None = None,
+    id_column: str | None = None,
+    metadata_columns: Sequence[str] | None = None,
+    features: str | None = None,
+    split: str | None = None,
+    limit: int | None = None,
     weights: str | None = None,
+    precision: str | None = None,
     beam_width: int | None = None,
+    captions_per_image: int | None = None,
     max_length: int | None = None,
+    min_length: int | None = None,
     length_penalty: float | None = None,
+    no_repeat_ngram: int | None = None,
+    forbid_unk: bool | None = None,
+    sample: bool = False,
+    temperature: float | None = None,
+    top_p: float | None = None,
+    seed: int | None = None,
+    format: Sequence[str] | None = None,
+    attention: bool = False,
+    capitalise: bool = False,
+    dry_run: bool = False,
     batch_size: int = 16,
     rows_per_file: int = 1000,
     read_threads: int = 16,
     max_pixels: int = MAX_PIXELS,
     max_reject_fraction: float = 0.05,
-    precision: str | None = None,
     accelerator: str | None = None,
     overwrite: bool = False,
     beam_args: Sequence[str] = (),
@@ -74,76 +132,43 @@ def run(
       InputError: a flag, a file or the model does not fit; nothing was written.
       report.RejectsError: too many images were rejected; the output is complete.
     """
+    flags = dict(locals())
     started = time.time()
-    import apache_beam as beam
-
-    from pipelines import captioner, extractors, manifest, sharding, sources
-    from pipelines.reading import Reading
+    from pipelines import captioning, estimate, formats, keys, manifest, sharding
     from pipelines.report import summarise
-    from pipelines.rows import RowMaker
     from tfrecords_schema.shards import shard_count
 
     beam_options = cli.pipeline_options(beam_args)
     beam_runner = cli.runner(beam_options)
-    cli.require_filesystems(output=output, model=model)
-    for pattern in images:
-        cli.require_filesystems(images=pattern)
-    info, _ = captioner.open_model(model)
-    search = captioner.Search(
-        int(info.search["beam_width"]) if beam_width is None else beam_width,
-        info.max_caption_length if max_length is None else max_length,
-        float(info.search["length_penalty"]) if length_penalty is None else length_penalty,
-    )
-    weights = _weights(weights, info.features)
-    extractor = extractors.of_spec(info.features, weights, batch_size, precision)
-    spec = extractor.spec(info.features.dtype)
-    spec.require_same(info.features, mine=f"--weights {weights}", theirs=f"--model {model}")
-    source = sources.ImageGlob(tuple(images), excluding=output)
-    counts = source.count()
-    options = manifest.Options(
-        image={"weights": spec.weights_digest, "precision": spec.precision, "max_pixels": max_pixels},
-        other={
-            "model": info.digest,
-            **dataclasses.asdict(search),
-            "rows_per_file": rows_per_file,
-            "images": list(images),
-        },
-    )
-    maker = RowMaker(
-        extractor=extractor,
-        captioner=captioner.Captioner(model, search),
-        reading=Reading(read_threads, max_pixels),
-        dtype=info.features.dtype,
-        metadata={"model_digest": info.digest},
-    )
-    process = sharding.ProcessShard(maker, output, options.every, options.image)
-    shards = {split: shard_count(count, rows_per_file) for split, count in counts.items()}
-    with manifest.begin(output, options, ["captions"], maker.suffix, overwrite=overwrite):
+    cli.require_filesystems(output=output, model=model, features=features)
+    for flag in ("images", "root"):
+        for place in flags[flag] or ():
+            cli.require_filesystems(**{flag: place})
+    task = captioning.plan(flags)
+    counts = task.source.count()
+    maker = task.row_maker()
+    shards = {prefix: shard_count(count, rows_per_file) for prefix, count in counts.items()}
+    suffixes = [maker.suffix, *formats.SUFFIXES.values()]
+    mine = (["captions"], suffixes, [formats.COCO], overwrite)
+    if dry_run:
+        manifest.check(output, task.options, *mine)
+        return estimate.estimate(task, maker, counts["captions"], shards["captions"], output)
+    process = sharding.ProcessShard(maker, output, task.options.every, task.options.image)
+    publish = Publish(output, task.options.every, counts, started, suffixes, tuple(format or ()))
+    with manifest.begin(output, task.options, *mine):
+        import apache_beam as beam
+
         pipeline = beam.Pipeline(runner=beam_runner, options=beam_options)
         _ = (
             pipeline
-            | sharding.ReadSource(source)
-            | sharding.KeyByShard(shards, maker.suffix)
+            | keys.ReadSource(task.source)
+            | keys.KeyByShard(shards, maker.suffix)
             | sharding.MakeShards(process, accelerator)
-            | sharding.Finish(Publish(output, options.every, counts, started))
+            | formats.WriteFormats(output, publish.formats)
+            | sharding.Finish(publish)
         )
         cli.run_pipeline(pipeline, output, sum(counts.values()))
     return summarise(output, max_reject_fraction)
-
-
-def _weights(given: str | None, expected: Any) -> str:
-    """The weights to load: those asked for, else those the model's features were made with.
-
-    Raises:
-      InputError: the model's were a file, which only the user can find again.
-    """
-    if given is None and expected.weights not in ("imagenet", "random"):
-        kind = "SavedModel directory" if expected.extractor == "saved_model" else "file"
-        raise InputError(
-            f"--weights: expected the {kind} {expected.weights!r} (digest {expected.weights_digest[:12]}…) that the "
-            "model's features were made with, found no flag; give --weights FILE"
-        )
-    return given or expected.weights
 
 
 @dataclasses.dataclass(frozen=True)
@@ -154,13 +179,20 @@ class Publish:
     options: dict[str, Any]
     counts: dict[str, int]
     started: float
+    suffixes: list[str]
+    formats: tuple[str, ...]
 
     def __call__(self, results: list) -> None:
-        from pipelines import manifest
+        from pipelines import formats, manifest
 
+        if "coco" in self.formats:
+            formats.write_coco(results, self.output)
+        names = [formats.file_name(r.name, name) for r in results for name in self.formats if name in formats.SUFFIXES]
         command = ("python", "-m", "pipelines.gallery")
-        following = (*command, "--captions", self.output, "--contact_sheet", "gallery.png")
-        manifest.complete(self.output, results, self.options, self.counts, self.started, {}, following)
+        following = (*command, "--captions", self.output, "--output", "gallery.html")
+        manifest.complete(
+            self.output, results, self.options, self.counts, self.started, {}, following, self.suffixes, names
+        )
 
 
 if __name__ == "__main__":

@@ -3,45 +3,41 @@
 from __future__ import annotations
 
 import dataclasses
-import math
+import hashlib
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from pipelines import files
+from pipelines.detokenise import detokenise
+from pipelines.search import Search
 from tfrecords_schema.dataset_info import VOCABULARY
 from tfrecords_schema.errors import InputError
 from tfrecords_schema.model_info import MODEL_INFO, ModelInfo
+from tfrecords_schema.quiet import import_tensorflow
 from tfrecords_schema.vocabulary import Vocabulary
 
-
-@dataclasses.dataclass(frozen=True)
-class Search:
-    """How captions are searched for; see trainer.beam_search, which runs inside the exported graph.
-
-    Attributes:
-      beam_width: hypotheses kept, and captions given, for each image.
-      max_length: START and END counted.
-      length_penalty: 0 ranks by log probability alone; larger values favour longer captions.
-    """
-
-    beam_width: int = 3
-    max_length: int = 25
-    length_penalty: float = 0.0
-
-    def __post_init__(self):
-        for name, value, smallest in (("beam_width", self.beam_width, 1), ("max_length", self.max_length, 3)):
-            if value < smallest:
-                raise InputError(f"--{name}: expected at least {smallest}, found {value}")
-        if not 0 <= self.length_penalty < math.inf:
-            raise InputError(f"--length_penalty: expected a number from 0 up, found {self.length_penalty}")
+# Images captioned together; a forward pass has fewer. Each step of the search has a cost that does not depend on them.
+BATCH = 128
 
 
 @dataclasses.dataclass(frozen=True)
 class Caption:
-    """A caption and its log probability: the natural logarithm, summed over its words and END."""
+    """A caption and its log probability.
+
+    Attributes:
+      log_prob: the natural logarithm, summed over its words and END, in the model's own words of probability: whatever
+        was forbidden, and at whatever temperature it was drawn.
+      words: that the text is made of.
+      attention: float32 `[len(words), P]`, where on the feature grid the model looked for each word; None where it has
+        no attention, or nobody asked.
+    """
 
     text: str
     log_prob: float
+    words: tuple[str, ...] = ()
+    attention: np.ndarray | None = None
 
 
 def open_model(directory: str) -> tuple[ModelInfo, Vocabulary]:
@@ -71,43 +67,88 @@ def open_model(directory: str) -> tuple[ModelInfo, Vocabulary]:
 
 
 class Captioner:
-    """features float32 `[batch_size, *shape]` -> for each image its captions, best first.
+    """features `[n, *shape]` and the images' ids, n at most BATCH -> for each image its captions, best first.
 
     `load` reads the SavedModel; before it, a Captioner is small and can be pickled.
+
+    Args:
+      attention: captions are to have it.
+      capitalise: texts begin with a capital letter.
     """
 
-    def __init__(self, directory: str, search: Search):
-        self.directory, self.search = directory, search
-        self._signature = None
+    def __init__(self, directory: str, search: Search, attention: bool = False, capitalise: bool = False):
+        self.directory, self.search, self.attention, self.capitalise = directory, search, attention, capitalise
+        self._signatures: dict[str, Any] = {}
 
     def load(self) -> Captioner:
         """Loads the model, from a local copy where the directory is remote; returns self."""
-        import tensorflow as tf
-
+        tf = import_tensorflow()
         local = files.local_copy(self.directory)
-        _, self._vocabulary = open_model(local)
+        info, self._vocabulary = open_model(local)
         self._model = tf.saved_model.load(local)
-        self._signature = self._model.signatures["caption"]
+        self._signatures = dict(self._model.signatures)
+        # Traces, which is part of loading. Whatever the image: a model that cannot say a word here is broken.
+        anything = dataclasses.replace(self.search, min_length=2, no_repeat_ngram=0, forbid_unk=False)
+        found = self._run(np.zeros([BATCH, *info.features.shape], np.float32), [""], anything)
+        if not np.isfinite(found["log_prob"][0, 0]):
+            raise ValueError(f"{self.directory}: the model gives no finite log probability; train and export it again")
         return self
 
-    def __call__(self, features: np.ndarray) -> list[list[Caption]]:
-        """At most `beam_width` different captions an image; fewer where the model knows no more."""
+    def __call__(self, features: np.ndarray, image_ids: Sequence[str]) -> list[list[Caption]]:
+        """At most `captions_per_image` different captions an image; fewer, or none, where the model knows no more.
+
+        Whatever n is, the model is given BATCH images: those that are missing are zeros.
+        """
+        padded = np.zeros((BATCH, *features.shape[1:]), np.float32)
+        padded[: len(features)] = features
+        found = self._run(padded, image_ids, self.search)
+        return [self._captions({name: array[row] for name, array in found.items()}) for row in range(len(features))]
+
+    def _run(self, features: np.ndarray, image_ids: Sequence[str], search: Search) -> dict[str, np.ndarray]:
+        """The signature's outputs."""
         import tensorflow as tf
 
-        found = self._signature(
-            features=tf.constant(features, tf.float32),
-            beam_width=tf.constant(self.search.beam_width),
-            max_length=tf.constant(self.search.max_length),
-            length_penalty=tf.constant(self.search.length_penalty, tf.float32),
-        )
-        ids, log_prob = found["ids"].numpy(), found["log_prob"].numpy()  # [B, K, T], [B, K]
-        if not np.isfinite(log_prob[:, 0]).all():
-            raise ValueError(f"{self.directory}: the model gives no finite log probability; train and export it again")
-        return [
-            [
-                Caption(self._vocabulary.decode(caption_ids), float(score))
-                for caption_ids, score in zip(image_ids, scores, strict=True)
-                if np.isfinite(score)  # an empty place: there were fewer different captions than beams
-            ]
-            for image_ids, scores in zip(ids, log_prob, strict=True)
-        ]
+        common = {
+            "features": tf.constant(features, tf.float32),
+            "min_length": tf.constant(search.min_length),
+            "no_repeat_ngram": tf.constant(search.no_repeat_ngram),
+            "forbid_unk": tf.constant(search.forbid_unk),
+        }
+        if search.sample:
+            found = self._signatures["sample"](
+                **common,
+                uniform=tf.constant(self._uniform(image_ids)),
+                temperature=tf.constant(search.temperature, tf.float32),
+                top_p=tf.constant(search.top_p, tf.float32),
+            )
+        else:
+            found = self._signatures["caption"](
+                **common,
+                beam_width=tf.constant(search.beam_width),
+                max_length=tf.constant(search.max_length),
+                length_penalty=tf.constant(search.length_penalty, tf.float32),
+            )
+        return {name: tensor.numpy() for name, tensor in found.items()}
+
+    def _uniform(self, image_ids: Sequence[str]) -> np.ndarray:
+        """The numbers that words are drawn with, float32 `[BATCH, K, T]`: of an image's id, and of nothing else."""
+        search = self.search
+        numbers = np.zeros((BATCH, search.captions_per_image, search.max_length - 1), np.float32)
+        for row, image_id in enumerate(image_ids):
+            key = hashlib.blake2b(f"{search.seed}:{image_id}".encode("utf-8", "surrogateescape"), digest_size=16)
+            generator = np.random.Generator(np.random.Philox(key=int.from_bytes(key.digest(), "big")))
+            numbers[row] = generator.random(numbers.shape[1:], np.float32)
+        return numbers
+
+    def _captions(self, found: dict[str, np.ndarray]) -> list[Caption]:
+        """Of one image, from ids `[K, T]`, log_prob `[K]` and attention `[K, T, P]`."""
+        ranks = np.argsort(-found["log_prob"], kind="stable") if self.search.sample else range(len(found["log_prob"]))
+        captions: dict[str, Caption] = {}
+        for k in ranks:
+            if not np.isfinite(found["log_prob"][k]):  # an empty place: there are fewer captions than were asked for
+                continue
+            words = tuple(self._vocabulary.words_of(found["ids"][k]))
+            weights = found["attention"][k, : len(words)] if self.attention else None
+            text = detokenise(words, self.capitalise)
+            captions.setdefault(text, Caption(text, float(found["log_prob"][k]), words, weights))
+        return list(captions.values())[: self.search.captions_per_image]

@@ -21,15 +21,22 @@ def configure(tf) -> int:
     CPUs: several passes at a time with few threads each. One pass with all threads has them wait for each other after
     every operation, and a thread that decodes an image meanwhile holds up all of them.
     """
-    gpus = tf.config.list_physical_devices("GPU")
+    if configure_gpu(tf):
+        return _GPU_IN_FLIGHT
     with contextlib.suppress(RuntimeError):  # TensorFlow is in use already, by an earlier load in this process
+        tf.config.threading.set_intra_op_parallelism_threads(max(1, cores() // cpu_in_flight()))
+    return cpu_in_flight()
+
+
+def configure_gpu(tf) -> bool:
+    """The part of `configure` that concerns GPUs; whether there are any."""
+    gpus = tf.config.list_physical_devices("GPU")
+    with contextlib.suppress(RuntimeError):
         if gpus:
             mine = gpus[claim(len(gpus))]
             tf.config.set_visible_devices(mine, "GPU")
             tf.config.experimental.set_memory_growth(mine, True)
-        else:
-            tf.config.threading.set_intra_op_parallelism_threads(max(1, cores() // cpu_in_flight()))
-    return _GPU_IN_FLIGHT if gpus else cpu_in_flight()
+    return bool(gpus)
 
 
 def cores() -> int:

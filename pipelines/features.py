@@ -121,7 +121,7 @@ def run(
         raise InputError(f"--max_caption_length: expected at least 3 (START, a word, END), found {max_caption_length}")
     import apache_beam as beam
 
-    from pipelines import extractors, manifest, sharding
+    from pipelines import extractors, keys, manifest, sharding
     from pipelines.inputs import captioned_images
     from pipelines.reading import Reading
     from pipelines.records import RecordMaker
@@ -166,14 +166,14 @@ def run(
     shaping = {**options.image, "max_caption_length": max_caption_length}
     process = sharding.ProcessShard(maker, output, shaping, options.image)
     publish = Publish(output, options.every, counts, started, spec, max_caption_length)
-    with manifest.begin(output, options, SPLITS, maker.suffix, _TEXTS, overwrite, update):
+    with manifest.begin(output, options, SPLITS, [maker.suffix], _TEXTS, overwrite, update):
         pipeline = beam.Pipeline(runner=beam_runner, options=beam_options)
-        items = pipeline | sharding.ReadSource(source)
+        items = pipeline | keys.ReadSource(source)
         vocabulary = beam.pvalue.AsSingleton(items | MakeVocabulary(vocab_size, min_word_count))
         shards = {split: shard_count(count, records_per_shard) for split, count in counts.items()}
         _ = (
             items
-            | sharding.KeyByShard(shards, maker.suffix)
+            | keys.KeyByShard(shards, maker.suffix)
             | sharding.MakeShards(process, accelerator, vocabulary=vocabulary)
             | sharding.Finish(publish, vocabulary=vocabulary)
         )
@@ -211,7 +211,8 @@ class Publish:
         )
         texts = {VOCABULARY: vocabulary, DATASET_INFO: info.dumps()}
         following = ("python", "-m", "trainer.task", "--data", self.output, "--job_dir", "JOB_DIR")
-        manifest.complete(self.output, results, self.options, self.counts, self.started, texts, following)
+        suffixes = [".tfrecord"]
+        manifest.complete(self.output, results, self.options, self.counts, self.started, texts, following, suffixes)
 
 
 def _split_info(results: list) -> Any:

@@ -23,7 +23,16 @@ WORK = ".work"  # under an output directory: what is needed only until the outpu
 
 def is_local(path: str) -> bool:
     """Whether this machine's own file functions can open the path."""
-    return FileSystems.get_scheme(path) in (None, "file")
+    return "://" not in path or FileSystems.get_scheme(path) in (None, "file")
+
+
+def has_filesystem(path: str) -> bool:
+    """Whether Beam can open the path, by its scheme."""
+    try:
+        FileSystems.get_filesystem(path)
+    except ValueError:
+        return False
+    return True
 
 
 def is_absolute(path: str) -> bool:
@@ -191,15 +200,39 @@ def glob_versions(pattern: str) -> list[tuple[str, str]]:
     return sorted((m.path, f"{m.size_in_bytes}:{m.last_updated_in_seconds}") for m in match(pattern))
 
 
+def listed_version(path: str) -> str:
+    """Changes when a file does, wherever it is; empty where there is none."""
+    if is_local(path):
+        return version(path)
+    return next((found for name, found in glob_versions(path) if name == path), "")
+
+
 def local_copy(directory: str) -> str:
-    """A local directory with the same files: itself where it is local, else a copy in the temporary directory."""
+    """A local directory with the same files: itself where it is local, else one copy for all processes of this machine.
+
+    The copy's name follows from the names, sizes and times of the files, so that one that changed is copied anew.
+    """
     if is_local(directory):
         return directory
-    target = tempfile.mkdtemp(prefix="caption-model-")
     root = directory.rstrip("/") + "/"
-    for found in match(root + "**"):
-        path = os.path.join(target, found.path.removeprefix(root))
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        with open(path, "wb") as handle:
-            handle.write(read_bytes(found.path))
+    found = match(root + "**")
+    listing = sorted((f.path, f.size_in_bytes, f.last_updated_in_seconds) for f in found)
+    digest = hashlib.sha256(repr(listing).encode()).hexdigest()[:16]
+    # Of this user alone: whoever may write to a directory that everybody shares must not choose our model.
+    parent = os.path.join(tempfile.gettempdir(), f"captioning-copies-{os.getuid()}")
+    os.makedirs(parent, mode=0o700, exist_ok=True)
+    if os.stat(parent).st_uid != os.getuid():
+        parent = tempfile.mkdtemp(prefix="captioning-copies-")
+    target = os.path.join(parent, digest)
+    if not os.path.isdir(target):
+        making = tempfile.mkdtemp(dir=parent)
+        for file in found:
+            path = os.path.join(making, file.path.removeprefix(root))
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            with open_binary(file.path) as source, open(path, "wb") as handle:
+                shutil.copyfileobj(source, handle)
+        try:
+            os.rename(making, target)
+        except OSError:  # another process was quicker
+            shutil.rmtree(making)
     return target

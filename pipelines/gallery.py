@@ -1,33 +1,47 @@
-"""A caption table -> one picture of its images with their captions (`python -m pipelines.gallery`)."""
+"""A caption table -> a web page of its images with their captions, or one picture (`python -m pipelines.gallery`)."""
 
 from __future__ import annotations
 
-import io
-import textwrap
-from collections.abc import Iterator, Sequence
-from typing import Any
+import collections
+import contextlib
+import hashlib
+import heapq
+import json
+import math
+import os
+import posixpath
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, BinaryIO
 
 from pipelines import cli
 from tfrecords_schema.errors import ArgumentParser, InputError
+from tfrecords_schema.vocabulary import normalise, tokenise
 
-_THUMBNAIL = (240, 180)  # width, height in pixels
-_CAPTION_HEIGHT = 62
-_MARGIN = 12
-_FONT_SIZE = 14
-_LETTERS_A_LINE = 34
-_INK, _FAINT, _PAPER, _MISSING = "#1a1a1a", "#6b6b6b", "#ffffff", "#d9d9d9"
+SORTS = {"random": "random", "log_prob": "highest log probability first", "worst": "lowest CIDEr first"}
+_PAGE_IMAGES, _SHEET_IMAGES = 200, 24
+_LIGHT_COLUMNS = ("image_id", "image_uri", "caption", "log_prob")  # enough to choose by
 
 
 def parser() -> ArgumentParser:
     """The command line."""
-    p = ArgumentParser(
-        prog="python -m pipelines.gallery",
-        description="Draw captioned images with their captions under them.",
-    )
+    p = ArgumentParser(prog="python -m pipelines.gallery", description="Show captioned images with their captions.")
     p.add_argument("--captions", required=True, metavar="DIR", help="output directory of pipelines.caption")
-    p.add_argument("--contact_sheet", required=True, metavar="FILE.png", help="picture to write")
-    p.add_argument("--n", type=int, default=24, help="images at most (default 24)")
-    p.add_argument("--columns", type=int, default=4, help="images side by side (default 4)")
+    p.add_argument("--output", metavar="FILE.html", help="web page to write, one file with everything in it")
+    p.add_argument("--contact_sheet", metavar="FILE.png", help="picture to write")
+    p.add_argument(
+        "--n",
+        type=cli.positive,
+        help=f"images at most (default {_PAGE_IMAGES}; {_SHEET_IMAGES} for a contact sheet alone)",
+    )
+    p.add_argument(
+        "--sort",
+        choices=SORTS,
+        default="random",
+        help="random (the same ones each time), or highest log probability, or lowest CIDEr first (default random)",
+    )
+    p.add_argument("--references", metavar="FILE", help="what people said, in any form that pipelines.features reads")
+    p.add_argument("--columns", type=cli.positive, default=4, help="of the contact sheet (default %(default)s)")
     return p
 
 
@@ -36,77 +50,210 @@ def main(argv: Sequence[str] | None = None) -> None:
     cli.run_command(run, **vars(parser().parse_args(argv)))
 
 
-def run(*, captions: str, contact_sheet: str, n: int = 24, columns: int = 4) -> None:
-    """Writes the picture. Raises InputError where there is no caption table, or no way to write."""
+def run(
+    *,
+    captions: str,
+    output: str | None = None,
+    contact_sheet: str | None = None,
+    n: int | None = None,
+    sort: str = "random",
+    references: str | None = None,
+    columns: int = 4,
+) -> None:
+    """Writes the page, the picture or both; the arguments are the flags.
+
+    Raises:
+      InputError: there is no complete caption table, no reference fits, or a file cannot be written.
+    """
+    targets = {flag: path for flag, path in (("output", output), ("contact_sheet", contact_sheet)) if path}
+    if not targets:
+        raise InputError("expected --output FILE.html or --contact_sheet FILE.png, found neither")
+    n = (_PAGE_IMAGES if output else _SHEET_IMAGES) if n is None else n
     for flag, value in (("n", n), ("columns", columns)):
         if value < 1:
             raise InputError(f"--{flag}: expected at least 1, found {value}")
-    rows = list(_first(read_rows(captions), n))
+    if sort == "worst" and not references:
+        raise InputError("--sort worst: expected --references to compare the captions with, found none")
+    cli.require_filesystems(captions=captions, references=references, **targets)
+    for flag, path in targets.items():
+        _check_file(flag, path)
+    from tqdm import tqdm
+
+    from pipelines import files, thumbnails
+    from pipelines.contact_sheet import ContactSheet
+    from pipelines.gallery_page import Page
+    from pipelines.rejects import ImageError, printable
+
+    said = _find_references(captions, references) if references else {}
+    cider = _cider(captions, said)
+    if sort == "worst" and not cider:
+        raise InputError("--sort worst: expected references of two images or more, to weigh words by; found one")
+    chosen, total = _choose(captions, n, sort, cider)
+    rows = _fetch(captions, chosen)
     if not rows:
         raise InputError(f"--captions: {captions} holds no captioned image")
-    sheet, unreadable = draw_contact_sheet(rows, columns)
-    try:
-        sheet.save(contact_sheet)
-    except (OSError, ValueError) as error:
-        raise InputError(f"--contact_sheet: expected a .png file to write, found {contact_sheet}: {error}") from None
-    missing = f" ({unreadable} could not be read from here, and are grey)" if unreadable else ""
-    print(f"{len(rows)} images with their captions in {contact_sheet}{missing}")
+    sheet = ContactSheet(len(rows), columns) if contact_sheet else None
+    unreadable = 0
+    with Page() as page:
+        read = thumbnails.read_all([row["image_uri"] for row in rows])
+        progress = tqdm(read, total=len(rows), unit="image", disable=None, leave=False)
+        for number, row, image in zip(chosen, rows, progress, strict=True):
+            unreadable += isinstance(image, ImageError)
+            if output:
+                page.add(row, image, said.get(number, ()), cider.get(number))
+            if sheet:
+                sheet.add(row, image)
+        name = printable(posixpath.basename(files.absolute(captions)))
+        counts = {"Images": f"{len(rows)} of {total}", "Order": SORTS[sort]}
+        save = {
+            "output": lambda handle: page.save(handle, name, counts, _options(captions)),
+            "contact_sheet": lambda handle: sheet.save(handle, contact_sheet),
+        }
+        missing = f" ({unreadable} could not be read from here, and are grey)" if unreadable else ""
+        for flag, path in targets.items():
+            size = _write(flag, path, save[flag])
+            print(f"{len(rows)} images with their captions in {path}, {size / 1e6:.1f} MB{missing}")
 
 
-def _first(rows: Iterator[dict[str, Any]], n: int) -> Iterator[dict[str, Any]]:
-    for _, row in zip(range(n), rows, strict=False):
-        yield row
+def _check_file(flag: str, path: str) -> None:
+    """Raises InputError where no such file can be written, before anything is read."""
+    from pipelines import contact_sheet, files
+
+    if files.is_local(path) and os.path.isdir(path):
+        raise _unwritable(flag, path, "a directory")
+    if files.is_local(path) and not os.path.isdir(os.path.dirname(files.absolute(path))):
+        raise _unwritable(flag, path, "no such directory")
+    if flag == "contact_sheet" and not contact_sheet.picture_format(path):
+        raise _unwritable(flag, path, "no ending of a picture's name")
 
 
-def read_rows(directory: str) -> Iterator[dict[str, Any]]:
+def _unwritable(flag: str, path: str, reason: object) -> InputError:
+    kind = {"output": ".html", "contact_sheet": ".png"}[flag]
+    return InputError(f"--{flag}: expected a {kind} file to write, found {path}: {reason}")
+
+
+# Which images. The table is read several times, and never held: at first only the columns to choose by.
+
+
+def read_rows(directory: str, columns: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
     """The rows of a caption table, wherever Beam's filesystems reach. Raises InputError where there is no whole one."""
     from pipelines import files
     from tfrecords_schema import caption_table
 
-    return caption_table.read_rows(directory, files.read_text, files.open_binary)
+    return caption_table.read_rows(directory, files.read_text, files.open_binary, columns)
 
 
-def draw_contact_sheet(rows: Sequence[dict[str, Any]], columns: int):
-    """Rows of a caption table -> (a PIL image, how many images could not be read).
+def _choose(captions: str, n: int, sort: str, cider: dict[int, float]) -> tuple[list[int], int]:
+    """(the numbers of at most `n` rows in the order of `sort`, how many rows there are)."""
 
-    Thumbnails on a grid, each with its caption and log probability; grey for an image that is not there any more.
+    def rank(number: int, row: dict[str, Any]) -> Any:
+        if sort == "random":
+            return hashlib.sha256(str(row["image_id"]).encode("utf-8")).digest()
+        if sort == "worst":
+            return cider.get(number)  # None: without references it is neither good nor bad
+        known = row["log_prob"] is not None and not math.isnan(row["log_prob"])
+        return -row["log_prob"] if known else math.inf
+
+    def ranked() -> Iterator[tuple[Any, int]]:
+        nonlocal total
+        for total, row in enumerate(read_rows(captions, _LIGHT_COLUMNS), start=1):
+            yield rank(total - 1, row), total - 1
+
+    total = 0
+    chosen = heapq.nsmallest(n, (pair for pair in ranked() if pair[0] is not None))
+    return [number for _, number in chosen], total
+
+
+def _fetch(captions: str, chosen: Sequence[int]) -> list[dict[str, Any]]:
+    """All columns of some rows, in the order of their numbers in `chosen`."""
+    wanted = set(chosen)
+    found = {number: row for number, row in enumerate(read_rows(captions)) if number in wanted}
+    return [found[number] for number in chosen]
+
+
+# What people said of them.
+
+
+def _find_references(captions: str, path: str) -> dict[int, tuple[str, ...]]:
+    """By the numbers of the rows that references are found for; tells how many these are.
+
+    As trainer.evaluate does, an image is found by its file's name without the ending, then by its id, then by the last
+    part of its id. A name that several images of the references share finds none.
     """
-    from PIL import Image, ImageDraw, ImageFont
+    from pipelines import annotations
 
-    columns = min(columns, len(rows))
-    lines = -(-len(rows) // columns)
-    cell_width, cell_height = _THUMBNAIL[0] + _MARGIN, _THUMBNAIL[1] + _CAPTION_HEIGHT + _MARGIN
-    sheet = Image.new("RGB", (columns * cell_width + _MARGIN, lines * cell_height + _MARGIN), _PAPER)
-    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(_FONT_SIZE)
-    unreadable = 0
-    for number, row in enumerate(rows):
-        left = _MARGIN + number % columns * cell_width
-        top = _MARGIN + number // columns * cell_height
-        thumbnail = _thumbnail(row["image_uri"])
-        if thumbnail is None:
-            unreadable += 1
-            thumbnail = Image.new("RGB", _THUMBNAIL, _MISSING)
-        offset = (_THUMBNAIL[0] - thumbnail.width) // 2, (_THUMBNAIL[1] - thumbnail.height) // 2
-        sheet.paste(thumbnail, (left + offset[0], top + offset[1]))
-        text = textwrap.wrap(row["caption"], _LETTERS_A_LINE, max_lines=2, placeholder=" …") or [""]
-        below = top + _THUMBNAIL[1] + 4
-        draw.multiline_text((left, below), "\n".join(text), _INK, font, spacing=3)
-        draw.text((left, below + 2 * (_FONT_SIZE + 4)), f"log probability {row['log_prob']:.2f}", _FAINT, font)
-    return sheet, unreadable
-
-
-def _thumbnail(uri: str):
-    """The image inside the thumbnail's box, aspect ratio kept; None where it cannot be read."""
-    from PIL import Image, ImageOps
-
-    from pipelines import files
-
+    by_id: dict[str, tuple[str, ...]] = {}
+    ids_of_name = collections.defaultdict(set)
     try:
-        image = ImageOps.exif_transpose(Image.open(io.BytesIO(files.read_bytes(uri)))).convert("RGB")
-    except Exception:
-        return None
-    image.thumbnail(_THUMBNAIL)
-    return image
+        for listed in annotations.read(path):
+            if texts := tuple(filter(tokenise, listed.captions)):
+                by_id[listed.id] = by_id.get(listed.id, ()) + texts
+                ids_of_name[_stem("".join(listed.names[:1]))].add(listed.id)
+    except InputError as error:
+        raise InputError(f"--references: {error}") from None
+    by_name = {name: by_id[next(iter(ids))] for name, ids in ids_of_name.items() if len(ids) == 1}
+
+    found, total = {}, 0
+    for total, row in enumerate(read_rows(captions, _LIGHT_COLUMNS), start=1):
+        image_id, name = row["image_id"] or "", _stem(row["image_uri"] or "")
+        if references := by_name.get(name) or by_id.get(image_id) or by_name.get(_stem(image_id)):
+            found[total - 1] = references
+    if not found:
+        example = next(iter(by_id), "none")
+        raise InputError(
+            f"--references: expected captions of the images in {captions}, found none in {path}: it is of images such "
+            f"as {example!r}; match them by id or by file name"
+        )
+    print(f"{len(found)} of {total} images have references in {path}")
+    return found
+
+
+def _stem(path: str) -> str:
+    return posixpath.splitext(posixpath.basename(path))[0]
+
+
+def _cider(captions: str, said: dict[int, tuple[str, ...]]) -> dict[int, float]:
+    """CIDEr-D of each caption, times 100 (Vedantam et al. 2015, https://arxiv.org/abs/1411.5726).
+
+    Words are weighed by the images here; of a single one all would weigh nothing, so it has no figure.
+    """
+    if len(said) < 2:
+        return {}
+    from pycocoevalcap.cider.cider import Cider
+
+    rows = enumerate(read_rows(captions, _LIGHT_COLUMNS))
+    found = {number: [normalise(row["caption"] or "")] for number, row in rows if number in said}
+    _, scores = Cider().compute_score({number: list(map(normalise, said[number])) for number in said}, found)
+    return {number: 100 * float(score) for number, score in zip(said, scores, strict=True)}
+
+
+def _options(captions: str) -> dict[str, Any]:
+    """What the captions were made with, by report.json; empty where it does not tell."""
+    from pipelines import files
+    from tfrecords_schema import caption_table
+
+    options = json.loads(files.read_text(files.join(captions, caption_table.REPORT)) or "{}").get("options")
+    return options if isinstance(options, dict) else {}
+
+
+def _write(flag: str, path: str, save: Callable[[BinaryIO], None]) -> int:
+    """Replaces a file in one step, wherever Beam's filesystems reach; returns its size in bytes."""
+    from apache_beam.io.filesystem import CompressionTypes
+    from apache_beam.io.filesystems import FileSystems
+
+    temporary = f"{path}.{uuid.uuid4().hex}.tmp"
+    try:
+        with FileSystems.create(temporary, compression_type=CompressionTypes.UNCOMPRESSED) as handle:
+            save(handle)
+            size = handle.tell()
+        FileSystems.rename([temporary], [path])
+    except BaseException as error:
+        with contextlib.suppress(Exception):
+            FileSystems.delete([temporary])
+        if isinstance(error, OSError | ValueError):
+            raise _unwritable(flag, path, error) from None
+        raise
+    return size
 
 
 if __name__ == "__main__":

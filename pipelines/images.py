@@ -53,10 +53,26 @@ class Pixels:
 
 
 def decode(data: bytes, size: int, max_pixels: int = MAX_PIXELS) -> Pixels:
-    """Bytes of any format Pillow reads -> RGB at `[size, size, 3]`.
+    """Bytes of any format Pillow reads -> RGB at `[size, size, 3]`. Raises ImageError as `open_upright`."""
+    from PIL import Image
+
+    # Four times the wanted size is kept, so that the resize still does the smoothing: features then stay within a
+    # cosine of 0.9997 (benchmarks/decode.py).
+    image, height, width = open_upright(data, 4 * size, max_pixels)
+    rgb = image.resize((size, size), Image.Resampling.BILINEAR)
+    return Pixels(np.asarray(rgb, np.uint8), height, width)
+
+
+def open_upright(data: bytes, least_side: int, max_pixels: int = MAX_PIXELS) -> tuple[Image.Image, int, int]:
+    """Bytes of any format Pillow reads -> (the image as 8-bit RGB, its height, its width).
 
     EXIF orientation is applied, transparency is laid over white, 16-bit and palette images become 8-bit RGB, and of an
     animation the first frame is taken.
+
+    Args:
+      least_side: in pixels. A larger JPEG may be decoded at reduced scale, with no side below this: large photographs
+        cost far more to decode whole. Height and width are of the whole image, upright.
+      max_pixels: larger images are rejected.
 
     Raises:
       ImageError: stage "decode"; the size is checked in the header, before a pixel is decoded.
@@ -76,17 +92,13 @@ def decode(data: bytes, size: int, max_pixels: int = MAX_PIXELS) -> Pixels:
     if width * height > max_pixels:
         raise ImageError("decode", "TooLarge", f"{width} x {height} pixels, more than {max_pixels}")
     try:
-        # Large photographs cost far more to decode whole. Four times the wanted size is kept, so that the resize below
-        # still does the smoothing: features then stay within a cosine of 0.9997 (benchmarks/decode.py).
-        image.draft(None, (4 * size, 4 * size))
+        image.draft(None, (least_side, least_side))
         image.load()
         image, turned = _upright(image)
-        if turned:
-            width, height = height, width
-        rgb = _to_rgb(image).resize((size, size), Image.Resampling.BILINEAR)
+        rgb = _to_rgb(image)
     except Exception as error:
         raise _damage(error) from None
-    return Pixels(np.asarray(rgb, np.uint8), height, width)
+    return (rgb, width, height) if turned else (rgb, height, width)
 
 
 @functools.cache

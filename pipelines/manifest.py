@@ -13,7 +13,7 @@ import fnmatch
 import itertools
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 from pipelines import files, rejects
@@ -50,7 +50,7 @@ def begin(
     directory: str,
     options: Options,
     prefixes: Sequence[str],
-    suffix: str,
+    suffixes: Sequence[str],
     texts: Sequence[str] = (),
     overwrite: bool = False,
     update: bool | None = None,
@@ -58,7 +58,7 @@ def begin(
     """Makes `directory` ready for a run with `options`, and keeps other runs on this machine out until it ends.
 
     Args:
-      prefixes, suffix: of the names of this pipeline's shards, "captions" and ".parquet".
+      prefixes, suffixes: of the names of this pipeline's shards, "captions" and ".parquet".
       texts: the names of the further files that `complete` will write.
       overwrite: delete what an earlier run left.
       update: let `options.other` differ from an earlier run's; None where the pipeline cannot do that.
@@ -66,19 +66,8 @@ def begin(
     Raises:
       InputError: it cannot be written to, another run is writing to it, or it holds what this run must not replace.
     """
-    if not directory:
-        raise InputError("--output: expected a directory, found an empty name")
+    report, earlier, ours = check(directory, options, prefixes, suffixes, texts, overwrite, update)
     try:
-        report = read_report(directory)
-        begun = _begun_options(directory)
-        ours = [name for name in files.names(directory) if name in texts or _is_shard(name, prefixes, suffix)]
-        if ours and report is None and begun is None:
-            raise InputError(
-                f"--output: {directory} holds {ours[0]}, but no {REPORT} of a run that made it; give another --output"
-            )
-        earlier = begun or (report or {}).get("options")
-        if earlier is not None and not overwrite:
-            _require_same(directory, earlier, options, update)
         if files.is_local(directory):
             os.makedirs(files.join(directory, files.WORK), exist_ok=True)
         lock = _lock(directory)
@@ -101,6 +90,34 @@ def begin(
         yield
 
 
+def check(
+    directory: str,
+    options: Options,
+    prefixes: Sequence[str],
+    suffixes: Sequence[str],
+    texts: Sequence[str] = (),
+    overwrite: bool = False,
+    update: bool | None = None,
+) -> tuple[dict[str, Any] | None, dict[str, Any] | None, list[str]]:
+    """What `begin` refuses, without writing anything: (an earlier run's report, its options, names of its files)."""
+    if not directory:
+        raise InputError("--output: expected a directory, found an empty name")
+    try:
+        report = read_report(directory)
+        begun = _begun_options(directory)
+        ours = [name for name in files.names(directory) if name in texts or _is_shard(name, prefixes, suffixes)]
+    except OSError as error:
+        raise _unwritable(directory, error) from None
+    if ours and report is None and begun is None:
+        raise InputError(
+            f"--output: {directory} holds {ours[0]}, but no {REPORT} of a run that made it; give another --output"
+        )
+    earlier = begun or (report or {}).get("options")
+    if earlier is not None and not overwrite:
+        _require_same(directory, earlier, options, update)
+    return report, earlier, ours
+
+
 def _unwritable(directory: str, error: OSError) -> InputError:
     return InputError(f"--output: expected a directory that can be written to, found {directory}: {error}")
 
@@ -113,9 +130,9 @@ def _lock(directory: str) -> contextlib.AbstractContextManager:
     return lock.hold(files.join(directory, files.WORK, _LOCK), busy)
 
 
-def _is_shard(name: str, prefixes: Sequence[str], suffix: str) -> bool:
+def _is_shard(name: str, prefixes: Sequence[str], suffixes: Sequence[str]) -> bool:
     """Whether a file is called like a shard of ours, or nearly so: better to stop for one too many."""
-    return any(fnmatch.fnmatch(name, f"{prefix}-*{suffix}") for prefix in prefixes)
+    return any(fnmatch.fnmatch(name, f"{prefix}-*{suffix}") for prefix in prefixes for suffix in suffixes)
 
 
 def _rejects_table(prefix: str) -> str:
@@ -187,6 +204,8 @@ def complete(
     started: float,
     texts: dict[str, str],
     following: Sequence[str],
+    suffixes: Sequence[str],
+    beside: Sequence[str] = (),
 ) -> None:
     """Checks and publishes a finished run.
 
@@ -197,6 +216,8 @@ def complete(
       started: when the run began, `time.time()`.
       texts: further files to write by name, such as dataset_info.json.
       following: the command to run next.
+      suffixes: as of `begin`.
+      beside: the names of files that were made of shards, and are to stay.
     """
     by_prefix = {prefix: [result for result in results if _prefix(result.name) == prefix] for prefix in expected}
     reasons: dict[str, collections.Counter] = {prefix: collections.Counter() for prefix in expected}
@@ -212,19 +233,17 @@ def complete(
                 raise AssertionError(f"{prefix}: {rejected} images were rejected, {written} are in the sidecars")
     for name, text in texts.items():
         files.write_text(directory, name, text)
-    _delete_stale(directory, results)
+    _delete_stale(directory, {*(result.name for result in results), *beside}, expected, suffixes)
     report = make_report(by_prefix, options, started, reasons, following)
     files.write_text(directory, REPORT, json.dumps(report, indent=2) + "\n")
     files.delete(files.join(directory, files.WORK))
 
 
-def _delete_stale(directory: str, results: Sequence[ShardResult]) -> None:
+def _delete_stale(directory: str, names: Collection[str], prefixes: Collection[str], suffixes: Sequence[str]) -> None:
     """Deletes shards of an earlier run with another number of them: names like ours, which `begin` found to be ours."""
-    names = {result.name for result in results}
-    kinds = {(prefix, suffix) for prefix, _, _, suffix in map(shards.parse_shard_name, names)}
     for name in files.names(directory):
         parsed = shards.parse_shard_name(name)
-        if parsed and (parsed[0], parsed[3]) in kinds and name not in names:
+        if parsed and parsed[0] in prefixes and parsed[3] in suffixes and name not in names:
             files.delete(files.join(directory, name))
 
 

@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from pipelines import archives, devices, files, images
+from pipelines import archives, devices, files, images, parquet_cells
 from pipelines.rejects import ImageError
 from pipelines.sources import Item
 
@@ -97,8 +97,11 @@ def read_ahead(
 
 
 def read(uri: str) -> bytes:
-    """All of a file, or of a member of a zip file. Raises ImageError, stage "read"."""
+    """All of a file, of a member of a zip file, or of a cell of a Parquet file. Raises ImageError, stage "read"."""
     try:
+        cell = parquet_cells.parse_uri(uri)
+        if cell and not files.is_file(uri):
+            return parquet_cells.read(*cell)
         member = archives.parse_uri(uri)
         if member and not files.is_file(uri):
             archive = archives.open_archive(member[0])

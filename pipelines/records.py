@@ -36,6 +36,7 @@ class RecordMaker:
     max_caption_length: int
     suffix: str = ".tfrecord"
     keeps_features: bool = True
+    joins_parts: bool = True
 
     def load(self) -> Extractor:
         """The network, with its weights."""

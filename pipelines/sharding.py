@@ -19,12 +19,12 @@ import apache_beam as beam
 from apache_beam.utils import shared
 
 from pipelines import files
+from pipelines.keys import order
 from pipelines.progress import ShardProgress
 from pipelines.reading import StageClock, some_can_be_read
 from pipelines.rejects import ImageError, Reject, printable
 from pipelines.sidecars import ShardResult, read_finished, shard_digest, sidecar_name, write_sidecar
-from pipelines.sources import Item, Source, join_parts
-from tfrecords_schema import shards
+from pipelines.sources import Item, join_parts
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,61 +64,18 @@ class ShardMaker(Protocol):
     Attributes:
       suffix: of the shard's file, ".tfrecord".
       keeps_features: whether `make` can take features from an earlier shard.
+      joins_parts: whether Items of one id and URI are one image, whose captions stand apart.
     """
 
     suffix: str
     keeps_features: bool
+    joins_parts: bool
 
     def load(self) -> Any:
         """The models; a weakly referenceable object."""
 
     def make(self, job: ShardJob) -> Iterator[Written | Reject]:
         """Writes the shard; accounts for every item once."""
-
-
-class ReadSource(beam.PTransform):
-    """A source -> its Items. Only the source's few paths stand in the pipeline graph."""
-
-    def __init__(self, source: Source):
-        self.source = source
-
-    def expand(self, pipeline):
-        return pipeline | "Source" >> beam.Create([self.source]) | "Read" >> beam.FlatMap(_read)
-
-
-def _read(source: Source) -> Iterator[Item]:
-    return source.read()
-
-
-class KeyByShard(beam.PTransform):
-    """Items -> (shard name, Item), with (shard name, None) for each shard, so that one without images is made too.
-
-    Args:
-      counts: the number of shards of each split.
-    """
-
-    def __init__(self, counts: dict[str, int], suffix: str):
-        self.counts, self.suffix = counts, suffix
-
-    def expand(self, items):
-        keyed = items | "Key" >> beam.Map(key_by_shard, self.counts, self.suffix)
-        # Only their numbers stand in the graph: a hundred thousand names are too many for it.
-        counts = items.pipeline | "Counts" >> beam.Create([self.counts])
-        every = counts | "EveryShard" >> beam.FlatMap(every_shard, self.suffix)
-        return (keyed, every) | "Flatten" >> beam.Flatten()
-
-
-def every_shard(counts: dict[str, int], suffix: str) -> Iterator[tuple[str, None]]:
-    """The name of each shard, with nothing in it."""
-    for split, count in counts.items():
-        for index in range(count):
-            yield shards.shard_name(split, index, count, suffix), None
-
-
-def key_by_shard(item: Item, counts: dict[str, int], suffix: str) -> tuple[str, Item]:
-    """The item behind the name of its shard."""
-    count = counts[item.split]
-    return shards.shard_name(item.split, shards.shard_of(item.id, count), count, suffix), item
 
 
 class ProcessShard(beam.DoFn):
@@ -136,8 +93,8 @@ class ProcessShard(beam.DoFn):
 
     def process(self, element, **context):
         name, grouped = element
-        items = join_parts([item for item in grouped if item is not None])
-        items.sort(key=lambda item: (*shards.order_in_shard(item.id), item.uri))
+        items = [item for item in grouped if item is not None]
+        items = sorted(join_parts(items) if self._maker.joins_parts else items, key=order)
         made_from = shard_digest([self._options, context], items)
         images = shard_digest(self._image_options, map(_image_alone, items))
         found = read_finished(self._directory, name)
@@ -210,15 +167,17 @@ def _can_be_read_again(items: list[Item], rejects: list[Reject]) -> bool:
 
 
 def _set_duplicates_aside(items: list[Item]) -> tuple[list[Item], list[Reject]]:
-    """Keeps the first usable item of each id; two files with one id cannot both be looked up by it."""
+    """Keeps the first usable item of each id; two rows with one id cannot both be looked up by it."""
     first: dict[str, str] = {}
     unique, rejects = [], []
     for item in items:
-        if item.problem or first.setdefault(item.id, item.uri) == item.uri:
+        if item.problem or item.id not in first:
             unique.append(item)
         else:
             message = f"the id {item.id} was taken by {first[item.id]}"
             rejects.append(ImageError("list", "DuplicateId", message).of(item.id, item.uri))
+        if not item.problem:
+            first.setdefault(item.id, item.uri)
     return unique, rejects
 
 

@@ -51,7 +51,8 @@ def shard_digest(options: Any, items: Iterable[Item]) -> str:
     digest = hashlib.sha256(json.dumps(options, sort_keys=True).encode())
     for item in items:
         problem = item.problem.args if item.problem else None
-        digest.update(json.dumps([item.id, item.uri, item.version, item.captions, problem]).encode())
+        told = [item.id, item.uri, item.version, item.captions, problem]
+        digest.update(json.dumps([*told, *map(repr, item.metadata)]).encode())
     return digest.hexdigest()
 
 

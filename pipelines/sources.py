@@ -9,14 +9,13 @@ import dataclasses
 import hashlib
 import itertools
 import posixpath
-import re
 import sys
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
-from pipelines import annotations, archives, files
+from pipelines import annotations, archives
 from pipelines.listing import Listed
 from pipelines.locations import Locations, open_locations
 from pipelines.rejects import ImageError
@@ -36,6 +35,9 @@ class Item:
       split: what its shard's name begins with: train, val, test, or captions.
       version: changes when the file does; empty where no listing told.
       position: in the source, different for each part; puts the parts of one image in order.
+      place: from 0 to 1, how far into its source it lies, where images that are stored together should be read
+        together; None for one that may be read by itself, whose shard then follows from a hash of its id.
+      metadata: values of its row in a table, to be carried along.
     """
 
     id: str
@@ -45,6 +47,18 @@ class Item:
     split: str = "captions"
     version: str = ""
     position: int = 0
+    place: float | None = None
+    metadata: tuple[Any, ...] = ()
+
+
+class Source(Protocol):
+    """What lists images. Small and picklable: it travels in the pipeline graph, and a worker calls `read`."""
+
+    def count(self) -> dict[str, int]:
+        """How many images each split has, as `read` will give them; checks what can be checked. Raises InputError."""
+
+    def read(self) -> Iterator[Item]:
+        """The images in the source's order."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -176,46 +190,3 @@ def _joined(parts: list[Item]) -> Item:
         captions=tuple(caption for part in parts for caption in part.captions),
         problem=None if None in problems else problems[0],  # one good part is enough
     )
-
-
-@dataclasses.dataclass(frozen=True)
-class ImageGlob:
-    """Images that glob patterns find (`*`, `?`, `[ab]`, and `**` across any number of directories).
-
-    Attributes:
-      patterns: a pattern that is the name of a file means that file.
-      excluding: a directory whose files are passed over: the output, which may lie below the images.
-    """
-
-    patterns: tuple[str, ...]
-    excluding: str = ""
-
-    def count(self) -> dict[str, int]:
-        """Raises InputError, repeating the pattern, where one finds nothing."""
-        return {"captions": sum(1 for _ in self.read())}
-
-    def read(self) -> Iterator[Item]:
-        """Items by pattern, then by name. A file that two patterns find is one Item."""
-        seen = set()
-        for pattern in self.patterns:
-            fixed = posixpath.dirname(re.split(r"[*?\[]", pattern, maxsplit=1)[0])
-            found = [(path, version, files.absolute(path)) for path, version in files.glob_versions(pattern)]
-            if self.excluding:
-                outside = files.absolute(self.excluding) + "/"
-                found = [entry for entry in found if not entry[2].startswith(outside)]
-            if not found:
-                raise InputError(f"--images: expected images, found no file that matches {pattern!r}")
-            for path, version, place in found:
-                if place not in seen:
-                    seen.add(place)
-                    item_id = _id_below(posixpath.dirname(path) if path == pattern else fixed, path)
-                    yield Item(item_id, path, version=version)
-
-
-def _id_below(root: str, path: str) -> str:
-    """The path below the pattern's fixed part without its ending: the file's stem, or `folder/stem` under `**`."""
-    name = path.removeprefix(root).lstrip("/") if root else path
-    return posixpath.splitext(name)[0]
-
-
-Source = CaptionedImages | ImageGlob

@@ -1,6 +1,7 @@
 """Shared fixtures: a tiny drawn COCO set, and a tiny network in place of Inception."""
 
 import pathlib
+import shutil
 
 import pytest
 
@@ -102,4 +103,34 @@ def trained(tiny_network, coco_dir, tmp_path_factory) -> pathlib.Path:
     directory = tmp_path_factory.mktemp("trained")
     write_features(directory / "features", tiny_network, coco_dir)
     task.run(data=str(directory / "features"), job_dir=str(directory / "job"), **training_flags(epochs=3))
+    return directory
+
+
+@pytest.fixture
+def export_dir(trained, tmp_path) -> str:
+    """A copy of the export, to be read or broken."""
+    return str(shutil.copytree(trained / "job/export", tmp_path / "export"))
+
+
+@pytest.fixture
+def run(coco_dir, export_dir, tmp_path):
+    """A function that runs the real caption pipeline, over the validation images; keyword arguments are run()'s."""
+    from pipelines import caption
+
+    def run(output=tmp_path / "captions", **changes):
+        images = {} if "features" in changes else {"images": [f"{coco_dir}/val2017/*.jpg"]}
+        return pathlib.Path(output), caption.run(output=str(output), **{"model": export_dir, **images, **changes})
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def attentive(tiny_network, coco_dir, tmp_path_factory) -> pathlib.Path:
+    """As `trained`, with attention over a grid of 4 x 4 positions; read only."""
+    from trainer import task
+
+    directory = tmp_path_factory.mktemp("attentive")
+    write_features(directory / "features", tiny_network, coco_dir, feature_grid=True)
+    flags = training_flags(epochs=2, attention="bahdanau", attention_units=8)
+    task.run(data=str(directory / "features"), job_dir=str(directory / "job"), **flags)
     return directory

@@ -4,6 +4,7 @@ import dataclasses
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from tfrecords_schema.vocabulary import END, PAD, START
 from trainer.batches import Batch
@@ -73,3 +74,18 @@ def log_softmax(logits) -> np.ndarray:
     logits = np.asarray(logits, np.float64)
     logits = logits - logits.max(-1, keepdims=True)
     return logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+
+
+def signature_inputs(features, **changes) -> dict:
+    """The inputs of an export's `caption`, with every rule off but that UNK is not said."""
+    given = {
+        "beam_width": 3,
+        "max_length": 16,
+        "length_penalty": 0.0,
+        "min_length": 0,
+        "no_repeat_ngram": 0,
+        "forbid_unk": True,
+        **changes,
+    }
+    scalars = {name: tf.constant(value) for name, value in given.items()}
+    return {"features": tf.constant(features, tf.float32), **scalars}

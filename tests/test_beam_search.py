@@ -9,9 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trainer.beam_search import beam_search
+from trainer.constraints import Constraints
 
-PAD, START, END = 0, 1, 2
-IDS = {"start": START, "end": END, "pad": PAD}
+PAD, START, END, UNK = 0, 1, 2, 3
+SPECIAL = {"start": START, "end": END, "pad": PAD}
+IDS = {**SPECIAL, "allowed": Constraints(forbid_unk=False)}  # every id but START and PAD
 
 
 def table_step(tables):
@@ -32,14 +34,14 @@ def table_step(tables):
     return step, (tf.range(tables.shape[0]), zeros, zeros)
 
 
-def every_caption(table, max_steps, alpha=0.0):
+def every_caption(table, max_steps, alpha=0.0, constraints=IDS["allowed"]):
     """All hypotheses of one image as (score, ids, log_prob), best first, by plain enumeration."""
     hashes, words = table.shape[1], table.shape[2]
     log_probs = table - np.log(np.exp(table).sum(-1, keepdims=True))
     found = []
     for length in range(1, max_steps + 1):
         for ids in itertools.product([i for i in range(words) if i not in (PAD, START)], repeat=length):
-            if END in ids[:-1] or (ids[-1] != END and length < max_steps):
+            if END in ids[:-1] or (ids[-1] != END and length < max_steps) or not fits(ids, constraints):
                 continue
             history, total = 0, 0.0
             for time, (before, word) in enumerate(zip((START, *ids), ids, strict=False)):
@@ -47,6 +49,14 @@ def every_caption(table, max_steps, alpha=0.0):
                 total += log_probs[min(time, table.shape[0] - 1), history, word]
             found.append((total / ((5 + length) / 6) ** alpha, ids, total))
     return sorted(found, key=lambda entry: -entry[0])
+
+
+def fits(ids, constraints) -> bool:
+    """Whether a whole caption keeps to what was asked for."""
+    said, n = [word for word in ids if word != END], constraints.no_repeat_ngram
+    ngrams = [tuple(said[place : place + n]) for place in range(len(said) - n + 1)] if n else []
+    long_enough = END not in ids or len([START, *ids]) >= constraints.min_length
+    return long_enough and len(set(ngrams)) == len(ngrams) and not (constraints.forbid_unk and UNK in ids)
 
 
 def captions(hypotheses, image=0):
@@ -59,11 +69,31 @@ def captions(hypotheses, image=0):
 @given(st.integers(0, 10**6), st.integers(1, 3), st.sampled_from([0.0, 0.6, 1.5]), st.integers(1, 3))
 def test_a_wide_beam_finds_every_caption_in_order(seed, max_steps, alpha, batch):
     """Width >= vocabulary ** length equals brute force, n-best order and log probabilities included."""
+    finds_every_caption(seed, max_steps, alpha, batch, IDS["allowed"])
+
+
+@pytest.mark.parametrize(
+    "constraints",
+    [
+        Constraints(),
+        Constraints(forbid_unk=False, min_length=4),
+        Constraints(forbid_unk=False, min_length=99),
+        *(Constraints(forbid_unk=False, no_repeat_ngram=n) for n in (1, 2, 3)),
+        Constraints(min_length=5, no_repeat_ngram=2),
+        Constraints(min_length=4, no_repeat_ngram=1),
+    ],
+)
+def test_a_wide_beam_finds_every_caption_that_is_allowed(constraints):
+    for seed, alpha in ((1, 0.0), (2, 0.8)):
+        finds_every_caption(seed, 4, alpha, 2, constraints)
+
+
+def finds_every_caption(seed, max_steps, alpha, batch, constraints):
     tables = np.random.default_rng(seed).normal(0, 2, (batch, max_steps, 5, 5))
     step, state = table_step(tables)
-    found = beam_search(step, state, batch, 5**max_steps, max_steps, alpha, **IDS)
+    found = beam_search(step, state, batch, 5**max_steps, max_steps, alpha, **SPECIAL, allowed=constraints)
     for image in range(batch):
-        expected = every_caption(tables[image], max_steps, alpha)
+        expected = every_caption(tables[image], max_steps, alpha, constraints)
         got = captions(found, image)
         assert {ids for ids, _ in got} == {ids for _, ids, _ in expected}, "each caption once, and no other"
         by_ids = {ids: log_prob for _, ids, log_prob in expected}
@@ -174,12 +204,36 @@ def test_width_one_is_greedy():
 
 def test_forbidden_words_are_never_said_and_cost_nothing():
     tables = np.zeros((1, 4, 3, 6))
-    tables[..., 3] = 5.0  # by far the likeliest
+    tables[..., UNK] = 5.0  # by far the likeliest
     step, state = table_step(tables)
-    found = captions(beam_search(step, state, 1, 4, 4, 0.0, **IDS, forbidden=(3,)))
-    assert found and not any(3 in ids for ids, _ in found)
-    chance = 1 / (5 + np.exp(5.0))  # of each other word: what 3 would have had is not shared out
+    found = captions(beam_search(step, state, 1, 4, 4, 0.0, **SPECIAL, allowed=Constraints()))
+    assert found and not any(UNK in ids for ids, _ in found)
+    chance = 1 / (5 + np.exp(5.0))  # of each other word: what UNK would have had is not shared out
     assert found[0][1] == pytest.approx(len(found[0][0]) * np.log(chance), abs=1e-4)
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.integers(0, 10**6), st.integers(1, 4), st.integers(0, 3), st.integers(0, 9))
+def test_what_is_found_keeps_to_what_was_asked_for(seed, width, n, min_length):
+    """Narrow beams over a model that loves to repeat itself."""
+    tables = np.random.default_rng(seed).normal(0, 1, (2, 8, 3, 9))
+    tables[..., 4:6] += 3
+    step, state = table_step(tables)
+    allowed = Constraints(min_length, n, True)
+    found = beam_search(step, state, 2, width, 8, 0.6, **SPECIAL, allowed=allowed)
+    for image in range(2):
+        for ids, _ in captions(found, image):
+            assert fits(ids, allowed) and len(ids) >= min(min_length - 1, 5 if n == 1 else 8)
+
+
+def test_hypotheses_from_which_no_word_is_allowed_die():
+    """Three words, none of them twice, and END too late: after three words no image has anything left."""
+    step, state = table_step(np.zeros((2, 5, 3, 7)))
+    allowed = Constraints(min_length=6, no_repeat_ngram=1)
+    found = beam_search(step, state, 2, 4, 5, 0.0, **SPECIAL, allowed=allowed)
+    assert np.isneginf(found.log_prob).all()
+    found = beam_search(step, state, 2, 9, 5, 0.0, **SPECIAL, allowed=allowed._replace(min_length=5))
+    assert len(captions(found, 1)) == 6 and all(sorted(ids) == [END, 4, 5, 6] for ids, _ in captions(found, 1))
 
 
 def test_images_do_not_meet():
@@ -196,14 +250,16 @@ def test_images_do_not_meet():
 def test_in_a_graph_with_every_size_unknown():
     tables = np.random.default_rng(6).normal(0, 2, (2, 5, 11, 7))
 
-    @tf.function(input_signature=[tf.TensorSpec([], tf.int32)] * 2)
-    def search(width, steps):
+    @tf.function(input_signature=[tf.TensorSpec([], tf.int32)] * 4 + [tf.TensorSpec([], tf.bool)])
+    def search(width, steps, *constraints):
         step, state = table_step(tables)
-        return beam_search(step, state, tf.shape(state[0])[0], width, steps, 0.0, **IDS)
+        allowed = Constraints(*constraints)
+        return beam_search(step, state, tf.shape(state[0])[0], width, steps, 0.0, **SPECIAL, allowed=allowed)
 
-    for width, steps in ((1, 2), (4, 5)):
+    for width, steps, constraints in ((1, 2, (0, 0, False)), (4, 5, (4, 2, True)), (4, 5, (0, 0, True))):
         step, state = table_step(tables)
-        eager, graph = beam_search(step, state, 2, width, steps, 0.0, **IDS), search(width, steps)
+        eager = beam_search(step, state, 2, width, steps, 0.0, **SPECIAL, allowed=Constraints(*constraints))
+        graph = search(width, steps, *constraints)
         assert graph.ids.shape == (2, width, steps)
         assert np.array_equal(eager.ids, graph.ids)
 

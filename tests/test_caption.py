@@ -11,28 +11,13 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from pipelines import caption, captioner, cli, gallery, networks
+from pipelines import caption, captioner, cli, networks
 from pipelines import report as report_json
+from tests.decoders import signature_inputs
 from tests.test_features import content, read_split
 from tests.test_training import replace
 from tfrecords_schema.errors import InputError
-
-
-@pytest.fixture
-def export_dir(trained, tmp_path) -> str:
-    """A copy of the export, to be read or broken."""
-    return str(shutil.copytree(trained / "job/export", tmp_path / "export"))
-
-
-@pytest.fixture
-def run(coco_dir, export_dir, tmp_path):
-    """A function that runs the real caption pipeline over the validation images; keyword arguments are run()'s."""
-
-    def run(output=tmp_path / "captions", **changes):
-        given = {"images": [f"{coco_dir}/val2017/*.jpg"], "model": export_dir, **changes}
-        return pathlib.Path(output), caption.run(output=str(output), **given)
-
-    return run
+from trainer import export
 
 
 def rows(directory: pathlib.Path) -> dict[str, dict]:
@@ -52,12 +37,8 @@ def test_rows_equal_an_independent_computation(run, export_dir, trained):
     for record in read_split(trained / "features", "val"):
         row = found[f"{int(record['image/id']):012d}"]
         assert row["image_uri"] == record["image/uri"] and (row["height"], row["width"]) == (72, 96)
-        expected = signature(
-            features=tf.constant(record["image/feature"][None], tf.float32),
-            beam_width=tf.constant(2),
-            max_length=tf.constant(16),
-            length_penalty=tf.constant(0.5),
-        )
+        given = {"beam_width": 2, "length_penalty": 0.5, "min_length": 3}
+        expected = signature(**signature_inputs(record["image/feature"][None], **given))
         texts = [vocabulary.decode(ids) for ids in expected["ids"].numpy()[0]]
         assert [c["caption"] for c in row["captions"]] == texts and row["caption"] == texts[0]
         np.testing.assert_allclose([c["log_prob"] for c in row["captions"]], expected["log_prob"][0], atol=1e-4)
@@ -158,18 +139,15 @@ def test_files_of_others_are_left_alone(run, tmp_path):
         run(overwrite=True)
 
 
-def test_a_model_without_finite_probabilities_is_told_of(run, export_dir, monkeypatch):
-    signature = {"ids": tf.zeros([16, 3, 15], tf.int32), "log_prob": tf.fill([16, 3], np.nan)}
-    load = captioner.Captioner.load
-
-    def broken(self):
-        loaded = load(self)
-        loaded._signature = lambda **_: signature
-        return loaded
-
-    monkeypatch.setattr(captioner.Captioner, "load", broken)
+@pytest.mark.parametrize("how", [{}, {"sample": True}])
+def test_a_model_without_finite_probabilities_is_told_of(run, export_dir, how):
+    info, vocabulary = captioner.open_model(export_dir)
+    decoder = export.load_export(export_dir, info)
+    for weight in decoder.trainable_weights:
+        weight.assign(np.full(weight.shape, np.nan))
+    export.write(decoder, vocabulary, info, export_dir)
     with pytest.raises(cli.PipelineError, match="the model gives no finite log probability"):
-        run()
+        run(**how)
 
 
 def test_only_bad_images_leave_an_empty_table(run, odd_images):
@@ -216,7 +194,7 @@ def test_weights_from_a_file_must_be_given_again(export_dir, run):
             lambda d: replace(d / "vocabulary.txt", "a ", "zebra "),
             "is not the vocabulary of this model",
         ),
-        (lambda d: (d / "model_info.json").write_text("{}"), "model_info.json: expected schema_version 3, found None"),
+        (lambda d: (d / "model_info.json").write_text("{}"), "model_info.json: expected schema_version 4, found None"),
     ],
 )
 def test_model_directories_that_are_none(export_dir, tmp_path, capsys, break_it, message):
@@ -238,15 +216,3 @@ def test_the_network_comes_from_the_model(run, monkeypatch):
     monkeypatch.delitem(networks.NETWORKS, "tiny")
     with pytest.raises(InputError, match="--extractor: expected one of"):
         run()
-
-
-def test_contact_sheet(run, odd_images, tmp_path):
-    output, _ = run(images=[f"{odd_images}/*.png"], max_reject_fraction=0.9)
-    (odd_images / "good.png").unlink()  # gone since: a grey box, not a failure
-    gallery.run(captions=str(output), contact_sheet=str(tmp_path / "sheet.png"), columns=4)
-    sheet = Image.open(tmp_path / "sheet.png")
-    assert sheet.width > 2 * 240 and sheet.height > 180
-    with pytest.raises(InputError, match=r"--contact_sheet: expected a .png file to write, found .*/no/dir.png"):
-        gallery.run(captions=str(output), contact_sheet=str(tmp_path / "no/dir.png"))
-    with pytest.raises(InputError, match=r"--captions: expected a directory that pipelines.caption completed"):
-        gallery.run(captions=str(tmp_path), contact_sheet=str(tmp_path / "x.png"))

@@ -9,8 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipelines import caption
-from pipelines.rows import caption_schema
 from tests.test_metrics import CAPTIONS, REFERENCES
+from tfrecords_schema import caption_table
 from tfrecords_schema.errors import InputError
 from trainer import evaluate, java
 from trainer.metrics import METRICS, Scorer
@@ -45,7 +45,7 @@ def write_table(directory: pathlib.Path, captions: dict[str, str], parts=2) -> p
             {"image_id": uri.rpartition("/")[2].partition(".")[0], "image_uri": uri, "caption": text}
             for uri, text in list(captions.items())[n::parts]
         ]
-        pq.write_table(pa.Table.from_pylist(rows, schema=caption_schema({})), directory / name)
+        pq.write_table(pa.Table.from_pylist(rows, schema=caption_table.schema({})), directory / name)
     write(directory / "report.json", {"shard_list": [{"name": name} for name in names]})
     return directory
 

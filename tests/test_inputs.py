@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines import caption, features, rows
+from pipelines import caption, captioner, features
 from tests.test_features import annotations, content, read_split
 from tests.test_training import training_flags
 from tfrecords_schema.errors import InputError
@@ -167,14 +167,13 @@ def test_both_pipelines_compute_the_very_same_features(make_features, coco_dir, 
     output, _ = make_features(feature_dtype=dtype, batch_size=8)
     task.run(data=str(output), job_dir=str(tmp_path / "job"), **training_flags(epochs=1))
     given = {}
-    caption_batch = rows.RowMaker.caption
+    caption_batch = captioner.Captioner.__call__
 
-    def spy(self, batch):
-        for item, feature in zip(batch.items, batch.features, strict=True):
-            given[int(item.id)] = feature.astype(self.dtype)
-        return caption_batch(self, batch)
+    def spy(self, batch, image_ids):
+        given.update(zip(map(int, image_ids), batch, strict=True))
+        return caption_batch(self, batch, image_ids)
 
-    monkeypatch.setattr(rows.RowMaker, "caption", spy)
+    monkeypatch.setattr(captioner.Captioner, "__call__", spy)
     flags = {"images": [f"{coco_dir}/val2017/*.jpg"], "model": str(tmp_path / "job/export"), "batch_size": 8}
     caption.run(output=str(tmp_path / "captions"), **flags)
     records = read_split(output, "val")

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.sources import CaptionedImages, CaptionFile, ImageGlob, Item, join_parts
+from pipelines.sources import CaptionedImages, CaptionFile, Item, join_parts
 from tfrecords_schema import shards
 from tfrecords_schema.errors import InputError
 
@@ -165,38 +165,3 @@ def test_parts_are_put_together_whatever_the_order():
     for seed in range(5):
         random.Random(seed).shuffle(parts)
         assert join_parts(parts)[0].captions == ("0.", "1.", "2.", "3.", "4.") and len(join_parts(parts)) == 2
-
-
-def test_glob(tmp_path):
-    for name in ("b.jpg", "a b#%é.jpg", "sub/b.jpg", "c.txt"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_bytes(b"")
-    flat = ImageGlob((f"{tmp_path}/*.jpg",))
-    assert [item.id for item in flat.read()] == ["a b#%é", "b"] and flat.count() == {"captions": 2}
-    deep = ImageGlob((f"{tmp_path}/**.jpg", f"{tmp_path}/*.jpg"))
-    assert sorted(item.id for item in deep.read()) == ["a b#%é", "b", "sub/b"], "each file once"
-
-
-def test_what_local_patterns_find(tmp_path, monkeypatch):
-    for name in ("a.jpg", "sub/b.jpg", "sub/deep/c.jpg", "br[1].jpg", "folder.jpg/x.txt", "out/captions.jpg"):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_bytes(b"")
-    (tmp_path / "link.jpg").symlink_to("nowhere")
-    monkeypatch.chdir(tmp_path)
-
-    def ids(*patterns):
-        return [item.id for item in ImageGlob(patterns, excluding=str(tmp_path / "out")).read()]
-
-    flat, deep = ["a", "br[1]", "link"], ["a", "br[1]", "link", "sub/b", "sub/deep/c"]
-    assert ids("*.jpg") == ids("./*.jpg") == ids(f"{tmp_path}//*.jpg") == flat, "a broken link is told of, not left out"
-    assert ids("**.jpg") == ids("**/*.jpg") == ids(f"{tmp_path}/**.jpg") == deep, "`**` crosses none, one or more"
-    assert ids("br[1].jpg") == ids("./br[1].jpg") == ["br[1]"], "a file's own name, as a shell hands it over"
-    assert ids("sub/b.jpg") == ["b"]
-    assert ids("a.jpg", str(tmp_path / "a.jpg"), "./a.jpg") == ["a"], "one file, however it is spelled"
-    with pytest.raises(InputError, match=r"found no file that matches 'folder.jpg'"):
-        ImageGlob(("folder.jpg",)).count()
-
-
-def test_glob_that_finds_nothing_repeats_the_pattern(tmp_path):
-    with pytest.raises(InputError, match=r"--images: .*matches '.*/\*.jpeg'"):
-        ImageGlob((f"{tmp_path}/*.jpeg",)).count()

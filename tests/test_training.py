@@ -175,12 +175,7 @@ def test_other_ways_of_training(make_features, tmp_path):
     row = decoder.word_embedding.embeddings.numpy()[vocabulary.words.index("a")]
     np.testing.assert_array_equal(row, np.arange(1, 17))
     saved = tf.saved_model.load(str(tmp_path / "job/export")).signatures["caption"]
-    found = saved(
-        features=tf.ones([2, 16, 3]),
-        beam_width=tf.constant(2),
-        max_length=tf.constant(9),
-        length_penalty=tf.constant(0.0),
-    )
+    found = saved(**decoders.signature_inputs(np.ones([2, 16, 3]), beam_width=2, max_length=9))
     assert found["attention"].shape == (2, 2, 8, 16)
 
 

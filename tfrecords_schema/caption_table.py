@@ -1,4 +1,4 @@
-"""The caption table as its readers find it: report.json lists the Parquet files, and is there only when all are."""
+"""The caption table: its columns, and how readers find it. report.json lists the Parquet files, once all are there."""
 
 from __future__ import annotations
 
@@ -10,7 +10,27 @@ from typing import Any, BinaryIO
 from tfrecords_schema.errors import InputError
 
 REPORT = "report.json"
+COLUMNS = ("image_id", "image_uri", "height", "width", "caption", "log_prob", "captions")
+ATTENTION = "attention"
 _ROWS = 256  # in memory at a time
+
+
+def schema(metadata: dict[str, str], further: Sequence[tuple[str, Any]] = (), attention: bool = False):
+    """The Arrow schema of the table.
+
+    Args:
+      metadata: for the file's key-value metadata.
+      further: (name, Arrow type) of the columns that are carried along from an input table.
+      attention: whether there is a column of what the model looked at: for each word of `caption` in order its weights
+        over the positions of the feature grid, row by row.
+    """
+    import pyarrow as pa
+
+    scored = pa.struct([("caption", pa.string()), ("log_prob", pa.float32())])
+    looked_at = pa.struct([("word", pa.string()), ("weights", pa.list_(pa.float32()))])
+    types = (pa.string(), pa.string(), pa.int32(), pa.int32(), pa.string(), pa.float32(), pa.list_(scored))
+    columns = [*zip(COLUMNS, types, strict=True), *further]
+    return pa.schema(columns + [(ATTENTION, pa.list_(looked_at))] * attention, metadata=metadata)
 
 
 def read_rows(

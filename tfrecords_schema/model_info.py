@@ -9,13 +9,13 @@ from typing import Any
 from tfrecords_schema.dataset_info import FeatureSpec, feature_spec, parse_versioned
 from tfrecords_schema.errors import InputError
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4  # the SavedModel has the signatures `caption` and `sample`, with constraints
 MODEL_INFO = "model_info.json"
 
 
 @dataclasses.dataclass(frozen=True)
 class ModelInfo:
-    """The whole of model_info.json.
+    """The whole of model_info.json. Its schema version also stands for the signatures of the SavedModel beside it.
 
     Attributes:
       decoder: the decoder's configuration, enough to build it again; of an ensemble a list of them under "ensemble".

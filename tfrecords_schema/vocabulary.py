@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
+import itertools
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
@@ -113,15 +114,13 @@ class Vocabulary:
         ids = [START, *(self._ids.get(word, UNK) for word in words), END]
         return ids + [PAD] * (max_length - len(ids)), len(ids)
 
+    def words_of(self, ids: Iterable[int]) -> list[str]:
+        """The words up to END, without START and PAD."""
+        return [self.words[i] for i in itertools.takewhile(lambda i: i != END, ids) if i not in (PAD, START)]
+
     def decode(self, ids: Iterable[int]) -> str:
         """The words up to END as one line; START and PAD are never shown."""
-        words = []
-        for i in ids:
-            if i == END:
-                break
-            if i not in (PAD, START):
-                words.append(self.words[i])
-        return " ".join(words)
+        return " ".join(self.words_of(ids))
 
     def dumps(self) -> str:
         """The text of `vocabulary.txt`: a `word count` pair a line; the line number, from 0, is the id."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import tensorflow as tf
@@ -53,8 +53,8 @@ def beam_search(
     start: int,
     end: int,
     pad: int,
+    allowed: Callable,
     context: Any = (),
-    forbidden: Sequence[int] = (),
     record: Callable | None = None,
 ) -> Hypotheses:
     """Keeps the K best hypotheses of each image, word by word.
@@ -62,7 +62,8 @@ def beam_search(
     A hypothesis that ends is frozen: it keeps its ids and its score, and competes with those that go on under the
     length penalty, until all K have ended or `max_steps` ids are reached. Hypotheses are chosen by log probability
     divided by `length_normaliser`; ties go to the one that ranked higher before, then to the smaller id. An image whose
-    hypotheses have all ended leaves the batch: the longest caption of a batch is much longer than most.
+    hypotheses have all ended leaves the batch: the longest caption of a batch is much longer than most. A hypothesis
+    from which no word is allowed dies; its place is empty.
 
     Args:
       step: (ids int32 `[A * K]`, state, context) -> (logits float `[A * K, V]`, state), for any number A of images.
@@ -71,9 +72,10 @@ def beam_search(
       beam_width: K, scalar; may be a tensor.
       max_steps: T, scalar; may be a tensor.
       length_penalty: GNMT's alpha, scalar, 0 for none.
-      start, end, pad: ids. `start` and `pad` are never chosen.
+      start, end, pad: ids.
+      allowed: (log probabilities `[N, V]`, ids `[N, T]`, i) -> the same with minus infinity for words that must not
+        come next; see constraints.py. What is left is not scaled up for it.
       context: nest of tensors `[B, ...]` that all hypotheses of an image share, and no step changes.
-      forbidden: further ids that are never chosen.
       record: (state after a step) -> float `[A * K, R]`, to be kept for the word that this step chose.
     """
     batch_size, beam_width = tf.convert_to_tensor(batch_size), tf.convert_to_tensor(beam_width)
@@ -96,7 +98,8 @@ def beam_search(
 
     def one_word(i, beams: _Beams, results: Hypotheses):
         logits, state = step(beams.last, beams.state, beams.context)
-        word_log_probs = _word_log_probs(logits, (start, pad, *forbidden))
+        word_log_probs = tf.nn.log_softmax(tf.cast(logits, tf.float32))  # [A * K, V]
+        word_log_probs = allowed(word_log_probs, tf.reshape(beams.found.ids, [-1, max_steps]), i)
         recorded = record(state) if record else ()
         beams = _extended(beams._replace(state=state), word_log_probs, recorded, i, alpha, end, pad)
         is_over = tf.reduce_all(beams.ended | tf.math.is_inf(beams.found.log_prob), axis=1)  # [A]
@@ -188,17 +191,6 @@ def _nothing_recorded(record: Callable | None, state, batch_size, beam_width, ma
     if record is None:
         return ()
     return tf.zeros([batch_size, beam_width, max_steps, record(state).shape[-1]])
-
-
-def _word_log_probs(logits, never: Sequence[int]):  # [N, V] -> [N, V]
-    """Log softmax over all words; `never` are left out of the choice, and what is left is not scaled up for it."""
-    return without(never, tf.nn.log_softmax(tf.cast(logits, tf.float32)))
-
-
-def without(never: Sequence[int], scores):
-    """Scores `[N, V]` of all words, with minus infinity for those that must not be chosen."""
-    mask = tf.reduce_sum(tf.one_hot(list(never), tf.shape(scores)[-1]), axis=0) > 0
-    return tf.where(mask, float("-inf"), scores)
 
 
 def _ranked(found: Hypotheses, alpha, beam_width) -> Hypotheses:

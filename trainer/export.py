@@ -112,8 +112,10 @@ def load_best(directory: str, config: DecoderConfig) -> Decoder:
 def write(decoder: Decoder | Ensemble, vocabulary: Vocabulary, info: ModelInfo, export_dir: str) -> ModelInfo:
     """Writes `export_dir`, in one step: it is there whole or not at all. Returns `info` with the model's digest.
 
-    Its `caption` signature takes features `[B, ...]` float32, beam_width and max_length int32, length_penalty float32;
-    see caption_module.py for what it returns.
+    It has two signatures, which give ids `[B, K, T]`, log_prob and length `[B, K]`; see caption_module.py:
+      caption: features `[B, ...]` float32, beam_width and max_length int32, length_penalty float32;
+      sample: features `[B, ...]`, uniform `[B, K, T]`, temperature and top_p float32;
+    both also take min_length and no_repeat_ngram int32, forbid_unk bool.
     """
     tf = import_tensorflow()
     from trainer.caption_module import CaptionModule
@@ -123,7 +125,7 @@ def write(decoder: Decoder | Ensemble, vocabulary: Vocabulary, info: ModelInfo, 
     making = _making(export_dir)
     if tf.io.gfile.exists(making):
         tf.io.gfile.rmtree(making)
-    tf.saved_model.save(module, making, signatures={"caption": module.caption})
+    tf.saved_model.save(module, making, signatures={"caption": module.caption, "sample": module.sample})
     for name, text in ((VOCABULARY, vocabulary.dumps()), (MODEL_INFO, info.dumps())):
         with tf.io.gfile.GFile(os.path.join(making, name), "w") as file:
             file.write(text)

@@ -14,6 +14,7 @@ import tensorflow as tf
 from tfrecords_schema.vocabulary import END, PAD, START, UNK
 from trainer.batches import Batch
 from trainer.beam_search import beam_search
+from trainer.constraints import Constraints, without
 from trainer.decoder import Decoder
 from trainer.dropout import fold
 from trainer.sampling import sample
@@ -113,8 +114,8 @@ def self_critical(
     logits, _ = decoder((tf.repeat(batch.features, samples, axis=0), words), seed=None)
     real = tf.cast(drawn != PAD, tf.float32) * counted[:, None]
     # Of the words that can be drawn: what is taken from a bad caption would otherwise go to those that never are.
-    logits += tf.constant([-1e9 if i in _NEVER else 0.0 for i in range(decoder.config.vocabulary_size)])
-    entropy = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=drawn, logits=logits) * real  # PAD's is huge
+    entropy = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=drawn, logits=without(_NEVER, logits))
+    entropy = tf.math.multiply_no_nan(entropy, real)  # PAD's is infinite
     drawn_count = tf.reduce_sum(counted)
     reported = {
         "reward": (tf.reduce_sum(rewards * counted), drawn_count),
@@ -128,10 +129,9 @@ def _greedy_and_drawn(decoder: Decoder, features, seed, samples: int, max_steps:
     """Captions without gradients: the greedy one `[B, T]` of each image, and `samples` drawn `[B * samples, T]`."""
     image = decoder.encode(features)
     state = decoder.initial_state(image)
-    step = lambda ids, state: decoder.step(ids, state, image)  # noqa: E731
     size = tf.shape(features)[0]
-    special = {"start": START, "end": END, "pad": PAD}
-    greedy = beam_search(decoder.step, state, size, 1, max_steps, 0.0, **special, context=image, forbidden=(UNK,))
-    repeated = tf.nest.map_structure(lambda tensor: tf.repeat(tensor, samples, axis=0), state)
-    drawn = sample(step, repeated, size * samples, max_steps, fold(seed, "captions"), **special, forbidden=(UNK,))
-    return tf.stop_gradient(greedy.ids[:, 0]), tf.stop_gradient(drawn)
+    how = {"start": START, "end": END, "pad": PAD, "allowed": Constraints(), "context": image}
+    greedy = beam_search(decoder.step, state, size, 1, max_steps, 0.0, **how)
+    uniform = tf.random.stateless_uniform([size, samples, max_steps], fold(seed, "captions"))
+    drawn = sample(decoder.step, state, uniform, **how)
+    return tf.stop_gradient(greedy.ids[:, 0]), tf.stop_gradient(tf.reshape(drawn.ids, [-1, max_steps]))

@@ -1,0 +1,151 @@
+"""Images/s of captioning, over the feature pipeline, the bare network, and the ways of im2txt and of the tutorials.
+
+`python -m benchmarks.captions --model EXPORT --images DIR --weights FILE`. All take turns in each round, on the same
+photographs, weights and machine. The other two ways run in processes of their own with TensorFlow's own threads:
+
+- im2txt's: one image at a time, and for it one word at a time, with words and states through Python, beam width 3;
+- the tutorials': `model.predict` for an image, then `model.predict` of the whole sequence again for each word, greedy.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import itertools
+import pathlib
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+from benchmarks.features import bare_rate, load_photos, run_quietly, write_coco
+
+WAYS = {"im2txt": 60, "tutorials": 20}  # images in a turn
+
+
+def open_way(way: str, args: argparse.Namespace) -> Callable[[bytes], str]:
+    """A function from the bytes of a photograph to its caption."""
+    from tfrecords_schema.quiet import import_tensorflow
+
+    tf = import_tensorflow()
+    from benchmarks.search import one_by_one
+    from pipelines import captioner, images
+    from pipelines.networks import find_network
+    from tfrecords_schema.vocabulary import END, PAD, START, UNK
+    from trainer import export
+
+    info, vocabulary = captioner.open_model(args.model)
+    decoder = export.load_export(args.model, info)
+    length = info.max_caption_length
+    network = find_network("inception_v3")
+    inception = network.build(None if args.weights == "random" else args.weights)
+
+    def pixels(data: bytes) -> np.ndarray:
+        return network.preprocess(images.decode(data, network.size).rgb[None].astype(np.float32))
+
+    if way == "im2txt":
+        forward = tf.function(lambda batch: inception(batch, training=False))
+        search = one_by_one(decoder, 3, length - 1)
+        return lambda data: vocabulary.decode(search(forward(pixels(data)).numpy()[0])[1])
+
+    def caption(data: bytes) -> str:
+        feature = inception.predict(pixels(data), verbose=0)
+        ids = [START]
+        while len(ids) < length and ids[-1] != END:
+            padded = np.array([ids + [PAD] * (length - len(ids))], np.int32)
+            logits = decoder.predict((feature, padded[:, :-1]), verbose=0)[0]
+            logits = logits[0, len(ids) - 1]
+            logits[[PAD, START, UNK]] = -np.inf
+            ids.append(int(logits.argmax()))
+        return vocabulary.decode(ids)
+
+    return caption
+
+
+def serve(way: str, args: argparse.Namespace) -> None:
+    """The other process: captions some photographs whenever a line comes in, and tells how many a second."""
+    caption = open_way(way, args)
+    photos = itertools.cycle(load_photos(args.images))
+    caption(next(photos))  # traces
+    print("loaded", flush=True)
+    for _ in sys.stdin:
+        begun = time.perf_counter()
+        for data in itertools.islice(photos, WAYS[way]):
+            caption(data)
+        print(WAYS[way] / (time.perf_counter() - begun), flush=True)
+
+
+class Other:
+    """Images/s of another way, in a process of its own; each `measure` is one turn."""
+
+    def __init__(self, way: str, argv: list[str]):
+        command = [sys.executable, "-m", "benchmarks.captions", *argv, "--way", way]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self._process.stdout.readline()
+
+    def measure(self) -> float:
+        self._process.stdin.write("go\n")
+        self._process.stdin.flush()
+        return float(self._process.stdout.readline())
+
+    def close(self) -> None:
+        self._process.communicate()
+
+
+def main() -> None:
+    p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    p.add_argument("--model", required=True, help="export directory of a model for inception_v3's pooled features")
+    p.add_argument("--images", type=pathlib.Path, help="directory of JPEGs to use instead of drawn ones")
+    p.add_argument("--weights", required=True, help="those of the model's features")
+    p.add_argument("--count", type=int, default=800, help="images in a pipeline run (default 800)")
+    p.add_argument("--rounds", type=int, default=3)
+    p.add_argument("--way", choices=WAYS, help=argparse.SUPPRESS)
+    args = p.parse_args()
+    if args.way:
+        serve(args.way, args)
+        return
+    from pipelines import caption, extractors
+
+    others = {way: Other(way, sys.argv[1:]) for way in WAYS}
+    extractor = extractors.Extractor("inception_v3", args.weights, 16).load()
+    rows = []
+    with tempfile.TemporaryDirectory() as scratch:
+        coco = write_coco(pathlib.Path(scratch) / "coco", args.count, load_photos(args.images))
+        for number in range(args.rounds):
+            row = {"bare": bare_rate(extractor, 10, extractor.in_flight)}
+            report = run_quietly(output=f"{scratch}/features-{number}", weights=args.weights, **coco)
+            row["features"] = report["images_per_second_per_worker"]
+            with contextlib.redirect_stdout(io.StringIO()):
+                flags = {"images": coco["train_images"], "model": args.model, "weights": args.weights}
+                report = caption.run(output=f"{scratch}/captions-{number}", beam_width=3, **flags)
+            row["captions"] = report["images_per_second_per_worker"]
+            row["bare"] = statistics.mean([row["bare"], bare_rate(extractor, 10, extractor.in_flight)])
+            row |= {way: other.measure() for way, other in others.items()}
+            print(f"round {number + 1}: " + ", ".join(f"{k} {v:.2f}" for k, v in row.items()), flush=True)
+            rows.append(row)
+    for other in others.values():
+        other.close()
+    median = lambda value: statistics.median(map(value, rows))  # noqa: E731
+    names = {
+        "bare": f"bare forward pass, {extractor.in_flight} at a time",
+        "features": "feature pipeline",
+        "captions": "**captioning, beam width 3**",
+        "im2txt": "im2txt's way: an image and a word at a time, beam width 3",
+        "tutorials": "the tutorials' way: `predict`, whole sequence at each word, greedy",
+    }
+    print(f"\n{args.count} JPEGs, batch 16, medians of {args.rounds} rounds\n")
+    print("| what | images/s | captioning over it |\n|---|---|---|")
+    for key, name in names.items():
+        ratio = "" if key == "captions" else f"**{median(lambda r, k=key: r['captions'] / r[k]):.2f}**"
+        print(f"| {name} | {median(lambda r, k=key: r[k]):.1f} | {ratio} |")
+    stages = ", ".join(f"{k} {1000 * v / args.count:.1f}" for k, v in report["stage_seconds"].items())
+    print(f"\nThreads' time, ms an image: {stages}")
+
+
+if __name__ == "__main__":
+    main()
