@@ -30,7 +30,8 @@ setup(
     long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     python_requires=">=3.11,<3.14",
-    packages=find_packages(include=["pipelines", "trainer", "tfrecords_schema"]),
+    packages=find_packages(include=["pipelines*", "trainer", "tfrecords_schema"]),
+    package_data={"pipelines.pictures": ["*.css", "*.js"]},
     install_requires=[
         "apache-beam>=2.70,<3",
         "google-crc32c>=1.5",
@@ -50,6 +51,7 @@ setup(
             "caption-features = pipelines.features:main",
             "caption-train = trainer.task:main",
             "caption-images = pipelines.caption:main",
+            "caption-gallery = pipelines.gallery:main",
             "caption-evaluate = trainer.evaluate:main",
         ]
     },

@@ -34,8 +34,9 @@ def open_way(way: str, args: argparse.Namespace) -> Callable[[bytes], str]:
 
     tf = import_tensorflow()
     from benchmarks.search import one_by_one
-    from pipelines import captioner, images
-    from pipelines.networks import find_network
+    from pipelines.captions import captioner
+    from pipelines.vision import images
+    from pipelines.vision.networks import find_network
     from tfrecords_schema.vocabulary import END, PAD, START, UNK
     from trainer import export
 
@@ -53,13 +54,20 @@ def open_way(way: str, args: argparse.Namespace) -> Callable[[bytes], str]:
         search = one_by_one(decoder, 3, length - 1)
         return lambda data: vocabulary.decode(search(forward(pixels(data)).numpy()[0])[1])
 
+    class Logits(tf.keras.Model):
+        """What a tutorial's model gives, and nothing else."""
+
+        def call(self, inputs):
+            return decoder(inputs)[0]
+
+    sequence = Logits()
+
     def caption(data: bytes) -> str:
         feature = inception.predict(pixels(data), verbose=0)
         ids = [START]
         while len(ids) < length and ids[-1] != END:
             padded = np.array([ids + [PAD] * (length - len(ids))], np.int32)
-            logits = decoder.predict((feature, padded[:, :-1]), verbose=0)[0]
-            logits = logits[0, len(ids) - 1]
+            logits = sequence.predict((feature, padded[:, :-1]), verbose=0)[0, len(ids) - 1]
             logits[[PAD, START, UNK]] = -np.inf
             ids.append(int(logits.argmax()))
         return vocabulary.decode(ids)
@@ -109,7 +117,8 @@ def main() -> None:
     if args.way:
         serve(args.way, args)
         return
-    from pipelines import caption, extractors
+    from pipelines import caption
+    from pipelines.vision import extractors
 
     others = {way: Other(way, sys.argv[1:]) for way in WAYS}
     extractor = extractors.Extractor("inception_v3", args.weights, 16).load()

@@ -38,7 +38,7 @@ def main() -> None:
     p.add_argument("--weights", default="random")
     args = p.parse_args()
 
-    from pipelines import extractors, images
+    from pipelines.vision import extractors, images
 
     extractor = extractors.Extractor("inception_v3", args.weights, _COUNT).load()
     photos = load_photos(args.images)[:_COUNT]

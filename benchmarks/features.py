@@ -102,7 +102,7 @@ class OneAtATime:
 
 def serve_one_at_a_time(args: argparse.Namespace) -> None:
     """The other process: measures whenever a line comes in."""
-    from pipelines import devices, extractors
+    from pipelines.vision import devices, extractors
 
     devices.cpu_in_flight = lambda: 1
     extractor = extractors.Extractor("inception_v3", args.weights, args.batch_size).load()
@@ -124,7 +124,7 @@ def main() -> None:
         serve_one_at_a_time(args)
         return
 
-    from pipelines import extractors
+    from pipelines.vision import extractors
 
     photos = load_photos(args.images)
     one_at_a_time = OneAtATime(args)

@@ -106,7 +106,7 @@ def folded(weights, batch_size):
 
 
 def _extractor(weights, batch_size, precision, at_a_time):
-    from pipelines import devices, extractors
+    from pipelines.vision import devices, extractors
 
     devices.cpu_in_flight = lambda: at_a_time
     extractor = extractors.Extractor("inception_v3", weights, batch_size, precision=precision).load()
@@ -182,7 +182,7 @@ def main() -> None:
     if args.serve:
         serve(args)
         return
-    from pipelines import images
+    from pipelines.vision import images
 
     photos = load_photos(args.images)
     np.save(args.pixels, np.stack([images.decode(photos[n % len(photos)], 299).rgb for n in range(_IMAGES)]))

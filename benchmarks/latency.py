@@ -23,7 +23,7 @@ def main() -> None:
     p.add_argument("--rounds", type=int, default=3)
     args = p.parse_args()
 
-    from pipelines import reading
+    from pipelines.vision import reading
 
     photos = load_photos(args.images)
     read_at_once = reading.read

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from pipelines import cli
-from pipelines.images import MAX_PIXELS
-from pipelines.networks import PRECISIONS
+from pipelines.vision.images import MAX_PIXELS
+from pipelines.vision.networks import PRECISIONS
 from tfrecords_schema.errors import ArgumentParser
 
 FORMATS = ("jsonl", "csv", "coco")
@@ -134,8 +134,9 @@ def run(
     """
     flags = dict(locals())
     started = time.time()
-    from pipelines import captioning, estimate, formats, keys, manifest, sharding
-    from pipelines.report import summarise
+    from pipelines.captions import captioning, estimate, formats
+    from pipelines.output import keys, manifest, sharding
+    from pipelines.output.report import summarise
     from tfrecords_schema.shards import shard_count
 
     beam_options = cli.pipeline_options(beam_args)
@@ -183,7 +184,8 @@ class Publish:
     formats: tuple[str, ...]
 
     def __call__(self, results: list) -> None:
-        from pipelines import formats, manifest
+        from pipelines.captions import formats
+        from pipelines.output import manifest
 
         if "coco" in self.formats:
             formats.write_coco(results, self.output)

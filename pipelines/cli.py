@@ -177,7 +177,7 @@ def run_pipeline(pipeline: Any, directory: str, total: int) -> None:
     Raises:
       PipelineError: with the cause; the whole traceback is in `directory/.work/error.txt`.
     """
-    from pipelines.progress import Watch
+    from pipelines.output.progress import Watch
 
     try:
         with Watch(directory, total):
@@ -198,7 +198,7 @@ def _cause(error: Exception) -> str:
 
 
 def _write_traceback(directory: str) -> str:
-    from pipelines import files
+    from pipelines.storage import files
 
     for place in (directory, tempfile.gettempdir()):  # the output's disk may be full, and the reason for all this
         name = files.join(files.WORK, "error.txt")

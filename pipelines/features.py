@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from pipelines import cli
-from pipelines.images import MAX_PIXELS
-from pipelines.networks import NETWORKS, PRECISIONS
+from pipelines.vision.images import MAX_PIXELS
+from pipelines.vision.networks import NETWORKS, PRECISIONS
 from tfrecords_schema.dataset_info import DATASET_INFO, VOCABULARY
 from tfrecords_schema.errors import ArgumentParser, InputError
 from tfrecords_schema.shards import SPLITS, shard_count
@@ -121,11 +121,12 @@ def run(
         raise InputError(f"--max_caption_length: expected at least 3 (START, a word, END), found {max_caption_length}")
     import apache_beam as beam
 
-    from pipelines import extractors, keys, manifest, sharding
-    from pipelines.inputs import captioned_images
-    from pipelines.reading import Reading
+    from pipelines.output import keys, manifest, sharding
+    from pipelines.output.report import summarise
     from pipelines.records import RecordMaker
-    from pipelines.report import summarise
+    from pipelines.sources.inputs import captioned_images
+    from pipelines.vision import extractors
+    from pipelines.vision.reading import Reading
     from pipelines.words import MakeVocabulary
 
     beam_options = cli.pipeline_options(beam_args)
@@ -193,7 +194,7 @@ class Publish:
     max_caption_length: int
 
     def __call__(self, results: list, vocabulary: str) -> None:
-        from pipelines import manifest
+        from pipelines.output import manifest
         from tfrecords_schema import dataset_info
         from tfrecords_schema.shards import parse_shard_name
         from tfrecords_schema.vocabulary import Vocabulary

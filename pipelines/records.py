@@ -7,13 +7,13 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from pipelines import files
-from pipelines.extraction import extract
-from pipelines.extractors import Extractor
-from pipelines.reading import Reading
-from pipelines.rejects import ImageError, Reject, printable
-from pipelines.sharding import ShardJob, Written
-from pipelines.sources import Item
+from pipelines.output.rejects import ImageError, Reject, printable
+from pipelines.output.sharding import ShardJob, Written
+from pipelines.sources.items import Item
+from pipelines.storage import files
+from pipelines.vision.extraction import extract
+from pipelines.vision.extractors import Extractor
+from pipelines.vision.reading import Reading
 from tfrecords_schema import record, shards
 from tfrecords_schema.vocabulary import Vocabulary, tokenise
 

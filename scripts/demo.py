@@ -16,7 +16,8 @@ import subprocess
 import sys
 import time
 
-from pipelines import gallery, networks
+from pipelines.pictures import choice
+from pipelines.vision import networks
 from scripts import scenes
 from tfrecords_schema.errors import InputError
 
@@ -54,19 +55,22 @@ def main() -> None:
     )
     _command("pipelines.caption", f"--images '{args.output}/unseen/*.jpg' --model {job}/export --output {captions}")
 
-    rows = sorted(gallery.read_rows(str(captions)), key=lambda row: row["image_id"])
+    rows = sorted(choice.read_rows(str(captions)), key=lambda row: row["image_id"])
     print(f"\n{'image':<18}{'log probability':>16}  caption")
     for row in rows[:_ROWS_SHOWN]:
         print(f"{row['image_id'] + '.jpg':<18}{row['log_prob']:>16.2f}  {row['caption']}")
     print()
-    _command("pipelines.gallery", f"--captions {captions} --contact_sheet {args.output}/gallery.png")
+    _command(
+        "pipelines.gallery",
+        f"--captions {captions} --output {args.output}/gallery.html --contact_sheet {args.output}/gallery.png",
+    )
 
     right = sum(truth[f"{row['image_id']}.jpg"].named_in(row["caption"]) for row in rows)
     share = right / args.unseen
     result = {"right": right, "unseen": args.unseen, "share": share, "seconds": time.monotonic() - started}
     (args.output / "result.json").write_text(json.dumps(result) + "\n")
     print(f"right size, colour and shape: {right} of {args.unseen} unseen images ({share:.0%})")
-    print(f"look at {args.output}/gallery.png; {captions} holds the table; all in {result['seconds']:.0f} s")
+    print(f"look at {args.output}/gallery.html; {captions} holds the table; all in {result['seconds']:.0f} s")
     if share < args.min_right:
         sys.exit(f"error: {share:.0%} right captions, expected at least {args.min_right:.0%}")
 

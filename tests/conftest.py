@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from pipelines import networks
+from pipelines.vision import networks
 from scripts import scenes
 from tfrecords_schema.quiet import import_tensorflow
 

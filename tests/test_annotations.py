@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from pipelines import annotations
+from pipelines.sources import annotations
 from tfrecords_schema.errors import InputError
 
 

@@ -60,5 +60,5 @@ def test_help_imports_neither_tensorflow_nor_beam(module):
 
 
 def test_modules_are_of_a_size_to_read():
-    sizes = {p: len(p.read_text().splitlines()) for package in FORBIDDEN for p in (ROOT / package).glob("*.py")}
+    sizes = {p: len(p.read_text().splitlines()) for package in FORBIDDEN for p in (ROOT / package).rglob("*.py")}
     assert not {str(p): n for p, n in sizes.items() if n > 260}

@@ -11,8 +11,10 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from pipelines import caption, captioner, cli, networks
-from pipelines import report as report_json
+from pipelines import caption, cli
+from pipelines.captions import captioner
+from pipelines.output import report as report_json
+from pipelines.vision import networks
 from tests.decoders import signature_inputs
 from tests.test_features import content, read_split
 from tests.test_training import replace

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from pipelines.captioner import Captioner, open_model
-from pipelines.search import Search
+from pipelines.captions.captioner import Captioner, open_model
+from pipelines.captions.search import Search
 from tests import decoders
 from tfrecords_schema.dataset_info import FeatureSpec
 from tfrecords_schema.errors import InputError

@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipelines import reading
-from pipelines.extraction import FeatureBatch, extract
-from pipelines.reading import Reading, StageClock, read_ahead
-from pipelines.rejects import ImageError, Reject
-from pipelines.sources import Item
+from pipelines.output.rejects import ImageError, Reject
+from pipelines.sources.items import Item
+from pipelines.vision import reading
+from pipelines.vision.extraction import FeatureBatch, extract
+from pipelines.vision.reading import Reading, StageClock, read_ahead
 
 
 class FakeExtractor:

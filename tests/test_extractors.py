@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from pipelines import devices, extractors, networks, random_weights
-from pipelines.extractors import Extractor
+from pipelines.vision import devices, extractors, networks, random_weights
+from pipelines.vision.extractors import Extractor
 from tfrecords_schema.errors import InputError
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), np.uint8)
@@ -138,7 +138,8 @@ def test_each_process_has_a_gpu_of_its_own_until_it_ends(tmp_path):
     import subprocess
     import sys
 
-    code = "import sys; from pipelines.devices import claim; print(claim(2, sys.argv[1]), flush=True); sys.stdin.read()"
+    code = "from pipelines.vision.devices import claim\n"
+    code += "import sys; print(claim(2, sys.argv[1]), flush=True); sys.stdin.read()"
 
     def start():
         process = subprocess.Popen(

@@ -11,7 +11,7 @@ import tensorflow as tf
 from PIL import Image
 
 from pipelines import cli, features, records
-from pipelines import report as report_json
+from pipelines.output import report as report_json
 from scripts import scenes
 from tfrecords_schema import record, shards
 from tfrecords_schema.dataset_info import DatasetInfo

@@ -16,8 +16,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from pipelines import gallery, gallery_page, images, thumbnails
-from pipelines.rejects import ImageError
+from pipelines import gallery
+from pipelines.output.rejects import ImageError
+from pipelines.pictures import gallery_page, thumbnails
+from pipelines.vision import images
 from tests import browser
 from tests.shelf import SHELF, ShelfFileSystem
 from tfrecords_schema.errors import InputError

@@ -7,7 +7,7 @@ import apache_beam as beam
 import pytest
 
 from pipelines import cli, features
-from pipelines.sharding import MakeShards, ProcessShard
+from pipelines.output.sharding import MakeShards, ProcessShard
 
 
 class NoMaker:

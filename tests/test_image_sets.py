@@ -19,11 +19,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from pipelines import images, parquet_cells, reading
-from pipelines.image_files import has_image_ending
-from pipelines.image_sets import Columns, ImageSets
-from pipelines.rejects import ImageError
-from pipelines.keys import key_by_shard
+from pipelines.output.keys import key_by_shard
+from pipelines.output.rejects import ImageError
+from pipelines.sources.image_files import has_image_ending
+from pipelines.sources.image_sets import Columns, ImageSets
+from pipelines.storage import parquet_cells
+from pipelines.vision import images, reading
 from tfrecords_schema.errors import InputError
 
 HF_IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipelines import images
-from pipelines.rejects import ImageError
+from pipelines.output.rejects import ImageError
+from pipelines.vision import images
 
 RED_LEFT = np.zeros((40, 60, 3), np.uint8)
 RED_LEFT[:, :30] = (255, 0, 0)

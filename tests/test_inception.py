@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import pytest
 
-from pipelines import extractors, networks, random_weights
+from pipelines.vision import extractors, networks, random_weights
 from tfrecords_schema.errors import InputError
 
 ROOT = pathlib.Path(__file__).parent.parent

@@ -10,7 +10,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines import caption, captioner, features
+from pipelines import caption, features
+from pipelines.captions import captioner
 from tests.test_features import annotations, content, read_split
 from tests.test_training import training_flags
 from tfrecords_schema.errors import InputError

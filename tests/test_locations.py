@@ -7,9 +7,10 @@ import zipfile
 
 import pytest
 
-from pipelines import archives, reading
-from pipelines.locations import Found, open_locations
-from pipelines.rejects import ImageError
+from pipelines.output.rejects import ImageError
+from pipelines.sources.locations import Found, open_locations
+from pipelines.storage import archives
+from pipelines.vision import reading
 from tfrecords_schema.errors import InputError
 
 NAMES = ("a b%20#1.jpg", "new\nline.jpg", "é.jpg", "deep/x.jpg")

@@ -10,7 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 import tensorflow as tf
 
-from pipelines import caption, captioner
+from pipelines import caption
+from pipelines.captions import captioner
 from tests.decoders import signature_inputs
 from tests.test_caption import rows
 from tests.test_features import content, read_split

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from pipelines import files
+from pipelines.storage import files
 from scripts import scenes
 from tests.test_features import content, read_split
 from tfrecords_schema.shards import parse_shard_name

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.detokenise import detokenise
-from pipelines.search import Search, resolve
+from pipelines.captions.detokenise import detokenise
+from pipelines.captions.search import Search, resolve
 from tfrecords_schema.dataset_info import FeatureSpec
 from tfrecords_schema.errors import InputError
 from tfrecords_schema.model_info import ModelInfo

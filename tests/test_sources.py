@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.sources import CaptionedImages, CaptionFile, Item, join_parts
+from pipelines.sources.items import CaptionedImages, CaptionFile, Item, join_parts
 from tfrecords_schema import shards
 from tfrecords_schema.errors import InputError
 

@@ -13,7 +13,7 @@ import time
 import numpy as np
 import pytest
 
-from pipelines.captioner import open_model
+from pipelines.captions.captioner import open_model
 from tests.conftest import SMALL, write_features
 from tfrecords_schema.errors import RunError
 from trainer import task

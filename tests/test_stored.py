@@ -8,7 +8,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines import caption, files
+from pipelines import caption
+from pipelines.storage import files
 from tests.test_caption import rows
 from tests.test_features import content
 from tfrecords_schema import shards

@@ -12,7 +12,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from pipelines.captioner import open_model
+from pipelines.captions.captioner import open_model
 from tests import decoders
 from tests.conftest import training_flags
 from tfrecords_schema.errors import InputError

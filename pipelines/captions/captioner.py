@@ -1,0 +1,154 @@
+"""From features to captions: an export directory, loaded and run."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from pipelines.captions.detokenise import detokenise
+from pipelines.captions.search import Search
+from pipelines.storage import files
+from tfrecords_schema.dataset_info import VOCABULARY
+from tfrecords_schema.errors import InputError
+from tfrecords_schema.model_info import MODEL_INFO, ModelInfo
+from tfrecords_schema.quiet import import_tensorflow
+from tfrecords_schema.vocabulary import Vocabulary
+
+# Images captioned together; a forward pass has fewer. Each step of the search has a cost that does not depend on them.
+BATCH = 128
+
+
+@dataclasses.dataclass(frozen=True)
+class Caption:
+    """A caption and its log probability.
+
+    Attributes:
+      log_prob: the natural logarithm, summed over its words and END, in the model's own words of probability: whatever
+        was forbidden, and at whatever temperature it was drawn.
+      words: that the text is made of.
+      attention: float32 `[len(words), P]`, where on the feature grid the model looked for each word; None where it has
+        no attention, or nobody asked.
+    """
+
+    text: str
+    log_prob: float
+    words: tuple[str, ...] = ()
+    attention: np.ndarray | None = None
+
+
+def open_model(directory: str) -> tuple[ModelInfo, Vocabulary]:
+    """Reads what an export directory says of itself, without loading the model.
+
+    Raises:
+      InputError: it is no export directory, or its parts do not belong together.
+    """
+    texts = {}
+    for name in (MODEL_INFO, VOCABULARY, "saved_model.pb"):
+        path = files.join(directory, name)
+        if not files.exists(path):
+            raise InputError(
+                f"--model: expected an export directory with {name}, found none in {directory}; "
+                "the trainer writes one at <job_dir>/export"
+            )
+        if name != "saved_model.pb":
+            texts[name] = files.read_bytes(path).decode("utf-8")
+    info = ModelInfo.loads(texts[MODEL_INFO], files.join(directory, MODEL_INFO))
+    vocabulary = Vocabulary.loads(texts[VOCABULARY], files.join(directory, VOCABULARY))
+    if vocabulary.digest != info.vocabulary_digest:
+        raise InputError(
+            f"--model: {files.join(directory, VOCABULARY)} is not the vocabulary of this model: its digest is "
+            f"{vocabulary.digest[:12]}…, {MODEL_INFO} says {info.vocabulary_digest[:12]}…; export the model again"
+        )
+    return info, vocabulary
+
+
+class Captioner:
+    """features `[n, *shape]` and the images' ids, n at most BATCH -> for each image its captions, best first.
+
+    `load` reads the SavedModel; before it, a Captioner is small and can be pickled.
+
+    Args:
+      attention: captions are to have it.
+      capitalise: texts begin with a capital letter.
+    """
+
+    def __init__(self, directory: str, search: Search, attention: bool = False, capitalise: bool = False):
+        self.directory, self.search, self.attention, self.capitalise = directory, search, attention, capitalise
+        self._signatures: dict[str, Any] = {}
+
+    def load(self) -> Captioner:
+        """Loads the model, from a local copy where the directory is remote; returns self."""
+        tf = import_tensorflow()
+        local = files.local_copy(self.directory)
+        info, self._vocabulary = open_model(local)
+        self._model = tf.saved_model.load(local)
+        self._signatures = dict(self._model.signatures)
+        # Traces, which is part of loading. Whatever the image: a model that cannot say a word here is broken.
+        anything = dataclasses.replace(self.search, min_length=2, no_repeat_ngram=0, forbid_unk=False)
+        found = self._run(np.zeros([BATCH, *info.features.shape], np.float32), [""], anything)
+        if not np.isfinite(found["log_prob"][0, 0]):
+            raise ValueError(f"{self.directory}: the model gives no finite log probability; train and export it again")
+        return self
+
+    def __call__(self, features: np.ndarray, image_ids: Sequence[str]) -> list[list[Caption]]:
+        """At most `captions_per_image` different captions an image; fewer, or none, where the model knows no more.
+
+        Whatever n is, the model is given BATCH images: those that are missing are zeros.
+        """
+        padded = np.zeros((BATCH, *features.shape[1:]), np.float32)
+        padded[: len(features)] = features
+        found = self._run(padded, image_ids, self.search)
+        return [self._captions({name: array[row] for name, array in found.items()}) for row in range(len(features))]
+
+    def _run(self, features: np.ndarray, image_ids: Sequence[str], search: Search) -> dict[str, np.ndarray]:
+        """The signature's outputs."""
+        import tensorflow as tf
+
+        common = {
+            "features": tf.constant(features, tf.float32),
+            "min_length": tf.constant(search.min_length),
+            "no_repeat_ngram": tf.constant(search.no_repeat_ngram),
+            "forbid_unk": tf.constant(search.forbid_unk),
+        }
+        if search.sample:
+            found = self._signatures["sample"](
+                **common,
+                uniform=tf.constant(self._uniform(image_ids)),
+                temperature=tf.constant(search.temperature, tf.float32),
+                top_p=tf.constant(search.top_p, tf.float32),
+            )
+        else:
+            found = self._signatures["caption"](
+                **common,
+                beam_width=tf.constant(search.beam_width),
+                max_length=tf.constant(search.max_length),
+                length_penalty=tf.constant(search.length_penalty, tf.float32),
+            )
+        return {name: tensor.numpy() for name, tensor in found.items()}
+
+    def _uniform(self, image_ids: Sequence[str]) -> np.ndarray:
+        """The numbers that words are drawn with, float32 `[BATCH, K, T]`: of an image's id, and of nothing else."""
+        search = self.search
+        numbers = np.zeros((BATCH, search.captions_per_image, search.max_length - 1), np.float32)
+        for row, image_id in enumerate(image_ids):
+            key = hashlib.blake2b(f"{search.seed}:{image_id}".encode("utf-8", "surrogateescape"), digest_size=16)
+            generator = np.random.Generator(np.random.Philox(key=int.from_bytes(key.digest(), "big")))
+            numbers[row] = generator.random(numbers.shape[1:], np.float32)
+        return numbers
+
+    def _captions(self, found: dict[str, np.ndarray]) -> list[Caption]:
+        """Of one image, from ids `[K, T]`, log_prob `[K]` and attention `[K, T, P]`."""
+        ranks = np.argsort(-found["log_prob"], kind="stable") if self.search.sample else range(len(found["log_prob"]))
+        captions: dict[str, Caption] = {}
+        for k in ranks:
+            if not np.isfinite(found["log_prob"][k]):  # an empty place: there are fewer captions than were asked for
+                continue
+            words = tuple(self._vocabulary.words_of(found["ids"][k]))
+            weights = found["attention"][k, : len(words)] if self.attention else None
+            text = detokenise(words, self.capitalise)
+            captions.setdefault(text, Caption(text, float(found["log_prob"][k]), words, weights))
+        return list(captions.values())[: self.search.captions_per_image]

@@ -1,0 +1,142 @@
+"""A feature directory in place of images: captions again, for another search or model, without extracting again."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from pipelines.output.rejects import ImageError, Reject
+from pipelines.sources.items import Item
+from pipelines.storage import files
+from pipelines.vision import devices
+from pipelines.vision.extraction import FeatureBatch
+from tfrecords_schema import record, shards
+from tfrecords_schema.dataset_info import DATASET_INFO, DatasetInfo, ShardInfo
+from tfrecords_schema.errors import InputError
+from tfrecords_schema.quiet import import_tensorflow
+
+_BATCH = 128  # records in memory
+
+
+def open_features(directory: str) -> DatasetInfo:
+    """What a feature directory says of itself. Raises InputError where it is none."""
+    path = files.join(directory, DATASET_INFO)
+    text = files.read_text(path)
+    if text is None:
+        raise InputError(
+            f"--features: expected a directory with {DATASET_INFO}, found none in {directory}; "
+            "pipelines.features writes one when it is done"
+        )
+    return DatasetInfo.loads(text, path)
+
+
+@dataclasses.dataclass(frozen=True)
+class FeatureRecords:
+    """A source of the images whose features are stored.
+
+    No record is read to list them: an Item is the place of a record, `train-00000-of-00008.tfrecord#17`; whoever reads
+    the record learns the image's id.
+
+    Attributes:
+      split: only these; all by default.
+      limit: only the first so many.
+    """
+
+    directory: str
+    split: str | None = None
+    limit: int | None = None
+
+    def count(self) -> dict[str, int]:
+        """Raises InputError where there is no such split."""
+        shard_list = self._shards()
+        if self.split and not shard_list:
+            known = ", ".join(open_features(self.directory).splits)
+            raise InputError(f"--split: expected one of {known}, which {self.directory} has, found {self.split}")
+        return {"captions": min(sum(shard.records for shard in shard_list), self.limit or 1 << 62)}
+
+    def read(self) -> Iterator[Item]:
+        """Items in the order of the records."""
+        total = self.count()["captions"]
+        for position, (shard, row) in enumerate(itertools.islice(self._records(), self.limit)):
+            name = f"{shard.name}#{row}"
+            yield Item(
+                id=name,
+                uri=files.join(self.directory, name),
+                version=shard.sha256,
+                position=position,
+                place=position / total,
+            )
+
+    def describe(self) -> dict[str, Any]:
+        """As options that a later run is compared with."""
+        return {"features": self.directory, "split": self.split, "limit": self.limit}
+
+    def bytes(self) -> int:
+        """Of the shards."""
+        return sum(shard.bytes for shard in self._shards())
+
+    def metadata_fields(self) -> list[tuple[str, Any]]:
+        """None: records carry nothing along."""
+        return []
+
+    def _shards(self) -> list[ShardInfo]:
+        splits = open_features(self.directory).splits
+        return [shard for name, split in splits.items() if self.split in (None, name) for shard in split.shards]
+
+    def _records(self) -> Iterator[tuple[ShardInfo, int]]:
+        return ((shard, row) for shard in self._shards() for row in range(shard.records))
+
+
+@dataclasses.dataclass(frozen=True)
+class StoredFeatures:
+    """A `rows.FeatureMaker` that reads records. Nothing has to be loaded."""
+
+    shape: tuple[int, ...]
+    dtype: str
+
+    def load(self) -> StoredFeatures:
+        """Itself; there is no network."""
+        devices.configure_gpu(import_tensorflow())  # before the captioner takes all of it
+        return self
+
+    def batches(self, job: Any, load: Any) -> Iterator[FeatureBatch | Reject]:
+        """The items of a job, whose records follow each other in a few files."""
+        for path, run in itertools.groupby(job.items, key=lambda item: item.uri.rpartition("#")[0]):
+            pending = list(run)
+            batch: list[tuple[Item, dict[str, Any]]] = []
+            try:
+                for item, values in self._read(path, pending):
+                    batch.append((item, values))
+                    if len(batch) == _BATCH:
+                        yield self._batch(batch)
+                        pending, batch = pending[_BATCH:], []
+                problem = ImageError("read", "Absent", f"{path} has fewer records than {DATASET_INFO} says")
+            except FileNotFoundError:
+                problem = ImageError("read", "Absent", "no such file")
+            except (KeyError, OSError, ValueError) as error:
+                problem = ImageError("read", "DamagedRecord", str(error))
+            if batch:
+                yield self._batch(batch)
+            for item in pending[len(batch) :]:
+                yield problem.of(item.id, item.uri)
+
+    def _read(self, path: str, items: list[Item]) -> Iterator[tuple[Item, dict[str, Any]]]:
+        import_tensorflow()  # quietly, before `record` does
+        waiting = iter(items)
+        item = next(waiting)
+        with files.open_binary(path) as handle:
+            for row, data in enumerate(shards.read_framed(handle)):
+                if row == int(item.uri.rpartition("#")[2]):
+                    yield item, record.decode(data, self.shape, self.dtype)
+                    item = next(waiting, None)
+                    if item is None:
+                        return
+
+    def _batch(self, batch: list[tuple[Item, dict[str, Any]]]) -> FeatureBatch:
+        items = [dataclasses.replace(item, id=values["image/id"], uri=values["image/uri"]) for item, values in batch]
+        sizes = [(values["image/height"], values["image/width"]) for _, values in batch]
+        return FeatureBatch(items, sizes, np.stack([values["image/feature"] for _, values in batch]))

@@ -1,0 +1,1 @@
+"""The output directory: shards made whole, resumed, counted, reported; and what was rejected."""

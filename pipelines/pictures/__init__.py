@@ -1,0 +1,1 @@
+"""The gallery's page and the contact sheet, with their thumbnails."""

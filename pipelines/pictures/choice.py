@@ -1,0 +1,106 @@
+"""Which images of a caption table a gallery shows, and what people said of them.
+
+The table is read several times, and never held: at first only the columns to choose by.
+"""
+
+from __future__ import annotations
+
+import collections
+import hashlib
+import heapq
+import math
+import posixpath
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from pipelines.sources import annotations
+from pipelines.storage import files
+from tfrecords_schema import caption_table
+from tfrecords_schema.errors import InputError
+from tfrecords_schema.vocabulary import normalise, tokenise
+
+_LIGHT_COLUMNS = ("image_id", "image_uri", "caption", "log_prob")  # enough to choose by
+
+
+def read_rows(directory: str, columns: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
+    """The rows of a caption table, wherever Beam's filesystems reach. Raises InputError where there is no whole one."""
+    return caption_table.read_rows(directory, files.read_text, files.open_binary, columns)
+
+
+def choose(captions: str, n: int, sort: str, cider: dict[int, float]) -> tuple[list[int], int]:
+    """(the numbers of at most `n` rows in the order of `sort`, how many rows there are)."""
+
+    def rank(number: int, row: dict[str, Any]) -> Any:
+        if sort == "random":
+            return hashlib.sha256(str(row["image_id"]).encode("utf-8")).digest()
+        if sort == "worst":
+            return cider.get(number)  # None: without references it is neither good nor bad
+        known = row["log_prob"] is not None and not math.isnan(row["log_prob"])
+        return -row["log_prob"] if known else math.inf
+
+    def ranked() -> Iterator[tuple[Any, int]]:
+        nonlocal total
+        for total, row in enumerate(read_rows(captions, _LIGHT_COLUMNS), start=1):
+            yield rank(total - 1, row), total - 1
+
+    total = 0
+    chosen = heapq.nsmallest(n, (pair for pair in ranked() if pair[0] is not None))
+    return [number for _, number in chosen], total
+
+
+def fetch(captions: str, chosen: Sequence[int]) -> list[dict[str, Any]]:
+    """All columns of some rows, in the order of their numbers in `chosen`."""
+    wanted = set(chosen)
+    found = {number: row for number, row in enumerate(read_rows(captions)) if number in wanted}
+    return [found[number] for number in chosen]
+
+
+def find_references(captions: str, path: str) -> dict[int, tuple[str, ...]]:
+    """By the numbers of the rows that references are found for; tells how many these are.
+
+    As trainer.evaluate does, an image is found by its file's name without the ending, then by its id, then by the last
+    part of its id. A name that several images of the references share finds none.
+    """
+    by_id: dict[str, tuple[str, ...]] = {}
+    ids_of_name = collections.defaultdict(set)
+    try:
+        for listed in annotations.read(path):
+            if texts := tuple(filter(tokenise, listed.captions)):
+                by_id[listed.id] = by_id.get(listed.id, ()) + texts
+                ids_of_name[_stem("".join(listed.names[:1]))].add(listed.id)
+    except InputError as error:
+        raise InputError(f"--references: {error}") from None
+    by_name = {name: by_id[next(iter(ids))] for name, ids in ids_of_name.items() if len(ids) == 1}
+
+    found, total = {}, 0
+    for total, row in enumerate(read_rows(captions, _LIGHT_COLUMNS), start=1):
+        image_id, name = row["image_id"] or "", _stem(row["image_uri"] or "")
+        if references := by_name.get(name) or by_id.get(image_id) or by_name.get(_stem(image_id)):
+            found[total - 1] = references
+    if not found:
+        example = next(iter(by_id), "none")
+        raise InputError(
+            f"--references: expected captions of the images in {captions}, found none in {path}: it is of images such "
+            f"as {example!r}; match them by id or by file name"
+        )
+    print(f"{len(found)} of {total} images have references in {path}")
+    return found
+
+
+def _stem(path: str) -> str:
+    return posixpath.splitext(posixpath.basename(path))[0]
+
+
+def score(captions: str, said: dict[int, tuple[str, ...]]) -> dict[int, float]:
+    """CIDEr-D of each caption, times 100 (Vedantam et al. 2015, https://arxiv.org/abs/1411.5726).
+
+    Words are weighed by the images here; of a single one all would weigh nothing, so it has no figure.
+    """
+    if len(said) < 2:
+        return {}
+    from pycocoevalcap.cider.cider import Cider
+
+    rows = enumerate(read_rows(captions, _LIGHT_COLUMNS))
+    found = {number: [normalise(row["caption"] or "")] for number, row in rows if number in said}
+    _, scores = Cider().compute_score({number: list(map(normalise, said[number])) for number in said}, found)
+    return {number: 100 * float(score) for number, score in zip(said, scores, strict=True)}

@@ -1,0 +1,55 @@
+"""Image URIs -> thumbnails, or why there is none: threads read and shrink ahead of whoever draws them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+from pipelines.output.rejects import ImageError
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+LONGEST_SIDE = 360  # pixels
+_THREADS = 16  # more than there are cores, since object stores answer slowly
+
+
+def read_all(uris: Sequence[str | None]) -> Iterator[Image.Image | ImageError]:
+    """The thumbnail of each image, or what is wrong with it, in order."""
+    from pipelines.vision import devices
+
+    # Many threads wait for bytes; no more decode than there are cores, since each holds a whole image in memory.
+    decoding = threading.BoundedSemaphore(devices.cores())
+
+    def load(uri: str | None) -> Image.Image | ImageError:
+        from pipelines.vision import reading
+
+        try:
+            if not uri:
+                raise ImageError("read", "Absent", "the table names no file")
+            data = reading.read(uri)
+            with decoding:
+                return shrink(data)
+        except ImageError as error:
+            return error
+
+    with ThreadPoolExecutor(_THREADS, thread_name_prefix="thumbnail") as pool:
+        for start in range(0, len(uris), 4 * _THREADS):  # not all at once: what is not yet drawn stays in memory
+            yield from pool.map(load, uris[start : start + 4 * _THREADS])
+
+
+def shrink(data: bytes) -> Image.Image:
+    """Bytes of any format that `images` reads -> 8-bit RGB, upright, its longest side at most LONGEST_SIDE.
+
+    Raises:
+      ImageError: stage "decode".
+    """
+    from PIL import Image
+
+    from pipelines.vision import images
+
+    image, _, _ = images.open_upright(data, 2 * LONGEST_SIDE)
+    image.thumbnail((LONGEST_SIDE, LONGEST_SIDE), Image.Resampling.LANCZOS)
+    return image

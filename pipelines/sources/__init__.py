@@ -1,0 +1,1 @@
+"""Which images there are: captions files, directories, zip files and tables, as Items."""

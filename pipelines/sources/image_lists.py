@@ -1,0 +1,180 @@
+"""Files that list images: from an entry to an Item, by a name that is looked up, or by bytes in its cell."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import posixpath
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from pipelines.output.rejects import ImageError
+from pipelines.sources.image_files import common_directory, id_below
+from pipelines.sources.items import Item
+from pipelines.sources.locations import Locations, open_locations
+from pipelines.storage import files
+from tfrecords_schema.errors import InputError
+
+_SAMPLE = 100  # names that are looked for, to see whether images lie where they are looked for at all
+
+
+@dataclasses.dataclass(frozen=True)
+class Overview:
+    """What one pass over a table tells.
+
+    Attributes:
+      rows: how many there are.
+      common: the deepest directory that all of its absolute names are below; None where it has none.
+      sample: its first relative names.
+    """
+
+    rows: int
+    common: str | None = None
+    sample: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """A row of a table before its file is looked up.
+
+    Attributes:
+      number: of the row, from 0.
+      where: "line 17 of images.csv".
+      name: of the file, or its URI; None where there is none.
+      id: None where no column gives one.
+      problem: what was expected and found, where the row is wrong.
+      in_cell: whether the image itself stands in the row.
+    """
+
+    number: int
+    where: str
+    name: str | None = None
+    id: str | None = None
+    metadata: tuple[Any, ...] = ()
+    problem: str | None = None
+    in_cell: bool = False
+
+
+class ImageList:
+    """A file that lists images; see `ImageTable` and `CocoImages`.
+
+    Attributes:
+      path: as given.
+      version: of the file.
+      has_cells: whether images stand in it.
+      takes_ids: whether its rows have ids.
+      width: how many columns are carried along.
+    """
+
+    path: str
+    version: str
+    has_cells: bool
+    takes_ids: bool
+    width: int
+
+    def entries(self) -> Iterator[Entry]:
+        """Its rows."""
+        raise NotImplementedError
+
+    @functools.cached_property
+    def overview(self) -> Overview:
+        """What is in it, learned once. Raises InputError for images that are nowhere Beam can read."""
+        return self._look_through()
+
+    def _look_through(self) -> Overview:
+        """Reads all of it."""
+        rows, sample, common, schemes = 0, [], None, set()
+        for entry in self.entries():
+            rows += 1
+            name = entry.name
+            if name is None or entry.problem:
+                continue
+            if not files.is_absolute(name):
+                if len(sample) < _SAMPLE:
+                    sample.append(name)
+                continue
+            if "://" in name and (scheme := name.partition("://")[0]) not in schemes:
+                _require_filesystem(name, entry.where)
+                schemes.add(scheme)
+            if common is None or not name.startswith(common + "/"):
+                directory = posixpath.dirname(name)
+                common = directory if common is None else common_directory((common, directory))
+        return Overview(rows, common, tuple(sample))
+
+    def locations(self, root: Locations | None) -> Locations:
+        """Where its names are looked up: below `root`, or else beside it."""
+        return root or open_locations((posixpath.dirname(self.path) or ".",))
+
+    def check(self, root: Locations | None) -> None:
+        """Raises InputError where not one of its first names is found."""
+        sample = self.overview.sample
+        if not sample:
+            return
+        locations = self.locations(root)
+        for name in sample:
+            found = locations.find(name)
+            if isinstance(found, ImageError) or found.version or not files.is_local(found.uri):
+                return
+        where = "in --root" if root else f"beside {self.path}"
+        raise InputError(
+            f"--root: expected the images of {self.path}, found none of its first {len(sample)} {where}, such as "
+            f"{sample[0]!r}; give the directories or zip files that they are in with --root"
+        )
+
+    def items(
+        self,
+        prefix: str,
+        common: str | None,
+        root: Locations | None,
+        place: Callable[[int], float],
+        positions: Iterator[int],
+    ) -> Iterator[Item]:
+        """Its images.
+
+        Args:
+          prefix: of ids where neither a column nor a name gives one.
+          common: a directory that all absolute names are below; ids are the rest.
+          root: where names are looked up, if not beside it.
+          place: of a row with bytes, by its number.
+          positions: in the source.
+        """
+        locations = self.locations(root)
+        for entry in self.entries():
+            own_id = f"{prefix}-{entry.number:08d}"
+            item_id, uri, version, problem, at = entry.id, self.path, self.version, None, None
+            if entry.problem:
+                item_id = entry.id or own_id
+                problem = ImageError("list", "BadEntry", f"{entry.where}: {entry.problem}")
+            elif entry.in_cell:
+                item_id = entry.id or own_id
+                uri, at = self._cell_uri(entry.number), place(entry.number)
+            else:
+                item_id = entry.id or id_below(common or "", entry.name)
+                found = locations.find(entry.name)
+                if isinstance(found, ImageError):
+                    uri, version, problem = entry.name, "", found
+                else:
+                    uri, version = found.uri, found.version
+            yield Item(
+                item_id,
+                uri,
+                problem=problem,
+                version=version,
+                position=next(positions),
+                place=at,
+                metadata=entry.metadata or (None,) * self.width,
+            )
+
+    def _cell_uri(self, row: int) -> str:
+        raise NotImplementedError
+
+
+def _require_filesystem(name: str, where: str) -> None:
+    if files.has_filesystem(name):
+        return
+    scheme = name.partition("://")[0]
+    if scheme in ("http", "https"):
+        way = "download them first, for example with img2dataset, and give the directory"
+    else:
+        way = "pip install 'apache-beam[gcp]' for gs://, 'apache-beam[aws]' for s3://"
+    raise InputError(f"--images: {where}: expected files that Beam reads, found {scheme}:// in {name[:100]!r}; {way}")

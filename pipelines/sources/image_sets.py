@@ -1,0 +1,183 @@
+"""What `pipelines.caption --images` takes: files, directories, zip files and tables in any mix, as one source."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import itertools
+import posixpath
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+from pipelines.output.rejects import ImageError
+from pipelines.sources import image_places, table_rows
+from pipelines.sources.image_files import FilePlace, common_directory, id_below
+from pipelines.sources.image_lists import ImageList
+from pipelines.sources.image_tables import ImageTable
+from pipelines.sources.items import Item
+from pipelines.sources.locations import Locations, open_locations
+from pipelines.sources.table_columns import NO_COLUMNS, Columns, merge_types
+from pipelines.storage import archives, files, parquet_cells
+from tfrecords_schema.errors import InputError
+
+__all__ = ["Columns", "ImageSets"]
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageSets:
+    """The images that --images means. Only flags travel in the pipeline graph; a worker lists when the pipeline runs.
+
+    Attributes:
+      images: patterns, directories, zip files, image files, tables and COCO JSONs.
+      root: directories, zip files and patterns in which names in tables are looked up; by default the table's own
+        directory.
+      columns: of the tables.
+      excluding: a directory whose files are passed over: the output, which may lie below the images.
+      limit: only so many, from the beginning.
+    """
+
+    images: tuple[str, ...]
+    root: tuple[str, ...] = ()
+    columns: Columns = NO_COLUMNS
+    excluding: str = ""
+    limit: int | None = None
+
+    def count(self) -> dict[str, int]:
+        """How many images there are. Says on the screen which files were passed over.
+
+        Raises:
+          InputError: a place holds no images or is none, a table is not as expected, or a flag does not fit.
+        """
+        for cache in (archives.open_archive, parquet_cells.open_cells, image_places.open_list):
+            cache.cache_clear()  # what an earlier run in this process saw may have changed
+        self.columns.check()
+        places = self._places()
+        lists = [place for place in places if isinstance(place, ImageList)]
+        self._check_flags(lists)
+        self.metadata_fields()
+        paths, rows, root = set(), 0, self._root()
+        for place in places:
+            if isinstance(place, ImageList):
+                rows += place.overview.rows
+                place.check(root)
+            else:
+                listing = place.list(self.excluding)
+                paths.update(file.path for file in listing.images)
+                if note := place.note(listing):
+                    print(note, file=sys.stderr, flush=True)
+        total = len(paths) + rows
+        return {"captions": total if self.limit is None else min(total, self.limit)}
+
+    def read(self) -> Iterator[Item]:
+        """Items in the order of --images, those of a directory or pattern by name. A file found twice is one Item."""
+        return itertools.islice(self._read(), self.limit)
+
+    def describe(self) -> dict[str, Any]:
+        """As options that a later run is compared with; flags that are not given are left out."""
+        given = {"images": list(self.images), "root": list(self.root), **self.columns.given(), "limit": self.limit}
+        return {flag: value for flag, value in given.items() if value not in (None, [])}
+
+    def metadata_fields(self) -> list[tuple[str, Any]]:
+        """(name, Arrow type) of the columns that Items' metadata hold. Raises InputError as `count`."""
+        names = [name for _, name in self.columns.carried()]
+        if not names:
+            return []
+        tables = [place for place in self._places() if isinstance(place, ImageTable)]
+        types = [(table.path, table.metadata_types()) for table in tables]
+        return list(zip(names, merge_types([one for one in types if one[1] is not None], names), strict=True))
+
+    def bytes(self) -> int | None:
+        """Of all images together, as far as listings tell; None where they tell nothing."""
+        total = cells = 0
+        for item in self.read():
+            if item.place is not None:
+                cells += 1
+            elif item.version and not item.problem:
+                total += int(item.version.partition(":")[0])
+        if cells:
+            tables = [place for place in self._places() if isinstance(place, ImageTable)]
+            rows = sum(table.overview.rows for table in tables if table.has_cells)
+            total += sum(table.image_bytes() for table in tables) * cells // rows
+        return total or None
+
+    def _check_flags(self, lists: list[ImageList]) -> None:
+        given = [*self.columns.given(), *["root"] * bool(self.root)]
+        tables = [one for one in lists if isinstance(one, ImageTable)]
+        if given and not (tables or (lists and given == ["root"])):
+            kinds = ", ".join(table_rows.ENDINGS)
+            raise InputError(f"--{given[0]}: expected a table ({kinds}) among --images, found none; leave it out")
+
+    def _root(self) -> Locations | None:
+        try:
+            return open_locations(self.root) if self.root else None
+        except InputError as error:
+            raise InputError(f"--root: {error}") from None
+
+    def _places(self) -> list[FilePlace | ImageList]:
+        return image_places.open_places(self.images, self.columns)
+
+    def _float_columns(self) -> list[int]:
+        import pyarrow as pa
+
+        return [index for index, (_, kind) in enumerate(self.metadata_fields()) if pa.types.is_floating(kind)]
+
+    def _read(self) -> Iterator[Item]:
+        places, root, positions = self._places(), self._root(), itertools.count()
+        lists = [place for place in places if isinstance(place, ImageList)]
+        file_places = [place for place in places if isinstance(place, FilePlace)]
+        directory = common_directory(place.root() for place in file_places)
+        common = common_directory(one.overview.common for one in lists if one.overview.common is not None)
+        prefixes = _prefixes([one.path for one in lists])
+        cells = sum(one.overview.rows for one in lists if one.has_cells)
+        cells = cells if self.limit is None else min(cells, self.limit)
+        start, seen = 0, set()
+
+        def items() -> Iterator[Item]:
+            nonlocal start
+            for place in places:
+                if isinstance(place, FilePlace):
+                    listing = place.list(self.excluding)
+                    yield from place.items(listing, directory, seen, positions, len(self.columns.metadata))
+                else:
+                    first = start
+                    in_source = lambda row, first=first: (first + row) / cells  # noqa: E731
+                    yield from place.items(prefixes[place.path], common, root, in_source, positions)
+                    start += place.overview.rows if place.has_cells else 0
+
+        found = _as_floats(items(), self._float_columns())
+        # Rows with bytes are not sharded by their ids, so that no shard sees all that share one.
+        mixed = any(one.takes_ids for one in lists if one.has_cells) or (cells and len(places) > 1)
+        return _without_duplicates(found) if mixed else found
+
+
+def _as_floats(items: Iterator[Item], columns: list[int]) -> Iterator[Item]:
+    """Makes the integers of these columns of metadata floats: Arrow refuses large ones that a float only comes near."""
+    for item in items:
+        if columns and any(isinstance(item.metadata[index], int) for index in columns):
+            values = list(item.metadata)
+            for index in columns:
+                values[index] = None if values[index] is None else float(values[index])
+            item = dataclasses.replace(item, metadata=tuple(values))
+        yield item
+
+
+def _prefixes(paths: list[str]) -> dict[str, str]:
+    """For each table what ids of its rows begin with: its stem, with folders where tables lie in several."""
+    absolute = {path: files.absolute(path) for path in paths}
+    directory = common_directory(map(posixpath.dirname, absolute.values()))
+    prefixes = {path: id_below(directory, name) for path, name in absolute.items()}
+    repeated = {name for name, times in collections.Counter(prefixes.values()).items() if times > 1}
+    return {path: name + posixpath.splitext(path)[1] if name in repeated else name for path, name in prefixes.items()}
+
+
+def _without_duplicates(items: Iterator[Item]) -> Iterator[Item]:
+    """Marks each item whose id was taken by an earlier one that is usable."""
+    taken: set[str] = set()
+    for item in items:
+        if item.problem is None:
+            if item.id in taken:
+                problem = ImageError("list", "DuplicateId", f"the id {item.id} was taken by an earlier image")
+                item = dataclasses.replace(item, problem=problem)
+            taken.add(item.id)
+        yield item

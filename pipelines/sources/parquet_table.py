@@ -1,0 +1,93 @@
+"""A Parquet file as a table of images: its footer, and rows of those columns that are asked for."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import itertools
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from pipelines.sources.table_rows import Row, telling
+from pipelines.storage import files
+
+_ROWS_PER_BATCH = 10_000  # of columns without images
+_IMAGES_PER_BATCH = 32
+_BUFFER_BYTES = 1 << 20
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """One row group of a Parquet column: its rows, those that are null (0 where it does not tell), bytes as stored."""
+
+    rows: int
+    nulls: int
+    bytes: int
+
+
+class ParquetTable:
+    """Parquet, of which only the columns that are asked for are read."""
+
+    unit = "row"
+
+    def __init__(self, path: str):
+        self._path = path
+        with self._open() as parquet:
+            self.metadata, self.schema = parquet.metadata, parquet.schema_arrow
+        self.columns = list(dict.fromkeys(self.schema.names))
+
+    @contextlib.contextmanager
+    def _open(self, metadata: Any = None) -> Iterator[Any]:
+        import pyarrow.parquet as pq
+
+        with telling(self._path, "Parquet"), files.open_binary(self._path) as handle:
+            yield pq.ParquetFile(handle, metadata=metadata, buffer_size=_BUFFER_BYTES, pre_buffer=False)
+
+    def types(self, names: Sequence[str]) -> list[Any]:
+        """As the file's schema has them; of a dictionary's values."""
+        import pyarrow as pa
+
+        kinds = [self.schema.field(name).type for name in names]
+        return [kind.value_type if pa.types.is_dictionary(kind) else kind for kind in kinds]
+
+    def groups(self, leaf: str) -> list[Group]:
+        """What the footer tells of a column, or of all below it."""
+        found = []
+        for number in range(self.metadata.num_row_groups):
+            group = self.metadata.row_group(number)
+            chunks = [group.column(index) for index in range(group.num_columns)]
+            chunks = [c for c in chunks if c.path_in_schema == leaf or c.path_in_schema.startswith(leaf + ".")]
+            told = [c.statistics.null_count or 0 for c in chunks if c.statistics and c.statistics.has_null_count]
+            found.append(Group(group.num_rows, max(told, default=0), sum(c.total_compressed_size for c in chunks)))
+        return found
+
+    def has_bytes(self, column: str) -> Iterator[bool]:
+        """Whether each row's struct of bytes and path has bytes; reads them only where a row group has some of both."""
+        leaf = f"{column}.bytes"
+        for number, group in enumerate(self.groups(leaf)):
+            if group.nulls in (0, group.rows):
+                yield from itertools.repeat(not group.nulls, group.rows)
+                continue
+            with self._open(self.metadata) as parquet:
+                for batch in parquet.iter_batches(_IMAGES_PER_BATCH, [number], [leaf], use_threads=False):
+                    yield from batch.column(0).flatten()[0].is_valid().to_pylist()
+
+    def rows(self, names: Sequence[str], carried: Sequence[str] = ()) -> Iterator[Row]:
+        """Rows count from 0. A name may be that of a leaf: `image.path`."""
+        return enumerate(self._values([*names, *carried]))
+
+    def _values(self, names: Sequence[str]) -> Iterator[tuple[Any, ...]]:
+        if not names:
+            yield from itertools.repeat((), self.metadata.num_rows)
+            return
+        with self._open(self.metadata) as parquet:
+            unique = list(dict.fromkeys(names))
+            for batch in parquet.iter_batches(_ROWS_PER_BATCH, columns=unique, use_threads=False):
+                yield from zip(*(self._column(batch, name).to_pylist() for name in names), strict=True)
+
+    def _column(self, batch: Any, name: str) -> Any:
+        if name in self.columns:
+            return batch.column(name)
+        parent, _, leaf = name.rpartition(".")
+        struct = batch.column(parent)
+        return struct.flatten()[struct.type.get_field_index(leaf)]

@@ -1,0 +1,112 @@
+"""Zip files read in place: a member's URI is `images.zip!/folder/name.jpg`, and one ranged read brings its bytes."""
+
+from __future__ import annotations
+
+import functools
+import io
+import lzma
+import re
+import struct
+import threading
+import zipfile
+import zlib
+from collections.abc import Iterator
+
+from pipelines.output.rejects import ImageError
+from pipelines.storage import files
+
+_SEPARATOR = "!/"
+_LOCAL_HEADER = struct.Struct("<26xHH")  # of a member: 30 bytes that end in the lengths of its name and extra field
+_MAX_EXTRA = 512  # bytes of a local extra field that are read along; a longer one costs a second read
+_handles = threading.local()
+
+
+def is_archive(path: str) -> bool:
+    """Whether a path is to be taken for a zip file."""
+    return path.lower().endswith(".zip")
+
+
+def member_uri(archive: str, name: str) -> str:
+    """The URI of a member, which `parse_uri` takes apart."""
+    return f"{archive}{_SEPARATOR}{name}"
+
+
+def parse_uri(uri: str) -> tuple[str, str] | None:
+    """(archive, member) of a member's URI; None for any other."""
+    match = re.search(r"\.zip!/", uri, re.IGNORECASE)
+    return (uri[: match.end() - len(_SEPARATOR)], uri[match.end() :]) if match else None
+
+
+@functools.lru_cache(maxsize=8)
+def open_archive(path: str) -> Archive:
+    """The archive, its directory read once per process. Raises OSError, or zipfile.BadZipFile where it is none."""
+    return Archive(path)
+
+
+class Archive:
+    """A zip file's directory. Reading members is safe, and parallel, from many threads: each has its own handle."""
+
+    def __init__(self, path: str):
+        self.path = path
+        with files.open_binary(path) as handle, zipfile.ZipFile(handle) as archive:
+            self._members: dict[str, zipfile.ZipInfo] = {}
+            self.repeated: set[str] = set()
+            for info in archive.infolist():
+                if info.filename in self._members:
+                    self.repeated.add(info.filename)
+                self._members[info.filename] = info
+
+    def names(self) -> Iterator[str]:
+        """The members that are files."""
+        return (name for name, info in self._members.items() if not info.is_dir())
+
+    def version(self, name: str) -> str:
+        """Changes when the member's content does: its size and CRC-32."""
+        info = self._members[name]
+        return f"{info.file_size}:{info.CRC:08x}"
+
+    def ambiguity(self, name: str) -> ImageError | None:
+        """What is wrong with a name that several members have."""
+        message = f"several members of {self.path} have the name {name}"
+        return ImageError("list", "AmbiguousName", message) if name in self.repeated else None
+
+    def size(self, name: str) -> int | None:
+        """Bytes of a member when unpacked; None where there is none."""
+        info = self._members.get(name)
+        return None if info is None else info.file_size
+
+    def read(self, name: str) -> bytes:
+        """A member's bytes, checked against its CRC-32. Raises ImageError, stage "read"."""
+        info = self._members.get(name)
+        if info is None:
+            raise ImageError("read", "Absent", f"no such member in {self.path}")
+        if info.flag_bits & 1:
+            raise ImageError("read", "Unreadable", "the zip member is encrypted")
+        packed = io.BytesIO(self._packed(info))
+        try:
+            with zipfile.ZipExtFile(packed, "r", info) as member:
+                return member.read()
+        # OSError is what bzip2 raises; there is no file behind these bytes any more.
+        except (EOFError, NotImplementedError, OSError, lzma.LZMAError, zipfile.BadZipFile, zlib.error) as error:
+            raise ImageError("read", "DamagedMember", f"{type(error).__name__}: {error}") from None
+
+    def _packed(self, info: zipfile.ZipInfo) -> bytes:
+        """What is stored of a member: one read where its local extra field is of the usual size."""
+        length = _LOCAL_HEADER.size + len(info.filename.encode()) + _MAX_EXTRA + info.compress_size
+        data = self._range(info.header_offset, length)
+        if data[:4] != b"PK\x03\x04" or len(data) < _LOCAL_HEADER.size:
+            raise ImageError("read", "DamagedMember", "no member begins where the archive's directory says")
+        name_bytes, extra_bytes = _LOCAL_HEADER.unpack_from(data)
+        start = _LOCAL_HEADER.size + name_bytes + extra_bytes
+        packed = data[start : start + info.compress_size]
+        if len(packed) < info.compress_size:
+            packed = self._range(info.header_offset + start, info.compress_size)
+        return packed
+
+    def _range(self, offset: int, length: int) -> bytes:
+        opened = _handles.__dict__
+        if self.path not in opened:
+            opened[self.path] = files.open_binary(self.path)
+        handle = opened[self.path]
+        handle.seek(offset)
+        return handle.read(length)

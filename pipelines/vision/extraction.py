@@ -1,0 +1,122 @@
+"""A shard's images to batches of features: reading, decoding and forward passes run beside each other in threads."""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import numpy as np
+
+from pipelines.output.rejects import ImageError, Reject
+from pipelines.sources.items import Item
+from pipelines.vision import images
+from pipelines.vision.extractors import Extractor
+from pipelines.vision.reading import Reading, StageClock, read_ahead
+
+
+@dataclasses.dataclass(frozen=True)
+class FeatureBatch:
+    """`n` images with features `[n, *shape]` of the dtype they are stored in; n is the batch size, or less.
+
+    `sizes` are (height, width) in pixels, after EXIF orientation, before resizing.
+    """
+
+    items: list[Item]
+    sizes: list[tuple[int, int]]
+    features: np.ndarray
+
+
+def extract(
+    items: Iterable[Item],
+    extractor: Extractor,
+    load: Callable[[], Extractor],
+    reading: Reading,
+    clock: StageClock,
+    dtype: str,
+) -> Iterator[FeatureBatch | Reject]:
+    """Yields every item exactly once, in a batch or as a Reject; batches keep the order of the items.
+
+    A feature that `dtype` cannot hold, or that is no number, makes its image a Reject.
+
+    Args:
+      extractor: tells sizes.
+      load: gives the same one, loaded; called when the first batch is there, so that bad images alone load nothing.
+      dtype: that features are to be stored in.
+    """
+    running: collections.deque[Future[tuple[FeatureBatch, list[Reject]]]] = collections.deque()
+
+    def finished() -> Iterator[FeatureBatch | Reject]:
+        batch, rejects = running.popleft().result()
+        yield from rejects
+        if batch.items:
+            yield batch
+
+    with contextlib.ExitStack() as stack:
+        pieces = stack.enter_context(contextlib.closing(_batches(items, extractor, reading, clock)))
+        pool = None
+        for piece in pieces:
+            if isinstance(piece, Reject):
+                yield piece
+                continue
+            if pool is None:
+                loaded = load()
+                pool = stack.enter_context(ThreadPoolExecutor(loaded.in_flight, thread_name_prefix="forward"))
+            running.append(pool.submit(_forward, piece, loaded, clock, dtype))
+            if len(running) > loaded.in_flight:  # one more is kept ready than can run
+                yield from finished()
+        while running:
+            yield from finished()
+
+
+_Batch = list[tuple[Item, images.Pixels]]
+
+
+def _batches(
+    items: Iterable[Item], extractor: Extractor, reading: Reading, clock: StageClock
+) -> Iterator[_Batch | Reject]:
+    waiting: _Batch = []
+    ahead = 2 * extractor.batch_size + reading.threads
+    with contextlib.closing(read_ahead(items, extractor.size, reading, ahead, clock)) as loaded_items:
+        for item, loaded in loaded_items:
+            if isinstance(loaded, ImageError):
+                yield loaded.of(item.id, item.uri)
+                continue
+            waiting.append((item, loaded))
+            if len(waiting) == extractor.batch_size:
+                yield waiting
+                waiting = []
+    if waiting:
+        yield waiting
+
+
+def _forward(batch: _Batch, extractor: Extractor, clock: StageClock, dtype: str) -> tuple[FeatureBatch, list[Reject]]:
+    """The features of a batch, padded to the size that the network was traced for, and those that are no numbers."""
+    padded = np.zeros((extractor.batch_size, extractor.size, extractor.size, 3), np.uint8)
+    for row, (_, pixels) in enumerate(batch):
+        padded[row] = pixels.rgb
+    with clock.stage("forward"):
+        computed = extractor(padded)[: len(batch)]
+    with np.errstate(over="ignore"):
+        features = computed.astype(dtype)
+    good = np.isfinite(features.reshape(len(batch), -1)).all(1)
+    rejects = [
+        _not_finite(item, feature, dtype)
+        for (item, _), feature, fits in zip(batch, computed, good, strict=True)
+        if not fits
+    ]
+    kept = [entry for entry, fits in zip(batch, good, strict=True) if fits]
+    found = FeatureBatch([item for item, _ in kept], [(p.height, p.width) for _, p in kept], features[good])
+    return found, rejects
+
+
+def _not_finite(item: Item, feature: np.ndarray, dtype: str) -> Reject:
+    if np.isfinite(feature).all():
+        message = (
+            f"the largest value, {np.abs(feature).max():.3g}, is too large for {dtype}; give --feature_dtype float32"
+        )
+    else:
+        message = "the network gave values that are infinite or no numbers"
+    return ImageError("extract", "NotFinite", message).of(item.id, item.uri)

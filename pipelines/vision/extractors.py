@@ -1,0 +1,230 @@
+"""From pixels to features: a network, loaded and run."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+import warnings
+from collections.abc import Callable
+
+import numpy as np
+
+from pipelines.storage import files
+from pipelines.vision import devices, images, random_weights
+from pipelines.vision.networks import find_network, weights_file
+from tfrecords_schema.dataset_info import FeatureSpec
+from tfrecords_schema.errors import InputError
+from tfrecords_schema.quiet import import_tensorflow
+
+SAVED_MODEL = "saved_model"
+
+
+@dataclasses.dataclass
+class Extractor:
+    """pixels uint8 `[batch_size, size, size, 3]` -> features float32 `[batch_size, *shape]`.
+
+    `load` builds the network; before it, an Extractor is small and can be pickled. Calls are safe from several threads.
+
+    Attributes:
+      name: a key of NETWORKS, or "saved_model".
+      weights: "imagenet" (downloaded by Keras, kept in its cache), "random" (seeded, for trying out) or a `.h5` file;
+        for "saved_model", its directory.
+      grid: the last convolutional map instead of the pooled vector.
+      precision: of the forward pass, one of networks.PRECISIONS; features are float32 whatever it is.
+      batch_size: of every call, so that nothing is traced twice.
+      size: of the square input, in pixels.
+      in_flight: how many calls to make at a time; known once loaded.
+    """
+
+    name: str
+    weights: str
+    batch_size: int
+    grid: bool = False
+    precision: str = "float32"
+    in_flight: int = dataclasses.field(default=1, init=False)
+
+    def __post_init__(self):
+        self._function: Callable | None = None
+        if self.name == SAVED_MODEL:
+            self.size, self.layer, self.shape = _inspect_saved_model(self)
+        else:
+            network = find_network(self.name)
+            endpoint = network.endpoint(self.grid)
+            self.size, self.layer, self.shape = network.size, endpoint.label, endpoint.shape
+
+    def spec(self, dtype: str) -> FeatureSpec:
+        """What the features are when they are stored as `dtype`, without loading the network.
+
+        Raises:
+          InputError: the weights are not there.
+        """
+        if self.name == SAVED_MODEL:
+            digest, label = _directory_digest(self.weights), os.path.basename(self.weights.rstrip("/"))
+        elif self.weights == "random":
+            digest = hashlib.sha256(f"{self.name}: {random_weights.RECIPE}".encode()).hexdigest()
+            label = self.weights
+        else:
+            digest = _file_digest(weights_file(self.name, self.weights))
+            label = self.weights if self.weights == "imagenet" else os.path.basename(self.weights)
+        return FeatureSpec(
+            extractor=self.name,
+            layer=self.layer,
+            weights=label,
+            weights_digest=digest,
+            shape=self.shape,
+            dtype=dtype,
+            precision=self.precision,
+            resize=images.RESIZE,
+        )
+
+    def load(self) -> Extractor:
+        """Builds the network with its weights; returns self."""
+        tf = import_tensorflow()
+        self.in_flight = devices.configure(tf)
+        forward = _saved_model(tf, self.weights) if self.name == SAVED_MODEL else self._keras_model()
+        signature = tf.TensorSpec([self.batch_size, self.size, self.size, 3], tf.uint8)
+
+        @tf.function(input_signature=[signature])
+        def function(pixels):
+            features = forward(tf.cast(pixels, tf.float32))
+            return tf.reshape(tf.cast(features, tf.float32), [self.batch_size, *self.shape])
+
+        concrete = function.get_concrete_function()
+        self._function = lambda pixels: concrete(tf.constant(pixels))
+        self(np.zeros(signature.shape, np.uint8))  # so that loading is told apart from running
+        return self
+
+    def _keras_model(self) -> Callable:
+        """float32 pixels `[B, size, size, 3]` in 0..255 -> the network's feature; a function to be traced once."""
+        import keras
+        import tensorflow as tf
+
+        network = find_network(self.name)
+        endpoint = network.endpoint(self.grid)
+        before = keras.config.dtype_policy()
+        # Variables stay float32 and are cast: a checkpoint fits whatever the precision.
+        keras.config.set_dtype_policy(self.precision if self.precision == "float32" else f"mixed_{self.precision}")
+        try:
+            if self.weights == "random":
+                model = random_weights.build(network)
+            else:
+                path = weights_file(self.name, self.weights)
+                try:
+                    with warnings.catch_warnings():
+                        warnings.simplefilter("ignore")  # Keras' own, of every layer that does not fit
+                        model = network.build(path)
+                except Exception as error:
+                    reason = str(error).strip().replace("\n", " ")[:200]
+                    raise InputError(f"--weights: {path} does not fit {self.name}: {reason}") from None
+            if endpoint.layer:
+                model = keras.Model(model.inputs, model.get_layer(endpoint.layer).output)
+        finally:
+            keras.config.set_dtype_policy(before)
+        trainable = [variable.numpy() for variable in model.trainable_variables]
+        fixed = [variable.numpy() for variable in model.non_trainable_variables]
+
+        def forward(pixels):
+            # Weights as constants of the graph, which TensorFlow prepares once: a tenth faster than variables.
+            constants = [[tf.constant(value) for value in values] for values in (trainable, fixed)]
+            return model.stateless_call(*constants, network.preprocess(pixels), training=False)[0]
+
+        return forward
+
+    def __call__(self, pixels: np.ndarray) -> np.ndarray:
+        """Runs one batch of exactly `batch_size` images."""
+        return self._function(pixels).numpy()
+
+
+def parse(name: str, weights: str, batch_size: int, grid: bool, precision: str) -> Extractor:
+    """The extractor of `--extractor NAME` or `--extractor saved_model:DIR`.
+
+    Raises:
+      InputError: there is no such network, or the flags do not fit each other.
+    """
+    kind, colon, directory = name.partition(":")
+    if kind != SAVED_MODEL and not colon:
+        return Extractor(name, weights, batch_size, grid, precision)
+    if kind != SAVED_MODEL or not directory:
+        raise InputError(f"--extractor: expected a network's name or {SAVED_MODEL}:DIR, found {name!r}")
+    if weights != "imagenet":
+        raise InputError(f"--weights: a SavedModel has its own, found {weights}; leave the flag out")
+    return Extractor(SAVED_MODEL, directory, batch_size, grid, precision)
+
+
+def of_spec(spec: FeatureSpec, weights: str, batch_size: int, precision: str | None = None) -> Extractor:
+    """The extractor that makes features as `spec` says, with these weights.
+
+    Raises:
+      InputError: this version has no such network or layer.
+    """
+    for grid in (False, True):
+        extractor = Extractor(spec.extractor, weights, batch_size, grid, precision or spec.precision)
+        if extractor.layer == spec.layer:
+            return extractor
+    raise InputError(
+        f"--model: its features are from layer {spec.layer!r} of {spec.extractor}, which is not known here"
+    )
+
+
+def _inspect_saved_model(extractor: Extractor) -> tuple[int, str, tuple[int, ...]]:
+    """(size, layer, shape) of a SavedModel that takes square RGB images in 0..255.
+
+    Raises:
+      InputError: it is none, or its serving signature is another.
+    """
+    directory = extractor.weights
+    flag = f"--extractor {SAVED_MODEL}:{directory}"
+    if extractor.precision != "float32":
+        raise InputError(f"--precision: a SavedModel runs as it was saved, found {extractor.precision}; leave it out")
+    if not files.exists(files.join(directory, "saved_model.pb")):
+        raise InputError(f"{flag}: expected a directory with saved_model.pb, found none")
+    tf = import_tensorflow()
+    try:
+        signature = tf.saved_model.load(files.local_copy(directory)).signatures["serving_default"]
+    except Exception as error:
+        raise InputError(f"{flag}: expected a SavedModel with a serving_default signature, found {error!r}") from None
+    inputs = list(signature.structured_input_signature[1].values())
+    outputs = list(signature.structured_outputs.values())
+    wanted = "one input [batch, size, size, 3] and one output [batch, …] of known sizes"
+    shapes = [tensor.shape.as_list() if tensor.shape.rank else [] for tensor in (*inputs, *outputs)]
+    if len(inputs) != 1 or len(outputs) != 1 or len(shapes[0]) != 4 or len(shapes[1]) < 2:
+        raise InputError(f"{flag}: expected {wanted}, found inputs and outputs {shapes}")
+    (batch, height, width, channels), (_, *feature) = shapes
+    if batch not in (None, extractor.batch_size):
+        raise InputError(f"{flag}: expected a batch of any size, found one of {batch}; give --batch_size {batch}")
+    if height is None or height != width or channels != 3 or None in feature:
+        raise InputError(f"{flag}: expected {wanted}, found {shapes[0]} and {shapes[1]}")
+    if extractor.grid and len(feature) == 1:
+        raise InputError(f"--feature_grid: expected a map as the output of {directory}, found one vector {feature}")
+    if len(feature) == 3:  # a map: rows and columns become positions
+        feature = [feature[0] * feature[1], feature[2]]
+    return height, "serving_default", tuple(feature)
+
+
+def _saved_model(tf, directory: str) -> Callable:
+    model = tf.saved_model.load(files.local_copy(directory))
+    signature = model.signatures["serving_default"]
+    ((name, spec),) = signature.structured_input_signature[1].items()
+
+    def run(pixels):
+        (output,) = signature(**{name: tf.cast(pixels, spec.dtype)}).values()
+        return output
+
+    run.model = model  # its variables live as long as it does
+    return run
+
+
+def _file_digest(path: str) -> str:
+    with open(path, "rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def _directory_digest(directory: str) -> str:
+    """SHA-256 of the names and contents of all files below a directory."""
+    digest = hashlib.sha256()
+    root = files.local_copy(directory)
+    paths = sorted(os.path.join(folder, name) for folder, _, names in os.walk(root) for name in names)
+    for path in paths:
+        digest.update(f"{os.path.relpath(path, root)}\0{_file_digest(path)}\0".encode())
+    return digest.hexdigest()

@@ -1,0 +1,129 @@
+"""From URIs to pixels: threads read and decode ahead of whoever takes the images."""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import dataclasses
+import itertools
+import os
+import stat
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+
+from pipelines.output.rejects import ImageError
+from pipelines.sources.items import Item
+from pipelines.storage import archives, files, parquet_cells
+from pipelines.vision import devices, images
+
+_MAX_FILE_BYTES = 1 << 30  # held in memory by each thread; no photograph is larger
+
+
+@dataclasses.dataclass(frozen=True)
+class Reading:
+    """How images are read.
+
+    Attributes:
+      threads: that read. More than there are cores, since object stores answer slowly.
+      max_pixels: larger images are rejected from their header.
+    """
+
+    threads: int = 16
+    max_pixels: int = images.MAX_PIXELS
+
+
+class StageClock:
+    """Seconds that each stage took, summed over threads."""
+
+    def __init__(self):
+        self.seconds: collections.Counter[str] = collections.Counter()
+        self._lock = threading.Lock()
+
+    @contextlib.contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Adds the time its body takes."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self.seconds[name] += time.perf_counter() - started
+
+
+def some_can_be_read(items: Iterable[Item]) -> bool:
+    """Whether any of these images, whose reading failed before, can be read by now."""
+    for item in items:
+        with contextlib.suppress(ImageError):
+            read(item.uri)
+            return True
+    return False
+
+
+def read_ahead(
+    items: Iterable[Item], size: int, reading: Reading, ahead: int, clock: StageClock
+) -> Iterator[tuple[Item, images.Pixels | ImageError]]:
+    """Each item with its pixels or what is wrong with it, in order; at most `ahead` images are held."""
+    source = iter(items)
+    # Many threads wait for bytes; no more decode than there are cores, since each holds a whole image in memory.
+    decoding = threading.BoundedSemaphore(devices.cores())
+
+    def load(item: Item) -> images.Pixels | ImageError:
+        if item.problem:
+            return item.problem
+        try:
+            with clock.stage("read"):
+                data = read(item.uri)
+            with decoding, clock.stage("decode"):
+                return images.decode(data, size, reading.max_pixels)
+        except ImageError as error:
+            return error
+
+    with ThreadPoolExecutor(reading.threads, thread_name_prefix="read") as pool:
+        pending: collections.deque[tuple[Item, Future]] = collections.deque()
+
+        def submit(count: int) -> None:
+            pending.extend((item, pool.submit(load, item)) for item in itertools.islice(source, count))
+
+        submit(ahead)
+        try:
+            while pending:
+                item, future = pending.popleft()
+                loaded = future.result()
+                submit(1)
+                yield item, loaded
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def read(uri: str) -> bytes:
+    """All of a file, of a member of a zip file, or of a cell of a Parquet file. Raises ImageError, stage "read"."""
+    try:
+        cell = parquet_cells.parse_uri(uri)
+        if cell and not files.is_file(uri):
+            return parquet_cells.read(*cell)
+        member = archives.parse_uri(uri)
+        if member and not files.is_file(uri):
+            archive = archives.open_archive(member[0])
+            _check_size(archive.size(member[1]) or 0)
+            return archive.read(member[1])
+        if not files.is_local(uri):
+            return files.read_bytes(uri)
+        status = os.stat(uri)
+        # A pipe would be waited on for ever, a device may have no end.
+        if stat.S_ISREG(status.st_mode):
+            _check_size(status.st_size)
+            return files.read_bytes(uri)
+    except ImageError:
+        raise
+    except FileNotFoundError:
+        raise ImageError("read", "Absent", "no such file") from None
+    except Exception as error:
+        raise ImageError("read", "Unreadable", f"{type(error).__name__}: {error}") from None
+    raise ImageError("read", "Unreadable", "a directory, a pipe or a device, not a file")
+
+
+def _check_size(size: int) -> None:
+    if size > _MAX_FILE_BYTES:
+        raise ImageError("read", "TooLarge", f"{size} bytes, more than {_MAX_FILE_BYTES}")
