@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import io
 import itertools
 import pathlib
@@ -23,7 +24,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from benchmarks.features import bare_rate, load_photos, run_quietly, write_coco
+from benchmarks.features import OneAtATime, bare_rate, load_photos, run_quietly, write_coco
 
 WAYS = {"im2txt": 60, "tutorials": 20}  # images in a turn
 
@@ -75,6 +76,32 @@ def open_way(way: str, args: argparse.Namespace) -> Callable[[bytes], str]:
     return caption
 
 
+def fill_vocabulary(model: str, size: int, directory: str) -> str:
+    """Writes the same model with words that it never says, up to `size`; returns its directory.
+
+    im2txt sorts all words for each hypothesis, so its cost grows with them, and a model of a few thousand photographs
+    has few. The captions stay the same.
+    """
+    from pipelines.captions import captioner
+    from tfrecords_schema.vocabulary import Vocabulary
+    from trainer import export
+    from trainer.config import DecoderConfig
+    from trainer.decoder import Decoder
+
+    info, vocabulary = captioner.open_model(model)
+    filler = tuple(f"never{number}" for number in range(size - len(vocabulary)))
+    words = Vocabulary(vocabulary.words + filler, vocabulary.counts + (0,) * len(filler))
+    config = {**info.decoder, "vocabulary_size": size}
+    decoder = Decoder(DecoderConfig(**config))
+    decoder.build()
+    for mine, theirs in zip(decoder.weights, export.load_export(model, info).weights, strict=True):
+        missing = [(0, wanted - found) for wanted, found in zip(mine.shape, theirs.shape, strict=True)]
+        never = -30.0 if len(mine.shape) == 1 and missing[0][1] else 0.0  # the bias of the words' logits
+        mine.assign(np.pad(theirs.numpy(), missing, constant_values=never))
+    export.write(decoder, words, dataclasses.replace(info, decoder=config, vocabulary_digest=words.digest), directory)
+    return directory
+
+
 def serve(way: str, args: argparse.Namespace) -> None:
     """The other process: captions some photographs whenever a line comes in, and tells how many a second."""
     caption = open_way(way, args)
@@ -112,6 +139,7 @@ def main() -> None:
     p.add_argument("--weights", required=True, help="those of the model's features")
     p.add_argument("--count", type=int, default=800, help="images in a pipeline run (default 800)")
     p.add_argument("--rounds", type=int, default=3)
+    p.add_argument("--vocabulary", type=int, help="fill the vocabulary up to so many words, which are never said")
     p.add_argument("--way", choices=WAYS, help=argparse.SUPPRESS)
     args = p.parse_args()
     if args.way:
@@ -120,7 +148,12 @@ def main() -> None:
     from pipelines import caption
     from pipelines.vision import extractors
 
-    others = {way: Other(way, sys.argv[1:]) for way in WAYS}
+    argv = sys.argv[1:]
+    if args.vocabulary:
+        args.model = fill_vocabulary(args.model, args.vocabulary, tempfile.mkdtemp() + "/export")
+        argv += ["--model", args.model]
+    others = {"bare, one at a time": OneAtATime(argparse.Namespace(weights=args.weights, batch_size=16))}
+    others |= {way: Other(way, argv) for way in WAYS}
     extractor = extractors.Extractor("inception_v3", args.weights, 16).load()
     rows = []
     with tempfile.TemporaryDirectory() as scratch:
@@ -141,6 +174,7 @@ def main() -> None:
         other.close()
     median = lambda value: statistics.median(map(value, rows))  # noqa: E731
     names = {
+        "bare, one at a time": "bare forward pass, one at a time, all cores for each operation",
         "bare": f"bare forward pass, {extractor.in_flight} at a time",
         "features": "feature pipeline",
         "captions": "**captioning, beam width 3**",

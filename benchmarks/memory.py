@@ -1,4 +1,4 @@
-"""Peak memory of the feature pipeline at two numbers of images: `python -m benchmarks.memory`.
+"""Peak memory of the two pipelines at two numbers of images: `python -m benchmarks.memory`.
 
 Each run is a process of its own; the figure is the kernel's own, the largest resident set it ever had.
 """
@@ -15,18 +15,16 @@ import tempfile
 from benchmarks.features import load_photos, write_coco
 
 _RUN = """
-import json, resource, sys
-from pipelines import features
-features.run(**json.loads(sys.argv[1]))
+import importlib, json, resource, sys
+importlib.import_module(sys.argv[1]).run(**json.loads(sys.argv[2]))
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 
 
-def peak_mb(flags: dict) -> float:
+def peak_mb(flags: dict, pipeline: str = "pipelines.features") -> float:
     """Runs the pipeline in a new process; its peak in MB."""
-    found = subprocess.run(
-        [sys.executable, "-c", _RUN, json.dumps(flags)], stdout=subprocess.PIPE, text=True, check=True
-    )
+    command = [sys.executable, "-c", _RUN, pipeline, json.dumps(flags)]
+    found = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     return int(found.stdout.split()[-1]) / 1e3
 
 
@@ -59,12 +57,18 @@ def main() -> None:
     p.add_argument("--counts", type=int, nargs=2, default=(500, 2500))
     p.add_argument("--absent", type=int, nargs=2, default=(5_000, 50_000), help="entries whose images are missing")
     p.add_argument("--weights", default="random")
+    p.add_argument("--model", help="an export for these weights: measures captioning in place of extraction")
     args = p.parse_args()
     photos = load_photos(args.images)
     rows = []
     with tempfile.TemporaryDirectory() as scratch:
         for count in args.counts:
             coco = write_coco(pathlib.Path(scratch) / str(count), count, photos)
+            if args.model:
+                flags = {"images": coco["train_images"], "model": args.model, "weights": args.weights}
+                flags |= {"output": f"{scratch}/captions-{count}", "rows_per_file": 250}
+                rows.append(("captions", count, peak_mb(flags, "pipelines.caption")))
+                continue
             for grid in (False, True):
                 flags = {
                     "output": f"{scratch}/out-{count}-{grid}",
@@ -75,9 +79,9 @@ def main() -> None:
                 }
                 rows.append(("grid" if grid else "pooled", count, peak_mb(flags)))
                 print(rows[-1], file=sys.stderr, flush=True)
-        for count in args.absent:
+        for count in () if args.model else args.absent:
             rows.append(("images missing", count, peak_mb(write_absent(pathlib.Path(scratch), count))))
-    print("\n| features | images | peak resident memory |\n|---|---|---|")
+    print("\n| what | images | peak resident memory |\n|---|---|---|")
     for kind, count, peak in rows:
         print(f"| {kind} | {count:,} | {peak:,.0f} MB |")
 

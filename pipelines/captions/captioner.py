@@ -20,6 +20,7 @@ from tfrecords_schema.vocabulary import Vocabulary
 
 # Images captioned together; a forward pass has fewer. Each step of the search has a cost that does not depend on them.
 BATCH = 128
+_MULTIPLE = 32  # fewer images, at a shard's end, are padded to such a number: few sizes, known from the start
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,11 +96,8 @@ class Captioner:
         return self
 
     def __call__(self, features: np.ndarray, image_ids: Sequence[str]) -> list[list[Caption]]:
-        """At most `captions_per_image` different captions an image; fewer, or none, where the model knows no more.
-
-        Whatever n is, the model is given BATCH images: those that are missing are zeros.
-        """
-        padded = np.zeros((BATCH, *features.shape[1:]), np.float32)
+        """At most `captions_per_image` different captions an image; fewer, or none, where the model knows no more."""
+        padded = np.zeros((-(-len(features) // _MULTIPLE) * _MULTIPLE, *features.shape[1:]), np.float32)
         padded[: len(features)] = features
         found = self._run(padded, image_ids, self.search)
         return [self._captions({name: array[row] for name, array in found.items()}) for row in range(len(features))]
@@ -117,7 +115,7 @@ class Captioner:
         if search.sample:
             found = self._signatures["sample"](
                 **common,
-                uniform=tf.constant(self._uniform(image_ids)),
+                uniform=tf.constant(self._uniform(image_ids, len(features))),
                 temperature=tf.constant(search.temperature, tf.float32),
                 top_p=tf.constant(search.top_p, tf.float32),
             )
@@ -130,10 +128,10 @@ class Captioner:
             )
         return {name: tensor.numpy() for name, tensor in found.items()}
 
-    def _uniform(self, image_ids: Sequence[str]) -> np.ndarray:
-        """The numbers that words are drawn with, float32 `[BATCH, K, T]`: of an image's id, and of nothing else."""
+    def _uniform(self, image_ids: Sequence[str], size: int) -> np.ndarray:
+        """The numbers that words are drawn with, float32 `[size, K, T]`: of an image's id, and of nothing else."""
         search = self.search
-        numbers = np.zeros((BATCH, search.captions_per_image, search.max_length - 1), np.float32)
+        numbers = np.zeros((size, search.captions_per_image, search.max_length - 1), np.float32)
         for row, image_id in enumerate(image_ids):
             key = hashlib.blake2b(f"{search.seed}:{image_id}".encode("utf-8", "surrogateescape"), digest_size=16)
             generator = np.random.Generator(np.random.Philox(key=int.from_bytes(key.digest(), "big")))

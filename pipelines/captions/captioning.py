@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib.metadata
 import json
@@ -47,13 +48,20 @@ class Task:
 
     def _metadata(self) -> dict[str, str]:
         """The key-value metadata of the Parquet files."""
-        versions = {name: importlib.metadata.version(name) for name in ("apache-beam", "tensorflow")}
+        versions = {name: _version(name) for name in ("apache-beam", "tensorflow")}
         return {
             "model_digest": self.info.digest,
             "search": json.dumps(self.model.search.describe()),
             "features": json.dumps(dataclasses.asdict(self.spec)),
             "versions": json.dumps({"batch-image-captioning": __version__, **versions}),
         }
+
+
+def _version(name: str) -> str:
+    for distribution in (name, f"{name}-cpu"):  # TensorFlow has other distributions of the same package
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            return importlib.metadata.version(distribution)
+    return "unknown"
 
 
 def plan(flags: dict[str, Any]) -> Task:

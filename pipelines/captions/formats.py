@@ -18,7 +18,6 @@ from pipelines.storage import files
 
 COCO = "captions.coco.json"
 SUFFIXES = {"jsonl": ".jsonl", "csv": ".csv"}  # of the formats that have a file beside each shard
-FORMATS = (*SUFFIXES, "coco")
 
 
 class WriteFormats(beam.PTransform):
