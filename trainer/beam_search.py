@@ -32,13 +32,14 @@ def length_normaliser(length, alpha):
 
 
 class _Beams(NamedTuple):
-    """The A images that are still searched, K hypotheses each."""
+    """Where the search stands. Of B * K hypotheses only L go through `step`, those of A images."""
 
-    image: Any  # [A], places in the batch
-    found: Hypotheses  # [A, K, ...]
-    ended: Any  # [A, K]
-    last: Any  # [A * K], the ids that `step` reads next
-    state: Any  # [A * K, ...]
+    found: Hypotheses  # [B, K, ...]
+    ended: Any  # [B, K]
+    rows: Any  # [L], which hypotheses, numbered in [B * K]
+    last: Any  # [L], the ids that `step` reads next
+    state: Any  # [L, ...]
+    images: Any  # [A], which images, numbered in [B]
     context: Any  # [A, ...]
 
 
@@ -61,12 +62,16 @@ def beam_search(
 
     A hypothesis that ends is frozen: it keeps its ids and its score, and competes with those that go on under the
     length penalty, until all K have ended or `max_steps` ids are reached. Hypotheses are chosen by log probability
-    divided by `length_normaliser`; ties go to the one that ranked higher before, then to the smaller id. An image whose
-    hypotheses have all ended leaves the batch: the longest caption of a batch is much longer than most. A hypothesis
+    divided by `length_normaliser`; ties go to the one that ranked higher before, then to the smaller id. A hypothesis
     from which no word is allowed dies; its place is empty.
 
+    Only what goes on is computed. Without a context that is each hypothesis that has not ended: one an image at first,
+    and fewer and fewer at the end, since the longest caption of a batch is much longer than most. With one it is all K
+    hypotheses of each image that has any to go on with.
+
     Args:
-      step: (ids int32 `[A * K]`, state, context) -> (logits float `[A * K, V]`, state), for any number A of images.
+      step: (ids int32 `[N]`, state, context) -> (logits float `[N, V]`, state): for any N without a context; with one
+        for K hypotheses of each of its images, side by side.
       state: nest of tensors `[B, ...]` before the first word; one a hypothesis afterwards.
       batch_size: B.
       beam_width: K, scalar; may be a tensor.
@@ -75,11 +80,35 @@ def beam_search(
       start, end, pad: ids.
       allowed: (log probabilities `[N, V]`, ids `[N, T]`, i) -> the same with minus infinity for words that must not
         come next; see constraints.py. What is left is not scaled up for it.
-      context: nest of tensors `[B, ...]` that all hypotheses of an image share, and no step changes.
-      record: (state after a step) -> float `[A * K, R]`, to be kept for the word that this step chose.
+      context: nest of tensors `[B, ...]` that all hypotheses of an image share, and no step changes; or ().
+      record: (state after a step) -> float `[N, R]`, to be kept for the word that this step chose.
     """
     batch_size, beam_width = tf.convert_to_tensor(batch_size), tf.convert_to_tensor(beam_width)
     alpha = tf.cast(length_penalty, tf.float32)
+    is_whole = bool(tf.nest.flatten(context))  # whether all K hypotheses of an image go through `step` together
+
+    def going_on(found: Hypotheses, ended):
+        """(rows, images) that are to go through `step` next."""
+        alive = ~ended & tf.math.is_finite(found.log_prob)  # [B, K]
+        images = tf.reduce_any(alive, axis=1)  # [B]
+        rows = tf.repeat(images, beam_width) if is_whole else tf.reshape(alive, [-1])
+        return _where(rows), _where(images)
+
+    def one_word(i, beams: _Beams):
+        logits, state = step(beams.last, beams.state, beams.context)
+        log_probs = tf.nn.log_softmax(tf.cast(logits, tf.float32))  # [L, V]
+        ids = tf.reshape(beams.found.ids, [-1, max_steps])
+        log_probs = allowed(log_probs, tf.gather(ids, beams.rows), i)
+        recorded = record(state) if record else ()
+        found, ended, parents = _extended(beams, log_probs, recorded, i, alpha, end, pad)
+        rows, images = going_on(found, ended)
+        places = _inverse(beams.rows, batch_size * beam_width)  # of the old rows, in [L]
+        parents = tf.gather(places, tf.gather(parents, rows))
+        last = tf.gather(tf.reshape(found.ids, [-1, max_steps])[:, i], rows)
+        kept = tf.gather(_inverse(beams.images, batch_size), images)  # in [A]
+        state, context = gathered(state, parents), gathered(beams.context, kept)
+        return i + 1, _Beams(found, ended, rows, last, state, images, context)
+
     nothing = Hypotheses(
         ids=tf.fill([batch_size, beam_width, max_steps], pad),
         # All hypotheses of an image are equal at first; only one may have descendants, or the beam would hold copies.
@@ -87,93 +116,79 @@ def beam_search(
         length=tf.zeros([batch_size, beam_width], tf.int32),
         recorded=_nothing_recorded(record, state, batch_size, beam_width, max_steps),
     )
-    beams = _Beams(
-        image=tf.range(batch_size),
-        found=nothing,
-        ended=tf.zeros([batch_size, beam_width], tf.bool),
-        last=tf.fill([batch_size * beam_width], start),
-        state=tf.nest.map_structure(lambda tensor: tf.repeat(tensor, beam_width, axis=0), state),
-        context=context,
-    )
-
-    def one_word(i, beams: _Beams, results: Hypotheses):
-        logits, state = step(beams.last, beams.state, beams.context)
-        word_log_probs = tf.nn.log_softmax(tf.cast(logits, tf.float32))  # [A * K, V]
-        word_log_probs = allowed(word_log_probs, tf.reshape(beams.found.ids, [-1, max_steps]), i)
-        recorded = record(state) if record else ()
-        beams = _extended(beams._replace(state=state), word_log_probs, recorded, i, alpha, end, pad)
-        is_over = tf.reduce_all(beams.ended | tf.math.is_inf(beams.found.log_prob), axis=1)  # [A]
-        results = _kept(results, beams, is_over)
-        return i + 1, _only(beams, ~is_over, beam_width), results
-
-    _, beams, results = tf.while_loop(
-        lambda i, beams, results: (i < max_steps) & (tf.size(beams.image) > 0),
+    ended = tf.zeros([batch_size, beam_width], tf.bool)
+    rows, images = going_on(nothing, ended)
+    last = tf.fill(tf.shape(rows), start)
+    beams = _Beams(nothing, ended, rows, last, gathered(state, rows // beam_width), images, context)
+    _, beams = tf.while_loop(
+        lambda i, beams: (i < max_steps) & (tf.size(beams.rows) > 0),
         one_word,
-        (tf.constant(0), beams, nothing),
-        shape_invariants=(tf.TensorShape([]), _shapes(beams), _shapes(beams).found),
+        (tf.constant(0), beams),
+        shape_invariants=(tf.TensorShape([]), _shapes(beams)),
     )
-    results = _kept(results, beams, tf.ones_like(beams.image, tf.bool))
-    return _ranked(results, alpha, beam_width)
+    return _ranked(beams.found, alpha, beam_width)
 
 
-def _extended(beams: _Beams, word_log_probs, recorded, i, alpha, end: int, pad: int) -> _Beams:
-    """The K best of all one-word extensions of each image's hypotheses, at step i; word_log_probs is `[A * K, V]`."""
-    found, ended = beams.found, beams.ended
+def _extended(beams: _Beams, log_probs, recorded, i, alpha, end: int, pad: int):
+    """The K best of all one-word extensions of each image's hypotheses, at step i.
+
+    Args:
+      log_probs: `[L, V]`, of the words that may come next.
+      recorded: `[L, R]`, or ().
+
+    Returns:
+      (found `[B, K, ...]`, ended `[B, K]`, for each of B * K hypotheses which one it extends).
+    """
+    found, ended, rows = beams.found, beams.ended, beams.rows[:, None]
     images, beam_width, max_steps = tf.unstack(tf.shape(found.ids))
-    vocabulary = tf.shape(word_log_probs)[-1]
+    # No more than the K best words of a hypothesis can be among the K best of its image.
+    best, words = tf.math.top_k(log_probs, tf.minimum(beam_width, tf.shape(log_probs)[-1]))  # [L, k]
+    k = tf.shape(best)[1]
+    shape = [images * beam_width, k]
     # What has ended goes on in one way only, with PAD, at no cost.
-    frozen = tf.one_hot(pad, vocabulary, 0.0, float("-inf"))
-    by_beam = tf.reshape(word_log_probs, [images, beam_width, vocabulary])
-    candidates = found.log_prob[:, :, None] + tf.where(ended[:, :, None], frozen, by_beam)  # [A, K, V]
-    length = found.length + tf.cast(~ended, tf.int32)  # [A, K]
+    frozen = tf.one_hot(tf.zeros_like(ended, tf.int32), k, 0.0, float("-inf"))  # [B, K, k]
+    best = tf.reshape(tf.scatter_nd(rows, best, shape), [images, beam_width, k])
+    words = tf.reshape(tf.tensor_scatter_nd_update(tf.fill(shape, pad), rows, words), [images, beam_width, k])
+    words = tf.where(ended[:, :, None], pad, words)
+    candidates = found.log_prob[:, :, None] + tf.where(ended[:, :, None], frozen, best)  # [B, K, k]
+    length = found.length + tf.cast(~ended, tf.int32)  # [B, K]
     score = candidates / length_normaliser(length, alpha)[:, :, None]
-    _, best = tf.math.top_k(tf.reshape(score, [images, beam_width * vocabulary]), beam_width)  # [A, K]
-    parents, words = best // vocabulary, best % vocabulary
+    _, chosen = tf.math.top_k(tf.reshape(score, [images, beam_width * k]), beam_width)  # [B, K]
+    parents = chosen // k
+    words = tf.gather(tf.reshape(words, [images, beam_width * k]), chosen, batch_dims=1)
     at_i = tf.range(max_steps) == i  # [T]
+    kept = found.recorded
     if not isinstance(recorded, tuple):
-        now = tf.cast(tf.reshape(recorded, [images, beam_width, 1, recorded.shape[-1]]), tf.float32)  # [A, K, 1, R]
-        now = tf.where(ended[:, :, None, None], 0.0, now)
-        recorded = tf.gather(tf.where(at_i[:, None], now, found.recorded), parents, batch_dims=1)
-    rows = tf.reshape(parents + tf.range(images)[:, None] * beam_width, [-1])  # of the parents, in [A * K]
-    return beams._replace(
-        found=Hypotheses(
-            ids=tf.where(at_i, words[:, :, None], tf.gather(found.ids, parents, batch_dims=1)),
-            log_prob=tf.gather(tf.reshape(candidates, [images, beam_width * vocabulary]), best, batch_dims=1),
-            length=tf.gather(length, parents, batch_dims=1),
-            recorded=recorded,
-        ),
-        ended=tf.gather(ended, parents, batch_dims=1) | (words == end),
-        last=tf.reshape(words, [-1]),
-        state=tf.nest.map_structure(lambda tensor: tf.gather(tensor, rows), beams.state),
+        now = tf.scatter_nd(rows, tf.cast(recorded, tf.float32), [images * beam_width, recorded.shape[-1]])
+        now = tf.where(ended[:, :, None, None], 0.0, tf.reshape(now, [images, beam_width, 1, -1]))  # [B, K, 1, R]
+        kept = tf.gather(tf.where(at_i[:, None], now, kept), parents, batch_dims=1)
+    found = Hypotheses(
+        ids=tf.where(at_i, words[:, :, None], tf.gather(found.ids, parents, batch_dims=1)),
+        log_prob=tf.gather(tf.reshape(candidates, [images, beam_width * k]), chosen, batch_dims=1),
+        length=tf.gather(length, parents, batch_dims=1),
+        recorded=kept,
     )
+    ended = tf.gather(ended, parents, batch_dims=1) | (words == end)
+    return found, ended, tf.reshape(parents + tf.range(images)[:, None] * beam_width, [-1])
 
 
-def _kept(results: Hypotheses, beams: _Beams, is_over) -> Hypotheses:
-    """`results` `[B, ...]` with what was found for the images that are over, a mask `[A]`."""
-    places = tf.boolean_mask(beams.image, is_over)[:, None]
-    put = lambda all_, found: tf.tensor_scatter_nd_update(all_, places, tf.boolean_mask(found, is_over))  # noqa: E731
-    return tf.nest.map_structure(put, results, beams.found)
+def _where(mask):
+    """The places, int32 `[.]`, where a vector is true."""
+    return tf.cast(tf.where(mask)[:, 0], tf.int32)
 
 
-def _only(beams: _Beams, going_on, beam_width) -> _Beams:
-    """The images under a mask `[A]`."""
-    rows = tf.repeat(going_on, beam_width)  # [A * K]
+def _inverse(places, size):
+    """int32 `[size]`: where each number below `size` stands in `places`; 0 for those that do not."""
+    return tf.scatter_nd(places[:, None], tf.range(tf.size(places)), [size])
 
-    def some(tensors, mask):
-        return tf.nest.map_structure(lambda tensor: tf.boolean_mask(tensor, mask), tensors)
 
-    return _Beams(
-        image=some(beams.image, going_on),
-        found=some(beams.found, going_on),
-        ended=some(beams.ended, going_on),
-        last=some(beams.last, rows),
-        state=some(beams.state, rows),
-        context=some(beams.context, going_on),
-    )
+def gathered(tensors, places):
+    """A nest of tensors at some of its first dimension's places."""
+    return tf.nest.map_structure(lambda tensor: tf.gather(tensor, places), tensors)
 
 
 def _shapes(beams: _Beams) -> _Beams:
-    """The shapes in the loop: the number of images changes, and the beam's width may be a tensor."""
+    """The shapes in the loop: fewer and fewer rows go on, and the beam's width may be a tensor."""
 
     def free(dimensions: int, tensors):
         return tf.nest.map_structure(
@@ -183,7 +198,7 @@ def _shapes(beams: _Beams) -> _Beams:
             tensors,
         )
 
-    return _Beams(*(free(1 if name in ("state", "context") else 3, value) for name, value in beams._asdict().items()))
+    return _Beams(*(free(3 if name in ("found", "ended") else 1, value) for name, value in beams._asdict().items()))
 
 
 def _nothing_recorded(record: Callable | None, state, batch_size, beam_width, max_steps):

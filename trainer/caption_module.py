@@ -18,7 +18,7 @@ from trainer.sampling import sample
 class Ensemble:
     """Decoders of one vocabulary and one kind of features as one: each word's probability is the mean of theirs.
 
-    Has the three methods of a Decoder that captions are made with; its states and images are tuples of theirs.
+    Has the four methods of a Decoder that captions are made with; its states and images are tuples of theirs.
     """
 
     def __init__(self, decoders: Sequence[Decoder]):
@@ -34,6 +34,10 @@ class Ensemble:
     def initial_state(self, images):
         """The state of each decoder."""
         return tuple(decoder.initial_state(image) for decoder, image in zip(self.decoders, images, strict=True))
+
+    def context(self, images):
+        """What `step` reads of the images."""
+        return tuple(decoder.context(image) for decoder, image in zip(self.decoders, images, strict=True))
 
     def step(self, ids, states, images):
         """ids `[N]` -> (log of the mean probabilities `[N, V]`, new states)."""
@@ -82,7 +86,7 @@ class CaptionModule(tf.Module):
             max_length - 1,
             length_penalty,
             **self._how(min_length, no_repeat_ngram, forbid_unk),
-            context=image,
+            context=decoder.context(image),
         )
         return self._outputs(found)
 
@@ -99,7 +103,7 @@ class CaptionModule(tf.Module):
             decoder.initial_state(image),
             uniform,
             **self._how(min_length, no_repeat_ngram, forbid_unk),
-            context=image,
+            context=decoder.context(image),
             temperature=temperature,
             top_p=top_p,
         )

@@ -160,10 +160,15 @@ class Decoder(keras.Model):
         state = State(((zeros,) * tensors,) * len(self.recurrent), attention)
         return self._advance(image.embedding, state, image, recurrent_kernels)[1]
 
+    def context(self, image: Image) -> Image:
+        """What `step` reads of the images; of a decoder without attention, nothing."""
+        return image._replace(embedding=())
+
     def step(self, ids, state: State, image: Image):
         """ids `[N]` of the last words, their state -> (logits float32 `[N, V]` of the next words, new state).
 
-        N is a multiple of B, the hypotheses of one image side by side.
+        Of `image` only its `context` is read. With attention N is a multiple of B, the hypotheses of one image side by
+        side.
         """
         outputs, state = self._advance(self.word_embedding(ids), state, image)
         return self._logits(outputs), state

@@ -7,7 +7,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from trainer.beam_search import Hypotheses
+from trainer.beam_search import Hypotheses, gathered
 
 _BELOW_ONE = 1 - 2.0**-24  # the greatest float32 below 1
 
@@ -53,7 +53,7 @@ def sample(
     uniform = tf.reshape(tf.minimum(tf.cast(uniform, tf.float32), _BELOW_ONE), [images * draws, steps])
 
     def one_word(i, rows, last, state, drawn: Hypotheses):
-        logits, state = step(last, state, _gathered(context, rows // draws))
+        logits, state = step(last, state, gathered(context, rows // draws))
         log_probs = tf.nn.log_softmax(tf.cast(logits, tf.float32))  # [A, V]
         chances = _chances(allowed(log_probs, tf.gather(drawn.ids, rows), i), temperature, top_p)
         words, is_possible = _inverse_cdf(chances, tf.gather(uniform[:, i], rows))
@@ -67,7 +67,7 @@ def sample(
             recorded = tf.where(is_possible[:, None], tf.cast(record(state), tf.float32), 0.0)
             drawn = drawn._replace(recorded=tf.tensor_scatter_nd_update(drawn.recorded, places, recorded))
         going_on = tf.where(is_possible & (words != end))[:, 0]
-        return i + 1, *_gathered((rows, words, state), going_on), drawn
+        return i + 1, *gathered((rows, words, state), going_on), drawn
 
     rows = tf.range(images * draws)
     nothing = Hypotheses(
@@ -76,7 +76,7 @@ def sample(
         length=(),
         recorded=tf.zeros([images * draws, steps, record(state).shape[-1]]) if record else (),
     )
-    changing = (rows, tf.fill(tf.shape(rows), start), _gathered(state, rows // draws))
+    changing = (rows, tf.fill(tf.shape(rows), start), gathered(state, rows // draws))
     any_number = tf.nest.map_structure(lambda tensor: tf.TensorShape([None, *tensor.shape[1:]]), changing)
     *_, drawn = tf.while_loop(
         lambda i, rows, *_: (i < steps) & (tf.size(rows) > 0),
@@ -116,7 +116,3 @@ def _inverse_cdf(chances, uniform):
     # Cumulative sums are rounded, on some devices not in order: a word of no chance is never taken.
     hit = tf.gather(chances, words, batch_dims=1) > 0
     return tf.where(hit, words, tf.argmax(chances, axis=1, output_type=tf.int32)), total > 0
-
-
-def _gathered(tensors, places):
-    return tf.nest.map_structure(lambda tensor: tf.gather(tensor, places), tensors)
