@@ -16,7 +16,6 @@ import io
 import itertools
 import pathlib
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -24,7 +23,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from benchmarks.features import OneAtATime, bare_rate, load_photos, run_quietly, write_coco
+from benchmarks.features import Turns, bare_rate, load_photos, one_at_a_time, run_quietly, write_coco
 
 WAYS = {"im2txt": 60, "tutorials": 20}  # images in a turn
 
@@ -115,23 +114,6 @@ def serve(way: str, args: argparse.Namespace) -> None:
         print(WAYS[way] / (time.perf_counter() - begun), flush=True)
 
 
-class Other:
-    """Images/s of another way, in a process of its own; each `measure` is one turn."""
-
-    def __init__(self, way: str, argv: list[str]):
-        command = [sys.executable, "-m", "benchmarks.captions", *argv, "--way", way]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        self._process.stdout.readline()
-
-    def measure(self) -> float:
-        self._process.stdin.write("go\n")
-        self._process.stdin.flush()
-        return float(self._process.stdout.readline())
-
-    def close(self) -> None:
-        self._process.communicate()
-
-
 def main() -> None:
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     p.add_argument("--model", required=True, help="export directory of a model for inception_v3's pooled features")
@@ -152,8 +134,8 @@ def main() -> None:
     if args.vocabulary:
         args.model = fill_vocabulary(args.model, args.vocabulary, tempfile.mkdtemp() + "/export")
         argv += ["--model", args.model]
-    others = {"bare, one at a time": OneAtATime(argparse.Namespace(weights=args.weights, batch_size=16))}
-    others |= {way: Other(way, argv) for way in WAYS}
+    others = {"bare, one at a time": one_at_a_time(args.weights, 16)}
+    others |= {way: Turns("benchmarks.captions", *argv, "--way", way) for way in WAYS}
     extractor = extractors.Extractor("inception_v3", args.weights, 16).load()
     rows = []
     with tempfile.TemporaryDirectory() as scratch:

@@ -82,12 +82,11 @@ def bare_rate(extractor, seconds: float, at_a_time: int) -> float:
     return batches * extractor.batch_size / (time.perf_counter() - started)
 
 
-class OneAtATime:
-    """Images/s of the network alone with TensorFlow's own threads, in another process; each `measure` is one turn."""
+class Turns:
+    """Images/s as another process measures them, with TensorFlow's own threads; each `measure` is one turn of its."""
 
-    def __init__(self, args: argparse.Namespace):
-        command = [sys.executable, "-m", "benchmarks.features", "--one_at_a_time"]
-        command += ["--weights", args.weights, "--batch_size", str(args.batch_size)]
+    def __init__(self, module: str, *flags: str):
+        command = [sys.executable, "-m", module, *flags]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self._process.stdout.readline()  # loaded
 
@@ -98,6 +97,11 @@ class OneAtATime:
 
     def close(self) -> None:
         self._process.communicate()
+
+
+def one_at_a_time(weights: str, batch_size: int) -> Turns:
+    """The network alone, one call at a time."""
+    return Turns("benchmarks.features", "--one_at_a_time", "--weights", weights, "--batch_size", str(batch_size))
 
 
 def serve_one_at_a_time(args: argparse.Namespace) -> None:
@@ -127,14 +131,14 @@ def main() -> None:
     from pipelines.vision import extractors
 
     photos = load_photos(args.images)
-    one_at_a_time = OneAtATime(args)
+    one = one_at_a_time(args.weights, args.batch_size)
     extractor = extractors.Extractor("inception_v3", args.weights, args.batch_size).load()
     rows = []
     with tempfile.TemporaryDirectory() as scratch:
         coco = write_coco(pathlib.Path(scratch) / "coco", args.count, photos)
 
         def bare() -> tuple[float, float]:
-            return one_at_a_time.measure(), bare_rate(extractor, 10, extractor.in_flight)
+            return one.measure(), bare_rate(extractor, 10, extractor.in_flight)
 
         before = bare()
         for number in range(args.rounds):
@@ -145,15 +149,15 @@ def main() -> None:
             before = after
             rows.append((*around, report["images_per_second_per_worker"], report["seconds"], report["load_seconds"]))
             print(f"round {number + 1}: bare {around[0]:.1f}, {around[1]:.1f}, pipeline {rows[-1][2]:.1f}", flush=True)
-    one_at_a_time.close()
+    one.close()
 
-    one, several, rate, seconds, load = (statistics.median(column) for column in zip(*rows, strict=True))
+    single, several, rate, seconds, load = (statistics.median(column) for column in zip(*rows, strict=True))
     ratios = [statistics.median(row[2] / row[kind] for row in rows) for kind in (0, 1)]
     reading = 1000 * sum(report["stage_seconds"][stage] for stage in ("read", "decode")) / args.count
     mean_size = statistics.mean(map(len, photos)) / 1000
     print(f"\n{args.count} JPEGs of {mean_size:.0f} kB, batch {args.batch_size}, medians of {args.rounds} rounds\n")
     print("| what | value |\n|---|---|")
-    print(f"| bare forward pass, one at a time, all cores for each operation | {one:.1f} images/s |")
+    print(f"| bare forward pass, one at a time, all cores for each operation | {single:.1f} images/s |")
     print(f"| bare forward pass, {extractor.in_flight} at a time | {several:.1f} images/s |")
     print(f"| feature pipeline, network loaded | {rate:.1f} images/s |")
     print(f"| **pipeline / bare, one at a time** (median of the rounds' ratios) | **{ratios[0]:.3f}** |")

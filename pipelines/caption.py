@@ -149,14 +149,13 @@ def run(
     counts = task.source.count()
     maker = task.row_maker()
     shards = {prefix: shard_count(count, rows_per_file) for prefix, count in counts.items()}
-    suffixes = [maker.suffix, *formats.SUFFIXES.values()]
-    mine = (["captions"], suffixes, [formats.COCO], overwrite)
+    names = manifest.Names(["captions"], [maker.suffix, *formats.SUFFIXES.values()], [formats.COCO])
     if dry_run:
-        manifest.check(output, task.options, *mine)
+        manifest.check(output, task.options, names, overwrite)
         return estimate.estimate(task, maker, counts["captions"], shards["captions"], output)
     process = sharding.ProcessShard(maker, output, task.options.every, task.options.image)
-    publish = Publish(output, task.options.every, counts, started, suffixes, tuple(format or ()))
-    with manifest.begin(output, task.options, *mine):
+    publish = Publish(output, task.options.every, counts, started, names, tuple(format or ()))
+    with manifest.begin(output, task.options, names, overwrite):
         import apache_beam as beam
 
         pipeline = beam.Pipeline(runner=beam_runner, options=beam_options)
@@ -180,7 +179,7 @@ class Publish:
     options: dict[str, Any]
     counts: dict[str, int]
     started: float
-    suffixes: list[str]
+    names: Any
     formats: tuple[str, ...]
 
     def __call__(self, results: list) -> None:
@@ -189,11 +188,11 @@ class Publish:
 
         if "coco" in self.formats:
             formats.write_coco(results, self.output)
-        names = [formats.file_name(r.name, name) for r in results for name in self.formats if name in formats.SUFFIXES]
+        beside = [formats.file_name(r.name, name) for r in results for name in self.formats if name in formats.SUFFIXES]
         command = ("python", "-m", "pipelines.gallery")
         following = (*command, "--captions", self.output, "--output", "gallery.html")
         manifest.complete(
-            self.output, results, self.options, self.counts, self.started, {}, following, self.suffixes, names
+            self.output, results, self.options, self.counts, self.started, {}, following, self.names, beside
         )
 
 

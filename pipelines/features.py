@@ -166,8 +166,9 @@ def run(
     )
     shaping = {**options.image, "max_caption_length": max_caption_length}
     process = sharding.ProcessShard(maker, output, shaping, options.image)
-    publish = Publish(output, options.every, counts, started, spec, max_caption_length)
-    with manifest.begin(output, options, SPLITS, [maker.suffix], _TEXTS, overwrite, update):
+    names = manifest.Names(SPLITS, [maker.suffix], _TEXTS)
+    publish = Publish(output, options.every, counts, started, spec, max_caption_length, names)
+    with manifest.begin(output, options, publish.names, overwrite, update):
         pipeline = beam.Pipeline(runner=beam_runner, options=beam_options)
         items = pipeline | keys.ReadSource(source)
         vocabulary = beam.pvalue.AsSingleton(items | MakeVocabulary(vocab_size, min_word_count))
@@ -192,6 +193,7 @@ class Publish:
     started: float
     spec: Any
     max_caption_length: int
+    names: Any
 
     def __call__(self, results: list, vocabulary: str) -> None:
         from pipelines.output import manifest
@@ -212,8 +214,7 @@ class Publish:
         )
         texts = {VOCABULARY: vocabulary, DATASET_INFO: info.dumps()}
         following = ("python", "-m", "trainer.task", "--data", self.output, "--job_dir", "JOB_DIR")
-        suffixes = [".tfrecord"]
-        manifest.complete(self.output, results, self.options, self.counts, self.started, texts, following, suffixes)
+        manifest.complete(self.output, results, self.options, self.counts, self.started, texts, following, self.names)
 
 
 def _split_info(results: list) -> Any:

@@ -46,28 +46,39 @@ class Options:
         return {**self.image, **self.other}
 
 
+@dataclasses.dataclass(frozen=True)
+class Names:
+    """What the files of a pipeline's output are called.
+
+    Attributes:
+      prefixes, suffixes: of shards, "captions" and ".parquet", and of what is made of a shard, ".csv".
+      texts: the names of further files.
+    """
+
+    prefixes: Sequence[str]
+    suffixes: Sequence[str]
+    texts: Sequence[str] = ()
+
+    def has(self, name: str) -> bool:
+        """Whether a file is called like one of ours, or nearly so: better to stop for one too many."""
+        shards_ = (f"{prefix}-*{suffix}" for prefix in self.prefixes for suffix in self.suffixes)
+        return name in self.texts or any(fnmatch.fnmatch(name, pattern) for pattern in shards_)
+
+
 @contextlib.contextmanager
 def begin(
-    directory: str,
-    options: Options,
-    prefixes: Sequence[str],
-    suffixes: Sequence[str],
-    texts: Sequence[str] = (),
-    overwrite: bool = False,
-    update: bool | None = None,
+    directory: str, options: Options, names: Names, overwrite: bool = False, update: bool | None = None
 ) -> Iterator[None]:
     """Makes `directory` ready for a run with `options`, and keeps other runs on this machine out until it ends.
 
     Args:
-      prefixes, suffixes: of the names of this pipeline's shards, "captions" and ".parquet".
-      texts: the names of the further files that `complete` will write.
       overwrite: delete what an earlier run left.
       update: let `options.other` differ from an earlier run's; None where the pipeline cannot do that.
 
     Raises:
       InputError: it cannot be written to, another run is writing to it, or it holds what this run must not replace.
     """
-    report, earlier, ours = check(directory, options, prefixes, suffixes, texts, overwrite, update)
+    report, earlier, ours = check(directory, options, names, overwrite, update)
     try:
         if files.is_local(directory):
             os.makedirs(files.join(directory, files.WORK), exist_ok=True)
@@ -77,7 +88,7 @@ def begin(
     with lock:
         try:
             if overwrite and earlier is not None:
-                tables = [_rejects_table(prefix) for prefix in prefixes]
+                tables = [_rejects_table(prefix) for prefix in names.prefixes]
                 files.delete(*(files.join(directory, name) for name in [*ours, *tables, REPORT]))
                 _clear_work(directory, gone=lambda name: name != _LOCK)
                 report = None
@@ -85,20 +96,14 @@ def begin(
                 _clear_work(directory, gone=lambda name: name.endswith((".progress", ".tmp")))
             files.write_text(directory, files.join(files.WORK, _OPTIONS), json.dumps(options.every))
             if report:
-                _reopen(directory, report, texts)
+                _reopen(directory, report, names.texts)
         except OSError as error:
             raise _unwritable(directory, error) from None
         yield
 
 
 def check(
-    directory: str,
-    options: Options,
-    prefixes: Sequence[str],
-    suffixes: Sequence[str],
-    texts: Sequence[str] = (),
-    overwrite: bool = False,
-    update: bool | None = None,
+    directory: str, options: Options, names: Names, overwrite: bool = False, update: bool | None = None
 ) -> tuple[dict[str, Any] | None, dict[str, Any] | None, list[str]]:
     """What `begin` refuses, without writing anything: (an earlier run's report, its options, names of its files)."""
     if not directory:
@@ -106,7 +111,7 @@ def check(
     try:
         report = read_report(directory)
         begun = _begun_options(directory)
-        ours = [name for name in files.names(directory) if name in texts or _is_shard(name, prefixes, suffixes)]
+        ours = [name for name in files.names(directory) if names.has(name)]
     except OSError as error:
         raise _unwritable(directory, error) from None
     if ours and report is None and begun is None:
@@ -129,11 +134,6 @@ def _lock(directory: str) -> contextlib.AbstractContextManager:
         return contextlib.nullcontext()
     busy = f"--output: another run is writing to {directory}; wait for it, or give another --output"
     return lock.hold(files.join(directory, files.WORK, _LOCK), busy)
-
-
-def _is_shard(name: str, prefixes: Sequence[str], suffixes: Sequence[str]) -> bool:
-    """Whether a file is called like a shard of ours, or nearly so: better to stop for one too many."""
-    return any(fnmatch.fnmatch(name, f"{prefix}-*{suffix}") for prefix in prefixes for suffix in suffixes)
 
 
 def _rejects_table(prefix: str) -> str:
@@ -205,7 +205,7 @@ def complete(
     started: float,
     texts: dict[str, str],
     following: Sequence[str],
-    suffixes: Sequence[str],
+    names: Names,
     beside: Sequence[str] = (),
 ) -> None:
     """Checks and publishes a finished run.
@@ -217,7 +217,7 @@ def complete(
       started: when the run began, `time.time()`.
       texts: further files to write by name, such as dataset_info.json.
       following: the command to run next.
-      suffixes: as of `begin`.
+      names: as of `begin`.
       beside: the names of files that were made of shards, and are to stay.
     """
     by_prefix = {prefix: [result for result in results if _prefix(result.name) == prefix] for prefix in expected}
@@ -234,17 +234,17 @@ def complete(
                 raise AssertionError(f"{prefix}: {rejected} images were rejected, {written} are in the sidecars")
     for name, text in texts.items():
         files.write_text(directory, name, text)
-    _delete_stale(directory, {*(result.name for result in results), *beside}, expected, suffixes)
+    _delete_stale(directory, {*(result.name for result in results), *texts, *beside}, names)
     report = make_report(by_prefix, options, started, reasons, following)
     files.write_text(directory, REPORT, json.dumps(report, indent=2) + "\n")
     files.delete(files.join(directory, files.WORK))
 
 
-def _delete_stale(directory: str, names: Collection[str], prefixes: Collection[str], suffixes: Sequence[str]) -> None:
+def _delete_stale(directory: str, kept: Collection[str], names: Names) -> None:
     """Deletes shards of an earlier run with another number of them: names like ours, which `begin` found to be ours."""
     for name in files.names(directory):
         parsed = shards.parse_shard_name(name)
-        if parsed and parsed[0] in prefixes and parsed[3] in suffixes and name not in names:
+        if parsed and parsed[0] in names.prefixes and parsed[3] in names.suffixes and name not in kept:
             files.delete(files.join(directory, name))
 
 
