@@ -11,7 +11,7 @@ from typing import Any
 from pipelines import cli
 from pipelines.vision.images import MAX_PIXELS
 from pipelines.vision.networks import PRECISIONS
-from tfrecords_schema.errors import ArgumentParser
+from tfrecords_schema.errors import ArgumentParser, InputError
 
 FORMATS = ("jsonl", "csv", "coco")
 _IMAGES = "quoted patterns ('photos/**.jpg'), directories, zip files; tables (CSV, TSV, JSONL, Parquet); a COCO JSON"
@@ -147,6 +147,8 @@ def run(
             cli.require_filesystems(**{flag: place})
     task = captioning.plan(flags)
     counts = task.source.count()
+    if not counts["captions"]:
+        raise InputError(f"--{'features' if features else 'images'}: expected images, found a table without any")
     maker = task.row_maker()
     shards = {prefix: shard_count(count, rows_per_file) for prefix, count in counts.items()}
     names = manifest.Names(["captions"], [maker.suffix, *formats.SUFFIXES.values()], [formats.COCO])

@@ -119,6 +119,8 @@ def _check_file(flag: str, path: str) -> None:
         raise _unwritable(flag, path, "a directory")
     if files.is_local(path) and not os.path.isdir(os.path.dirname(files.absolute(path))):
         raise _unwritable(flag, path, "no such directory")
+    if flag == "output" and not path.lower().endswith((".html", ".htm")):
+        raise _unwritable(flag, path, "another ending")
     if flag == "contact_sheet" and not contact_sheet.picture_format(path):
         raise _unwritable(flag, path, "no ending of a picture's name")
 

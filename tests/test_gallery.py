@@ -188,6 +188,7 @@ def test_a_name_that_two_images_share_finds_no_reference(judged, tmp_path):
         (["--output", "{tmp}/" + "a" * 240], "--output: expected a .html file to write, found {tmp}/aaa"),
         (["--contact_sheet", "{tmp}/a.txt"], "--contact_sheet: expected a .png file to write, found {tmp}/a.txt"),
         (["--output", "{tmp}/a.html", "--n", "0"], "expected a whole number of at least 1, found '0'"),
+        (["--output", "{tmp}/captions-0.parquet"], "--output: expected a .html file to write, found"),
         (["--output", "{tmp}/a.html", "--captions", "{tmp}"], "--captions: expected a directory that pipelines.capt"),
     ],
 )

@@ -315,9 +315,9 @@ def test_tables_that_are_refused(here):
     assert refused("l.csv").startswith("--images: l.csv: expected CSV in UTF-8, found what cannot be read: 'utf-8'")
     write("q.csv", content=b'uri\nx.jpg\n"x.jpg\n' + b"x.jpg\n" * 9)
     assert refused("q.csv").startswith("--images: q.csv: expected CSV in UTF-8, found what cannot be read: line 12: ")
-    write("h.csv", content=b"uri,n\nx.jpg,1\nhttps://example.com/y.jpg,2\n")
+    write("h.csv", content=b"uri,n\nhttps://example.com/y.jpg,2\nftp://example.com/y.jpg,2\n")
     assert refused("h.csv") == (
-        "--images: line 3 of h.csv: expected files that Beam reads, found https:// in 'https://example.com/y.jpg'; "
+        "--images: line 2 of h.csv: expected files that Beam reads, found https:// in 'https://example.com/y.jpg'; "
         "download them first, for example with img2dataset, and give the directory"
     )
     for taken in ("image_id", "height", "captions", "attention"):
@@ -329,6 +329,37 @@ def test_tables_that_are_refused(here):
     assert "--uri_column: n.parquet: expected text in column 'n', found type int64" in refused(
         "n.parquet", columns=Columns(uri="n")
     )
+
+
+def test_one_row_of_another_kind_does_not_stop_the_rest(here):
+    """A name on a web server, one that is nowhere beside images in cells, and file: URIs in every spelling."""
+    write("x.jpg")
+    here = str(here)
+    uris = [
+        "x.jpg",
+        "https://example.com/y.jpg",
+        f"file:{here}/x.jpg",
+        f"file://localhost{here}/x.jpg",
+        f"file://{here}/x.jpg",
+    ]
+    write("a.csv", content="\n".join(["id,uri", *(f"{n},{uri}" for n, uri in enumerate(uris))]).encode())
+    found = {item.id: item for item in ImageSets(("a.csv",)).read()}
+    assert ImageSets(("a.csv",)).count() == {"captions": 5}
+    assert {found[n].uri for n in "234"} == {f"{here}/x.jpg"}
+    with pytest.raises(ImageError, match="Unable to get filesystem"):
+        reading.read(found["1"].uri)
+    cells = [{"bytes": b"data", "path": None}, {"bytes": None, "path": "gone.jpg"}]
+    pq.write_table(pa.table({"image": cells}), "c.parquet")
+    assert ImageSets(("c.parquet",)).count() == {"captions": 2}
+
+
+def test_a_link_to_a_directory_above_finds_nothing_twice(here):
+    write("d/a.jpg", "d/e/b.jpg")
+    (here / "d/e/loop").symlink_to("..")
+    (here / "f").symlink_to("d")
+    assert [item.id for item in ImageSets(("d",)).read()] == ["a", "e/b"]
+    assert [item.id for item in ImageSets(("f",)).read()] == ["a", "e/b"]
+    assert sorted(item.id for item in ImageSets(("**.jpg",)).read()) == ["d/a", "d/e/b"]
 
 
 def test_metadata_has_types(here):

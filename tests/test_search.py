@@ -29,9 +29,10 @@ def test_what_is_not_said_is_as_the_model_was_validated():
     ("flags", "message"),
     [
         ({"beam_width": 3, "captions_per_image": 4}, "--captions_per_image: .* found 4; give --beam_width 4"),
+        ({"beam_width": 1001}, "--beam_width: expected at most 1000, found 1001"),
         ({"max_length": 2}, "--max_length: expected at least 3, found 2"),
         ({"min_length": 21}, "--min_length: expected at most the greatest length, 20, found 21"),
-        ({"length_penalty": float("nan")}, "--length_penalty: expected a number from 0 up, found nan"),
+        ({"length_penalty": float("nan")}, "--length_penalty: expected a number from 0 to 10, found nan"),
         ({"top_p": 0.5}, "--top_p: expected --sample beside it, found none"),
         ({"seed": 0}, "--seed: expected --sample beside it"),
         ({"sample": True, "beam_width": 3}, "--beam_width: expected it without --sample"),

@@ -54,11 +54,13 @@ def test_damaged_and_missing_records_are_rejects(run, features):
     damaged.write_bytes(data[:place] + bytes([data[place] ^ 255]) + data[place + 1 :])
     missing.unlink()
     output, report = run(features=str(features), max_reject_fraction=1.0)
-    assert report["records"] == 10 and report["reject_reasons"] == {"read/DamagedRecord": 14, "read/Absent": 8}
+    assert report["records"] == 23 and report["reject_reasons"] == {"read/DamagedRecord": 1, "read/Absent": 8}
     rejects = pq.read_table(output / "rejects/captions.parquet").to_pylist()
-    assert f"{damaged.name}#10" in [r["image_id"] for r in rejects]
-    assert next(r for r in rejects if r["error"] == "DamagedRecord")["message"].startswith("record 10: its data are")
-    assert len(rows(output)) == 10
+    assert [r["image_id"] for r in rejects if r["error"] == "DamagedRecord"] == [f"{damaged.name}#10"]
+    assert len(rows(output)) == 23
+    damaged.write_bytes(data[:place])
+    _, report = run(output.parent / "cut", features=str(features), max_reject_fraction=1.0)
+    assert report["records"] == 10 and report["reject_reasons"] == {"read/DamagedRecord": 14, "read/Absent": 8}
 
 
 def test_features_that_the_model_was_not_trained_on_are_refused(run, features, tmp_path):
@@ -85,6 +87,14 @@ def test_features_that_the_model_was_not_trained_on_are_refused(run, features, t
 def test_flags_that_do_not_fit(run, trained, flags, message):
     with pytest.raises(InputError, match=message):
         run(**{"features": str(trained / "features"), **flags})
+
+
+def test_a_set_without_images_is_refused(run, tmp_path):
+    (tmp_path / "head.csv").write_text("uri,licence\n")
+    for flags in ({}, {"dry_run": True}):
+        with pytest.raises(InputError, match="--images: expected images, found a table without any"):
+            run(images=[str(tmp_path / "head.csv")], **flags)
+    assert not (tmp_path / "captions").exists()
 
 
 def test_neither_images_nor_features(run):

@@ -69,15 +69,27 @@ def read_framed(handle: BinaryIO) -> Iterator[bytes]:
     Raises:
       ValueError: the file is cut short or damaged; tells which record.
     """
+    for number, record in enumerate(read_frames(handle)):
+        if record is None:
+            raise ValueError(f"record {number}: its data are damaged")
+        yield record
+
+
+def read_frames(handle: BinaryIO) -> Iterator[bytes | None]:
+    """As `read_framed`, with None for a record whose data are damaged, and going on behind it.
+
+    Raises:
+      ValueError: the file is cut short, or a length is damaged, so that nothing tells where the next record begins.
+    """
     number = 0
     while head := handle.read(12):
         if len(head) < 12 or head[8:] != _masked_crc(head[:8]):
             raise ValueError(f"record {number}: its length is damaged or cut short")
         (length,) = struct.unpack("<Q", head[:8])
         record, crc = handle.read(length), handle.read(4)
-        if crc != _masked_crc(record):
-            raise ValueError(f"record {number}: its data are damaged or cut short")
-        yield record
+        if len(record) < length or len(crc) < 4:
+            raise ValueError(f"record {number}: its data are cut short")
+        yield record if crc == _masked_crc(record) else None
         number += 1
 
 

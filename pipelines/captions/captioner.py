@@ -112,10 +112,18 @@ class Captioner:
             "no_repeat_ngram": tf.constant(search.no_repeat_ngram),
             "forbid_unk": tf.constant(search.forbid_unk),
         }
+        try:
+            return self._call(search, common, image_ids, len(features))
+        except tf.errors.ResourceExhaustedError:
+            raise self._too_much() from None
+
+    def _call(self, search: Search, common: dict, image_ids: Sequence[str], size: int) -> dict[str, np.ndarray]:
+        import tensorflow as tf
+
         if search.sample:
             found = self._signatures["sample"](
                 **common,
-                uniform=tf.constant(self._uniform(image_ids, len(features))),
+                uniform=tf.constant(self._uniform(image_ids, size)),
                 temperature=tf.constant(search.temperature, tf.float32),
                 top_p=tf.constant(search.top_p, tf.float32),
             )
@@ -127,6 +135,13 @@ class Captioner:
                 length_penalty=tf.constant(search.length_penalty, tf.float32),
             )
         return {name: tensor.numpy() for name, tensor in found.items()}
+
+    def _too_much(self) -> InputError:
+        flag = "captions_per_image" if self.search.sample else "beam_width"
+        return InputError(
+            f"--{flag} {getattr(self.search, flag)}: expected {BATCH} images to fit into memory, found that they do "
+            "not; give a smaller one, or a machine with more"
+        )
 
     def _uniform(self, image_ids: Sequence[str], size: int) -> np.ndarray:
         """The numbers that words are drawn with, float32 `[size, K, T]`: of an image's id, and of nothing else."""

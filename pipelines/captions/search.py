@@ -9,6 +9,8 @@ from typing import Any
 from tfrecords_schema.errors import InputError
 from tfrecords_schema.model_info import ModelInfo
 
+_WIDEST = 1000  # more would not fit into memory for the images that are searched together
+_LARGEST_PENALTY = 10  # of which a caption of twice the length counts for a thousandth of its log probability
 _BEAM, _SAMPLE = ("beam_width", "length_penalty"), ("temperature", "top_p", "seed")
 
 
@@ -46,8 +48,13 @@ class Search:
         for name, smallest in least.items():
             if getattr(self, name) < smallest:
                 raise InputError(f"--{name}: expected at least {smallest}, found {getattr(self, name)}")
-        if not 0 <= self.length_penalty < math.inf:
-            raise InputError(f"--length_penalty: expected a number from 0 up, found {self.length_penalty}")
+        for name in ("beam_width", "captions_per_image"):
+            if getattr(self, name) > _WIDEST:
+                raise InputError(f"--{name}: expected at most {_WIDEST}, found {getattr(self, name)}")
+        if not 0 <= self.length_penalty <= _LARGEST_PENALTY:
+            raise InputError(
+                f"--length_penalty: expected a number from 0 to {_LARGEST_PENALTY}, found {self.length_penalty}"
+            )
         if self.min_length > self.max_length:
             raise InputError(
                 f"--min_length: expected at most the greatest length, {self.max_length}, found {self.min_length}"

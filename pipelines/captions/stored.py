@@ -108,12 +108,17 @@ class StoredFeatures:
         for path, run in itertools.groupby(job.items, key=lambda item: item.uri.rpartition("#")[0]):
             pending = list(run)
             batch: list[tuple[Item, dict[str, Any]]] = []
+            done = 0
             try:
                 for item, values in self._read(path, pending):
+                    done += 1
+                    if values is None:
+                        yield ImageError("read", "DamagedRecord", "its data are damaged").of(item.id, item.uri)
+                        continue
                     batch.append((item, values))
                     if len(batch) == _BATCH:
                         yield self._batch(batch)
-                        pending, batch = pending[_BATCH:], []
+                        batch = []
                 problem = ImageError("read", "Absent", f"{path} has fewer records than {DATASET_INFO} says")
             except FileNotFoundError:
                 problem = ImageError("read", "Absent", "no such file")
@@ -121,17 +126,17 @@ class StoredFeatures:
                 problem = ImageError("read", "DamagedRecord", str(error))
             if batch:
                 yield self._batch(batch)
-            for item in pending[len(batch) :]:
+            for item in pending[done:]:
                 yield problem.of(item.id, item.uri)
 
-    def _read(self, path: str, items: list[Item]) -> Iterator[tuple[Item, dict[str, Any]]]:
+    def _read(self, path: str, items: list[Item]) -> Iterator[tuple[Item, dict[str, Any] | None]]:
         import_tensorflow()  # quietly, before `record` does
         waiting = iter(items)
         item = next(waiting)
         with files.open_binary(path) as handle:
-            for row, data in enumerate(shards.read_framed(handle)):
+            for row, data in enumerate(shards.read_frames(handle)):
                 if row == int(item.uri.rpartition("#")[2]):
-                    yield item, record.decode(data, self.shape, self.dtype)
+                    yield item, None if data is None else record.decode(data, self.shape, self.dtype)
                     item = next(waiting, None)
                     if item is None:
                         return

@@ -26,11 +26,13 @@ class Overview:
       rows: how many there are.
       common: the deepest directory that all of its absolute names are below; None where it has none.
       sample: its first relative names.
+      has_others: whether some of its images are found without looking for a relative name.
     """
 
     rows: int
     common: str | None = None
     sample: tuple[str, ...] = ()
+    has_others: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,28 +80,38 @@ class ImageList:
 
     @functools.cached_property
     def overview(self) -> Overview:
-        """What is in it, learned once. Raises InputError for images that are nowhere Beam can read."""
+        """What is in it, learned once. Raises InputError where Beam can read none of its images."""
         return self._look_through()
 
     def _look_through(self) -> Overview:
         """Reads all of it."""
-        rows, sample, common, schemes = 0, [], None, set()
+        rows, sample, common, has_others = 0, [], None, False
+        schemes: dict[str, bool] = {}  # whether Beam reads them
+        foreign: tuple[str, str] | None = None
         for entry in self.entries():
             rows += 1
             name = entry.name
+            has_others = has_others or entry.in_cell
             if name is None or entry.problem:
                 continue
             if not files.is_absolute(name):
                 if len(sample) < _SAMPLE:
                     sample.append(name)
                 continue
-            if "://" in name and (scheme := name.partition("://")[0]) not in schemes:
-                _require_filesystem(name, entry.where)
-                schemes.add(scheme)
+            if "://" in name:
+                scheme = name.partition("://")[0]
+                if scheme not in schemes:
+                    schemes[scheme] = files.has_filesystem(name)
+                if not schemes[scheme]:
+                    foreign = foreign or (name, entry.where)
+                    continue  # will be rejected, when it cannot be read
+            has_others = True
             if common is None or not name.startswith(common + "/"):
                 directory = posixpath.dirname(name)
                 common = directory if common is None else common_directory((common, directory))
-        return Overview(rows, common, tuple(sample))
+        if foreign and not has_others and not sample:
+            raise _foreign(*foreign)
+        return Overview(rows, common, tuple(sample), has_others)
 
     def locations(self, root: Locations | None) -> Locations:
         """Where its names are looked up: below `root`, or else beside it."""
@@ -108,7 +120,7 @@ class ImageList:
     def check(self, root: Locations | None) -> None:
         """Raises InputError where not one of its first names is found."""
         sample = self.overview.sample
-        if not sample:
+        if not sample or self.overview.has_others:
             return
         locations = self.locations(root)
         for name in sample:
@@ -169,12 +181,10 @@ class ImageList:
         raise NotImplementedError
 
 
-def _require_filesystem(name: str, where: str) -> None:
-    if files.has_filesystem(name):
-        return
+def _foreign(name: str, where: str) -> InputError:
     scheme = name.partition("://")[0]
-    if scheme in ("http", "https"):
-        way = "download them first, for example with img2dataset, and give the directory"
-    else:
-        way = "pip install 'apache-beam[gcp]' for gs://, 'apache-beam[aws]' for s3://"
-    raise InputError(f"--images: {where}: expected files that Beam reads, found {scheme}:// in {name[:100]!r}; {way}")
+    extra = {"gs": "gcp", "s3": "aws"}.get(scheme)
+    way = "download them first, for example with img2dataset, and give the directory"
+    if extra:
+        way = f"pip install 'apache-beam[{extra}]'"
+    return InputError(f"--images: {where}: expected files that Beam reads, found {scheme}:// in {name[:100]!r}; {way}")

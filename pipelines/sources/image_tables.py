@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import posixpath
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -53,7 +54,7 @@ class ImageTable(ImageList):
     def _look_through(self) -> Overview:
         """Where every image stands in a cell, Parquet's footer tells enough."""
         if self.has_cells and not self._some_without_bytes():
-            return Overview(self._table.metadata.num_rows)
+            return Overview(self._table.metadata.num_rows, has_others=True)
         return super()._look_through()
 
     def _cell_uri(self, row: int) -> str:
@@ -105,7 +106,7 @@ def _shown(value: Any) -> str:
 
 def _normalised(name: str) -> str:
     """./a.jpg is a.jpg, file:///a.jpg is /a.jpg."""
-    name = name.strip().removeprefix("file://")
+    name = re.sub(r"^file:(//(localhost)?)?(?=/)", "", name.strip())
     return name if "://" in name else posixpath.normpath(name)
 
 

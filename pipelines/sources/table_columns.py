@@ -117,12 +117,14 @@ def choose(table: Table, path: str, columns: Columns) -> Chosen:
 
 
 def _guess_image(table: Table, columns: Columns) -> str | None:
-    """A Parquet column of bytes that is called so, or the only one."""
+    """A Parquet column of bytes that is called so, or the only one in a table without a column of names."""
     if columns.uri or not isinstance(table, ParquetTable):
         return None
     holding = [name for name in table.columns if parquet_cells.bytes_leaf(table.schema, name)]
     named = [name for wanted in _IMAGE_NAMES for name in holding if name.lower() == wanted]
-    return next(iter(named), holding[0] if len(holding) == 1 else None)
+    if not named and len(holding) == 1 and not any(one in table.columns and _is_text(table, one) for one in _URI_NAMES):
+        return holding[0]
+    return next(iter(named), None)
 
 
 def _is_text(table: Table, name: str) -> bool:

@@ -181,7 +181,19 @@ def glob(pattern: str) -> list[str]:
     if os.path.lexists(pattern) and not os.path.isdir(pattern):
         return [pattern]
     found = python_glob.glob(re.sub(r"\*\*(?=[^/])", "**/*", pattern), recursive=True)
-    return sorted(path for path in found if not os.path.isdir(path))
+    return sorted(path for path in _once(found) if not os.path.isdir(path))
+
+
+def _once(paths: list[str]) -> Iterator[str]:
+    """Without what links to directories find again: one to a directory above it finds everything some forty times."""
+    ways: dict[str, str] = {}  # to each real directory, the shortest one
+    is_shortest: dict[str, bool] = {}
+    for path in sorted(paths, key=lambda path: (path.count("/"), path)):
+        directory = os.path.dirname(path)
+        if directory not in is_shortest:
+            is_shortest[directory] = ways.setdefault(os.path.realpath(directory), directory) == directory
+        if is_shortest[directory]:
+            yield path
 
 
 def version(path: str) -> str:
