@@ -10,10 +10,12 @@ photographs, weights and machine. The other two ways run in processes of their o
 from __future__ import annotations
 
 import argparse
+import concurrent.futures
 import contextlib
 import dataclasses
 import io
 import itertools
+import multiprocessing
 import pathlib
 import statistics
 import sys
@@ -132,7 +134,10 @@ def main() -> None:
 
     argv = sys.argv[1:]
     if args.vocabulary:
-        args.model = fill_vocabulary(args.model, args.vocabulary, tempfile.mkdtemp() + "/export")
+        # Elsewhere: TensorFlow's threads are set in this process, before its first use, by the pipelines themselves.
+        with concurrent.futures.ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+            made = pool.submit(fill_vocabulary, args.model, args.vocabulary, tempfile.mkdtemp() + "/export")
+        args.model = made.result()
         argv += ["--model", args.model]
     others = {"bare, one at a time": one_at_a_time(args.weights, 16)}
     others |= {way: Turns("benchmarks.captions", *argv, "--way", way) for way in WAYS}
