@@ -106,42 +106,33 @@ class Captioner:
         """The signature's outputs."""
         import tensorflow as tf
 
-        common = {
+        inputs = {
             "features": tf.constant(features, tf.float32),
             "min_length": tf.constant(search.min_length),
             "no_repeat_ngram": tf.constant(search.no_repeat_ngram),
             "forbid_unk": tf.constant(search.forbid_unk),
         }
-        try:
-            return self._call(search, common, image_ids, len(features))
-        except tf.errors.ResourceExhaustedError:
-            raise self._too_much() from None
-
-    def _call(self, search: Search, common: dict, image_ids: Sequence[str], size: int) -> dict[str, np.ndarray]:
-        import tensorflow as tf
-
         if search.sample:
-            found = self._signatures["sample"](
-                **common,
-                uniform=tf.constant(self._uniform(image_ids, size)),
-                temperature=tf.constant(search.temperature, tf.float32),
-                top_p=tf.constant(search.top_p, tf.float32),
-            )
+            signature, flag = "sample", "captions_per_image"
+            inputs |= {
+                "uniform": tf.constant(self._uniform(image_ids, len(features))),
+                "temperature": tf.constant(search.temperature, tf.float32),
+                "top_p": tf.constant(search.top_p, tf.float32),
+            }
         else:
-            found = self._signatures["caption"](
-                **common,
-                beam_width=tf.constant(search.beam_width),
-                max_length=tf.constant(search.max_length),
-                length_penalty=tf.constant(search.length_penalty, tf.float32),
-            )
-        return {name: tensor.numpy() for name, tensor in found.items()}
-
-    def _too_much(self) -> InputError:
-        flag = "captions_per_image" if self.search.sample else "beam_width"
-        return InputError(
-            f"--{flag} {getattr(self.search, flag)}: expected {BATCH} images to fit into memory, found that they do "
-            "not; give a smaller one, or a machine with more"
-        )
+            signature, flag = "caption", "beam_width"
+            inputs |= {
+                "beam_width": tf.constant(search.beam_width),
+                "max_length": tf.constant(search.max_length),
+                "length_penalty": tf.constant(search.length_penalty, tf.float32),
+            }
+        try:
+            return {name: tensor.numpy() for name, tensor in self._signatures[signature](**inputs).items()}
+        except tf.errors.ResourceExhaustedError:
+            raise InputError(
+                f"--{flag} {getattr(search, flag)}: expected {BATCH} images to fit into memory, found that they do "
+                "not; give a smaller one, or a machine with more"
+            ) from None
 
     def _uniform(self, image_ids: Sequence[str], size: int) -> np.ndarray:
         """The numbers that words are drawn with, float32 `[size, K, T]`: of an image's id, and of nothing else."""

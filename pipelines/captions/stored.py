@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from pipelines.captions.captioner import BATCH
 from pipelines.output.rejects import ImageError, Reject
 from pipelines.sources.items import Item
 from pipelines.storage import files
@@ -18,8 +19,6 @@ from tfrecords_schema import record, shards
 from tfrecords_schema.dataset_info import DATASET_INFO, DatasetInfo, ShardInfo
 from tfrecords_schema.errors import InputError
 from tfrecords_schema.quiet import import_tensorflow
-
-_BATCH = 128  # records in memory
 
 
 def open_features(directory: str) -> DatasetInfo:
@@ -116,7 +115,7 @@ class StoredFeatures:
                         yield ImageError("read", "DamagedRecord", "its data are damaged").of(item.id, item.uri)
                         continue
                     batch.append((item, values))
-                    if len(batch) == _BATCH:
+                    if len(batch) == BATCH:
                         yield self._batch(batch)
                         batch = []
                 problem = ImageError("read", "Absent", f"{path} has fewer records than {DATASET_INFO} says")
@@ -131,15 +130,14 @@ class StoredFeatures:
 
     def _read(self, path: str, items: list[Item]) -> Iterator[tuple[Item, dict[str, Any] | None]]:
         import_tensorflow()  # quietly, before `record` does
-        waiting = iter(items)
-        item = next(waiting)
+        wanted = {int(item.uri.rpartition("#")[2]): item for item in items}
+        last = max(wanted)
         with files.open_binary(path) as handle:
             for row, data in enumerate(shards.read_frames(handle)):
-                if row == int(item.uri.rpartition("#")[2]):
-                    yield item, None if data is None else record.decode(data, self.shape, self.dtype)
-                    item = next(waiting, None)
-                    if item is None:
-                        return
+                if row in wanted:
+                    yield wanted[row], None if data is None else record.decode(data, self.shape, self.dtype)
+                if row == last:
+                    return
 
     def _batch(self, batch: list[tuple[Item, dict[str, Any]]]) -> FeatureBatch:
         items = [dataclasses.replace(item, id=values["image/id"], uri=values["image/uri"]) for item, values in batch]

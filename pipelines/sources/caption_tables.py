@@ -10,7 +10,7 @@ import posixpath
 from collections.abc import Iterator
 from typing import Any
 
-from pipelines.sources.listing import Listed, bad_row, make_listed, open_text
+from pipelines.sources.listing import Listed, bad_row, make_listed, normalised, open_text
 from tfrecords_schema.errors import InputError
 
 
@@ -50,18 +50,13 @@ def _loads(line: str) -> Any:
     return None
 
 
-def _normalised(name: str) -> str:
-    """./a.jpg is a.jpg."""
-    return name if "://" in name else posixpath.normpath(name)
-
-
 def _join(rows: Iterator[tuple[int, Any]], expected: str) -> Iterator[Listed]:
     """Rows -> one Listed for rows of one image that follow each other."""
 
     def key(numbered: tuple[int, Any]) -> tuple[str, Any] | None:
         row = numbered[1]
         good = isinstance(row, dict) and isinstance(row.get("image"), str) and row["image"].strip()
-        return (_normalised(row["image"].strip()), row.get("split")) if good else None
+        return (normalised(row["image"].strip()), row.get("split")) if good else None
 
     for found, group in itertools.groupby(rows, key):
         if found is None:

@@ -10,10 +10,11 @@ from typing import Any
 
 from pipelines.sources import annotations
 from pipelines.sources.image_lists import Entry, ImageList, Overview
+from pipelines.sources.listing import normalised, whole
 from pipelines.sources.parquet_table import ParquetTable
 from pipelines.sources.table_columns import Columns, choose
 from pipelines.sources.table_rows import Table
-from pipelines.sources.text_tables import CsvTable, JsonlTable, whole
+from pipelines.sources.text_tables import CsvTable, JsonlTable
 from pipelines.storage import parquet_cells
 from tfrecords_schema.errors import InputError
 
@@ -105,9 +106,8 @@ def _shown(value: Any) -> str:
 
 
 def _normalised(name: str) -> str:
-    """./a.jpg is a.jpg, file:///a.jpg is /a.jpg."""
-    name = re.sub(r"^file:(//(localhost)?)?(?=/)", "", name.strip())
-    return name if "://" in name else posixpath.normpath(name)
+    """As of captions files; and file:///a.jpg is /a.jpg."""
+    return normalised(re.sub(r"^file:(//(localhost)?)?(?=/)", "", name.strip()))
 
 
 class CocoImages(ImageList):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import io
+import posixpath
 import re
 from collections.abc import Iterator
 from typing import Any, BinaryIO
@@ -37,17 +38,22 @@ class Listed:
 
 def make_listed(image_id: str, names: tuple[str, ...], captions: Any, split: Any) -> Listed:
     """A Listed whose captions and split are checked."""
-    texts = tuple(_whole(caption) for caption in captions if isinstance(caption, str) and caption.strip())
+    texts = tuple(whole(caption) for caption in captions if isinstance(caption, str) and caption.strip())
     problem = None if texts else ImageError("list", "NoCaption", "no caption stands beside this image")
     if split is not None:
         known = _SPLITS.get(str(split).strip().lower(), "restval" if split == "restval" else None)
         if known is None:
             problem = ImageError("list", "NoSplit", f"expected a split of {', '.join(_SPLITS)}, found {split!r}")
         split = known or "train"
-    return Listed(_whole(image_id), tuple(map(_whole, names)), texts, split, problem)
+    return Listed(whole(image_id), tuple(map(whole, names)), texts, split, problem)
 
 
-def _whole(text: str) -> str:
+def normalised(name: str) -> str:
+    """./a.jpg is a.jpg; a URI stays as it is."""
+    return name if "://" in name else posixpath.normpath(name)
+
+
+def whole(text: str) -> str:
     """JSON may hold halves of surrogate pairs, which no UTF-8 can; they become the replacement character."""
     return _LONE.sub("\ufffd", text)
 

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import csv
 import json
-import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from pipelines.sources.listing import open_text
+from pipelines.sources.listing import open_text, whole
 from pipelines.sources.table_rows import Row, telling
 
 _MAX_FIELD = 1 << 24  # letters in a field of CSV
-_LONE = re.compile("[\ud800-\udfff]")
 
 
 class CsvTable:
@@ -86,7 +84,7 @@ class JsonlTable:
 
 
 def _json_text(value: Any) -> str | None:
-    return None if value is None else _LONE.sub("\ufffd", json.dumps(value, ensure_ascii=False))
+    return None if value is None else whole(json.dumps(value, ensure_ascii=False))
 
 
 def _json_lines(path: str) -> Iterator[tuple[int, dict | str]]:
@@ -102,17 +100,17 @@ def _json_lines(path: str) -> Iterator[tuple[int, dict | str]]:
             if not isinstance(row, dict):
                 row = repr(line.strip()[:60])
             elif "\\u" in line:
-                row = whole(row)
+                row = _whole_throughout(row)
             yield number, row
 
 
-def whole(value: Any) -> Any:
-    """JSON may hold halves of surrogate pairs, which no UTF-8 can; they become the replacement character."""
+def _whole_throughout(value: Any) -> Any:
+    """The value with all its texts whole."""
     if isinstance(value, str):
-        return _LONE.sub("\ufffd", value)
+        return whole(value)
     if isinstance(value, dict):
-        return {whole(key): whole(one) for key, one in value.items()}
-    return [whole(one) for one in value] if isinstance(value, list) else value
+        return {whole(key): _whole_throughout(one) for key, one in value.items()}
+    return [_whole_throughout(one) for one in value] if isinstance(value, list) else value
 
 
 def _kinds(path: str) -> dict[str, str]:
