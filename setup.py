@@ -1,18 +1,27 @@
 """Package metadata: ranges here, exact pins in requirements.txt (made from these by `make requirements`)."""
 
+import itertools
 import pathlib
 import re
 
 from setuptools import find_packages, setup
 
-EXTRAS = {
+CLOUDS = {
     "gcp": ["apache-beam[gcp]"],
     "aws": ["apache-beam[aws]"],
+    "dask": ["apache-beam[dask]"],
+    "vertex": ["google-cloud-aiplatform>=1.60", "pyyaml>=6"],
+}
+EXTRAS = {
+    **CLOUDS,
     "gpu": ["tensorflow[and-cuda]; platform_system == 'Linux'"],
     "dev": [
+        *itertools.chain(*CLOUDS.values()),
         "datasets>=3.0",
         "duckdb>=1.1",
+        "gcp-storage-emulator>=2024.8.3",
         "hypothesis>=6.100",
+        "moto[server]>=5",
         "pandas>=2.2",
         "pytest>=8.0",
         "ruff>=0.8",
