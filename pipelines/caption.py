@@ -123,6 +123,7 @@ def run(
     max_pixels: int = MAX_PIXELS,
     max_reject_fraction: float = 0.05,
     accelerator: str | None = None,
+    gpu: str | None = None,
     overwrite: bool = False,
     beam_args: Sequence[str] = (),
 ) -> dict[str, Any]:
@@ -135,16 +136,16 @@ def run(
     flags = dict(locals())
     started = time.time()
     from pipelines.captions import captioning, estimate, formats
+    from pipelines.engines.dataflow import handed_over
+    from pipelines.engines.engine import choose
+    from pipelines.engines.gpu import with_gpu
     from pipelines.output import keys, manifest, sharding
     from pipelines.output.report import summarise
     from tfrecords_schema.shards import shard_count
 
-    beam_options = cli.pipeline_options(beam_args)
-    beam_runner = cli.runner(beam_options)
-    cli.require_filesystems(output=output, model=model, features=features)
-    for flag in ("images", "root"):
-        for place in flags[flag] or ():
-            cli.require_filesystems(**{flag: place})
+    beam_args, accelerator = with_gpu(gpu, beam_args, accelerator)
+    engine = choose(beam_args)
+    engine.require_reachable(output=output, model=model, features=features, images=images, root=root)
     task = captioning.plan(flags)
     counts = task.source.count()
     if not counts["captions"]:
@@ -158,9 +159,7 @@ def run(
     process = sharding.ProcessShard(maker, output, task.options.every, task.options.image)
     publish = Publish(output, task.options.every, counts, started, names, tuple(format or ()))
     with manifest.begin(output, task.options, names, overwrite):
-        import apache_beam as beam
-
-        pipeline = beam.Pipeline(runner=beam_runner, options=beam_options)
+        pipeline = engine.pipeline()
         _ = (
             pipeline
             | keys.ReadSource(task.source)
@@ -170,6 +169,8 @@ def run(
             | sharding.Finish(publish)
         )
         cli.run_pipeline(pipeline, output, sum(counts.values()))
+    if handed_over(engine.options, output):
+        return {}
     return summarise(output, max_reject_fraction)
 
 

@@ -13,7 +13,7 @@ import signal
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from tfrecords_schema.errors import ArgumentParser, InputError, RunError, told_in_one_line
@@ -35,6 +35,7 @@ def add_common_flags(parser: Any, per_shard: str) -> None:
     parser.add_argument(
         "--accelerator", metavar="HINT", help="Beam's resource hint for workers with GPUs, of the extraction step alone"
     )
+    parser.add_argument("--gpu", metavar="NAME", help="nvidia-l4 and others: one in each Dataflow worker that extracts")
     parser.add_argument("--overwrite", action="store_true", help="delete what an earlier run left in --output")
 
 
@@ -94,81 +95,6 @@ def _kill_children(pid: int) -> None:
             for child in map(int, file.read().split()):
                 _kill_children(child)
                 os.kill(child, signal.SIGKILL)
-
-
-def pipeline_options(beam_args: Sequence[str]) -> Any:
-    """Beam's options from the flags that were not ours, with Beam's filesystems told of them.
-
-    Raises:
-      InputError: a flag that Beam does not know either. Beam itself would pass over it in silence.
-    """
-    from apache_beam.io.filesystems import FileSystems
-    from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
-
-    flags = list(beam_args)
-    known = ArgumentParser(add_help=False)  # Beam's own parser would answer a mistake with its whole usage
-    for options_class in _subclasses(PipelineOptions):
-        options_class._add_argparse_args(known)
-    _, unknown = known.parse_known_args(flags)
-    options = PipelineOptions(flags)
-    runner = options.view_as(StandardOptions).runner
-    # Runners behind a job server have options of their own, which only the server knows.
-    local = (None, "DirectRunner", "FnApiRunner", "BundleBasedDirectRunner", "DataflowRunner")
-    if unknown and runner in local:
-        raise InputError(f"{unknown[0]}: neither this command nor Beam knows this flag; see --help")
-    FileSystems.set_options(options)
-    return options
-
-
-def _subclasses(cls: type) -> set[type]:
-    found = {c for child in cls.__subclasses__() for c in (child, *_subclasses(child))}
-    return {c for c in found if "_add_argparse_args" in vars(c)}
-
-
-def runner(options: Any) -> Any:
-    """Beam's runner: the in-process FnApiRunner unless another is asked for.
-
-    "DirectRunner" would first try to download the binary of another engine, Prism, and run something else where it can.
-    """
-    from apache_beam.options.pipeline_options import StandardOptions
-    from apache_beam.runners.portability.fn_api_runner import FnApiRunner
-    from apache_beam.runners.runner import create_runner
-
-    name = options.view_as(StandardOptions).runner
-    if name in (None, "DirectRunner", "FnApiRunner"):
-        logging.getLogger("apache_beam").setLevel(logging.CRITICAL)  # its tracebacks; ours is in .work/error.txt
-        return FnApiRunner(provision_info=_quiet_workers())
-    try:
-        return create_runner(name)
-    except (ImportError, ValueError) as error:
-        raise InputError(f"--runner: expected one of Beam's runners, found {name!r}: {_first_line(error)}") from None
-
-
-def _quiet_workers() -> Any:
-    """What worker processes on this machine are told: else they talk over the progress bar, and end in tracebacks."""
-    from apache_beam.portability.api import beam_provision_api_pb2
-    from apache_beam.runners.portability.fn_api_runner.fn_runner import ExtendedProvisionInfo
-
-    info = beam_provision_api_pb2.ProvisionInfo(retrieval_token="unused-retrieval-token")  # as without us
-    info.pipeline_options.update({"default_sdk_harness_log_level": "100"})
-    return ExtendedProvisionInfo(info)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
-
-
-def require_filesystems(**paths: str | None) -> None:
-    """Raises InputError where Beam has no filesystem for a flag's path."""
-    from apache_beam.io.filesystems import FileSystems
-
-    for flag, path in paths.items():
-        try:
-            if path:
-                FileSystems.get_filesystem(path)
-        except ValueError as error:
-            extra = "pip install 'apache-beam[gcp]' for gs://, 'apache-beam[aws]' for s3://"
-            raise InputError(f"--{flag}: no filesystem for {path}: {_first_line(error)}; {extra}") from None
 
 
 def run_pipeline(pipeline: Any, directory: str, total: int) -> None:

@@ -104,6 +104,7 @@ def run(
     max_pixels: int = MAX_PIXELS,
     max_reject_fraction: float = 0.05,
     accelerator: str | None = None,
+    gpu: str | None = None,
     overwrite: bool = False,
     update: bool = False,
     beam_args: Sequence[str] = (),
@@ -121,6 +122,9 @@ def run(
         raise InputError(f"--max_caption_length: expected at least 3 (START, a word, END), found {max_caption_length}")
     import apache_beam as beam
 
+    from pipelines.engines.dataflow import handed_over
+    from pipelines.engines.engine import choose
+    from pipelines.engines.gpu import with_gpu
     from pipelines.output import keys, manifest, sharding
     from pipelines.output.report import summarise
     from pipelines.records import RecordMaker
@@ -129,14 +133,14 @@ def run(
     from pipelines.vision.reading import Reading
     from pipelines.words import MakeVocabulary
 
-    beam_options = cli.pipeline_options(beam_args)
-    beam_runner = cli.runner(beam_options)
+    beam_args, accelerator = with_gpu(gpu, beam_args, accelerator)
+    engine = choose(beam_args)
     captions_by_split = {None: captions, "train": train_captions, "val": val_captions, "test": test_captions}
     images_by_split = {None: images, "train": train_images, "val": val_images, "test": test_images}
-    cli.require_filesystems(output=output, coco_dir=coco_dir)
+    engine.require_reachable(output=output, coco_dir=coco_dir)
     for kind, by_split in (("captions", captions_by_split), ("images", images_by_split)):
-        for path in (path for paths in by_split.values() for path in paths):
-            cli.require_filesystems(**{kind: path})
+        for split, paths in by_split.items():
+            engine.require_reachable(**{f"{split}_{kind}" if split else kind: paths})
     source = captioned_images(coco_dir, year, captions_by_split, images_by_split, val_fraction, restval)
     network = extractors.parse(extractor, weights, batch_size, feature_grid, precision)
     counts = source.count()
@@ -169,7 +173,7 @@ def run(
     names = manifest.Names(SPLITS, [maker.suffix], _TEXTS)
     publish = Publish(output, options.every, counts, started, spec, max_caption_length, names)
     with manifest.begin(output, options, publish.names, overwrite, update):
-        pipeline = beam.Pipeline(runner=beam_runner, options=beam_options)
+        pipeline = engine.pipeline()
         items = pipeline | keys.ReadSource(source)
         vocabulary = beam.pvalue.AsSingleton(items | MakeVocabulary(vocab_size, min_word_count))
         shards = {split: shard_count(count, records_per_shard) for split, count in counts.items()}
@@ -180,6 +184,8 @@ def run(
             | sharding.Finish(publish, vocabulary=vocabulary)
         )
         cli.run_pipeline(pipeline, output, sum(counts.values()))
+    if handed_over(engine.options, output):
+        return {}
     return summarise(output, max_reject_fraction)
 
 
