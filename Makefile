@@ -6,7 +6,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: help demo test test-slow lint format requirements clean
+.PHONY: help demo test test-slow test-engines lint format requirements clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -23,10 +23,13 @@ demo: $(INSTALLED)  ## draw scenes, extract features, train, caption unseen imag
 	@$(BIN)/python -m scripts.demo
 
 test: $(INSTALLED)  ## the fast tests, about 9 minutes
-	$(BIN)/python -m pytest tests -m "not slow"
+	$(BIN)/python -m pytest tests -m "not slow and not engines"
 
 test-slow: $(INSTALLED)  ## the slow tests: the whole demo, real Inception, real processes, runs that are killed
-	$(BIN)/python -m pytest tests -m slow
+	$(BIN)/python -m pytest tests -m "slow and not engines"
+
+test-engines: $(INSTALLED)  ## both pipelines on Flink, Spark, Prism and Dask: needs java, mvn and go, downloads 1 GB once
+	$(BIN)/python -m pytest tests/test_engines.py -rs
 
 lint: $(INSTALLED)  ## check style and formatting
 	$(BIN)/ruff check .
@@ -39,5 +42,5 @@ format: $(INSTALLED)  ## mend what lint finds, where that can be done by machine
 requirements:  ## pin setup.py's ranges anew in requirements.txt (needs uv)
 	uv pip compile --quiet --universal --python-version 3.11 --no-header --no-annotate --extra dev setup.py --output-file requirements.txt
 
-clean:  ## delete .venv and what the demo made
-	rm -rf .venv demo
+clean:  ## delete .venv, what the demo made, and engines
+	rm -rf .venv demo .cluster

@@ -62,6 +62,7 @@ setup(
             "caption-images = pipelines.caption:main",
             "caption-gallery = pipelines.gallery:main",
             "caption-evaluate = trainer.evaluate:main",
+            "caption-submit = trainer.submit:main",
         ]
     },
 )

@@ -136,15 +136,13 @@ def run(
     flags = dict(locals())
     started = time.time()
     from pipelines.captions import captioning, estimate, formats
-    from pipelines.engines.dataflow import handed_over
     from pipelines.engines.engine import choose
-    from pipelines.engines.gpu import with_gpu
+    from pipelines.engines.running import run_pipeline
     from pipelines.output import keys, manifest, sharding
     from pipelines.output.report import summarise
     from tfrecords_schema.shards import shard_count
 
-    beam_args, accelerator = with_gpu(gpu, beam_args, accelerator)
-    engine = choose(beam_args)
+    engine = choose(beam_args, gpu, accelerator)
     engine.require_reachable(output=output, model=model, features=features, images=images, root=root)
     task = captioning.plan(flags)
     counts = task.source.count()
@@ -164,14 +162,12 @@ def run(
             pipeline
             | keys.ReadSource(task.source)
             | keys.KeyByShard(shards, maker.suffix)
-            | sharding.MakeShards(process, accelerator)
+            | sharding.MakeShards(process, engine.accelerator)
             | formats.WriteFormats(output, publish.formats)
             | sharding.Finish(publish)
         )
-        cli.run_pipeline(pipeline, output, sum(counts.values()))
-    if handed_over(engine.options, output):
-        return {}
-    return summarise(output, max_reject_fraction)
+        ran = run_pipeline(engine, pipeline, output, sum(counts.values()))
+    return summarise(output, max_reject_fraction) if ran else {}
 
 
 @dataclasses.dataclass(frozen=True)

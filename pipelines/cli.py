@@ -1,4 +1,4 @@
-"""What the two pipelines' command lines share: Beam's own flags, the runner, errors in one line, the summary."""
+"""What the two pipelines' command lines share: flags, their types, exit statuses, Ctrl-C."""
 
 from __future__ import annotations
 
@@ -8,19 +8,12 @@ import glob
 import inspect
 import logging
 import os
-import re
 import signal
 import sys
-import tempfile
-import traceback
 from collections.abc import Callable
 from typing import Any
 
-from tfrecords_schema.errors import ArgumentParser, InputError, RunError, told_in_one_line
-
-
-class PipelineError(RunError):
-    """The pipeline broke; the message is the worker's own error."""
+from tfrecords_schema.errors import ArgumentParser, told_in_one_line
 
 
 def add_common_flags(parser: Any, per_shard: str) -> None:
@@ -79,11 +72,9 @@ def run_command(run: Callable[..., Any], **flags: Any) -> None:
 
 def _interrupted(*_) -> None:
     """Ends at once: a KeyboardInterrupt would reach the runner as an error of the pipeline, with its traceback."""
-    print(
-        "\nerror: interrupted; what is finished is kept, the same command goes on from there",
-        file=sys.stderr,
-        flush=True,
-    )
+    from pipelines.engines import running
+
+    print(f"\nerror: interrupted; {running.let_go()}", file=sys.stderr, flush=True)
     _kill_children(os.getpid())
     os._exit(128 + signal.SIGINT)
 
@@ -95,40 +86,3 @@ def _kill_children(pid: int) -> None:
             for child in map(int, file.read().split()):
                 _kill_children(child)
                 os.kill(child, signal.SIGKILL)
-
-
-def run_pipeline(pipeline: Any, directory: str, total: int) -> None:
-    """Runs to the end, with progress on the screen.
-
-    Raises:
-      PipelineError: with the cause; the whole traceback is in `directory/.work/error.txt`.
-    """
-    from pipelines.output.progress import Watch
-
-    try:
-        with Watch(directory, total):
-            pipeline.run().wait_until_finish()
-    except Exception as error:
-        cause = _cause(error)
-        if found := re.search(r"InputError: (.*?)( \[while running '[^']*'\])?$", cause):
-            raise InputError(found[1]) from None  # found out by a worker, but a mistake in a flag all the same
-        hint = "finished shards are kept, the same command goes on from there"
-        raise PipelineError(f"{cause}; {hint}{_write_traceback(directory)}") from error
-
-
-def _cause(error: Exception) -> str:
-    """The worker's own error: runners wrap it in a text that ends in its traceback."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    named = lines and re.match(r"[\w.]+: ", lines[-1])
-    return lines[-1] if named else f"{type(error).__name__}: {lines[-1] if lines else ''}"
-
-
-def _write_traceback(directory: str) -> str:
-    from pipelines.storage import files
-
-    for place in (directory, tempfile.gettempdir()):  # the output's disk may be full, and the reason for all this
-        name = files.join(files.WORK, "error.txt")
-        with contextlib.suppress(Exception):
-            files.write_text(place, name, traceback.format_exc())
-            return f" (traceback in {files.join(place, name)})"
-    return ""

@@ -122,9 +122,8 @@ def run(
         raise InputError(f"--max_caption_length: expected at least 3 (START, a word, END), found {max_caption_length}")
     import apache_beam as beam
 
-    from pipelines.engines.dataflow import handed_over
     from pipelines.engines.engine import choose
-    from pipelines.engines.gpu import with_gpu
+    from pipelines.engines.running import run_pipeline
     from pipelines.output import keys, manifest, sharding
     from pipelines.output.report import summarise
     from pipelines.records import RecordMaker
@@ -133,8 +132,7 @@ def run(
     from pipelines.vision.reading import Reading
     from pipelines.words import MakeVocabulary
 
-    beam_args, accelerator = with_gpu(gpu, beam_args, accelerator)
-    engine = choose(beam_args)
+    engine = choose(beam_args, gpu, accelerator)
     captions_by_split = {None: captions, "train": train_captions, "val": val_captions, "test": test_captions}
     images_by_split = {None: images, "train": train_images, "val": val_images, "test": test_images}
     engine.require_reachable(output=output, coco_dir=coco_dir)
@@ -180,13 +178,11 @@ def run(
         _ = (
             items
             | keys.KeyByShard(shards, maker.suffix)
-            | sharding.MakeShards(process, accelerator, vocabulary=vocabulary)
+            | sharding.MakeShards(process, engine.accelerator, vocabulary=vocabulary)
             | sharding.Finish(publish, vocabulary=vocabulary)
         )
-        cli.run_pipeline(pipeline, output, sum(counts.values()))
-    if handed_over(engine.options, output):
-        return {}
-    return summarise(output, max_reject_fraction)
+        ran = run_pipeline(engine, pipeline, output, sum(counts.values()))
+    return summarise(output, max_reject_fraction) if ran else {}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,6 +6,7 @@
 #   scripts/cluster.sh flink|spark|prism status  what runs (exit status 1 if anything does not)
 #   scripts/cluster.sh flink|spark|prism down    stops it
 #
+# Exit status: 0, 1 if something failed, 3 if something could not be downloaded.
 # Everything listens on loopback alone, and everything it writes is in CLUSTER_DIR (default: .cluster beside this folder).
 # Downloads: the engines from PyPI and Maven Central (needs java, mvn), Prism from the Go module proxy (needs go).
 set -euo pipefail
@@ -32,8 +33,13 @@ fail() {
 	exit 1
 }
 
+not_to_be_had() { # with an exit status of its own, so that tests can tell it from an engine that fails
+	echo "error: $*" >&2
+	exit 3
+}
+
 need() { # need COMMAND WHAT_FOR
-	command -v "$1" >/dev/null || fail "found no $1, which $2 needs; install it"
+	command -v "$1" >/dev/null || not_to_be_had "found no $1, which $2 needs; install it"
 }
 
 # Downloads into a new directory and renames it, so that one that was interrupted is not taken for whole.
@@ -43,7 +49,7 @@ once() { # once DIRECTORY FUNCTION [ARGS]
 	echo "downloading $(basename "$1") (once)" >&2
 	"${@:2}" "$1.part" >"$CLUSTER_DIR/download.log" 2>&1 || {
 		tail -3 "$CLUSTER_DIR/download.log" >&2
-		fail "could not be downloaded; all that was said is in $CLUSTER_DIR/download.log"
+		not_to_be_had "$(basename "$1") could not be downloaded; all that was said is in $CLUSTER_DIR/download.log"
 	}
 	mv "$1.part" "$1"
 }

@@ -12,6 +12,7 @@ from tfrecords_schema.quiet import import_tensorflow
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "java: scores with Java's programs too, where others in the file do not")
+    config.addinivalue_line("markers", "engines: needs a cluster of another engine; run by `make test-engines`")
     config.addinivalue_line("markers", "slow: takes more than a few seconds; run by `make test-slow`")
     import_tensorflow()
 

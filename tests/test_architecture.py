@@ -40,6 +40,7 @@ COMMANDS = [
     "pipelines.gallery",
     "trainer.task",
     "trainer.evaluate",
+    "trainer.submit",
     "tfrecords_schema.show",
 ]
 

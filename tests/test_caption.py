@@ -11,8 +11,9 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from pipelines import caption, cli
+from pipelines import caption
 from pipelines.captions import captioner
+from pipelines.engines import running
 from pipelines.output import report as report_json
 from pipelines.vision import networks
 from tests.decoders import signature_inputs
@@ -148,7 +149,7 @@ def test_a_model_without_finite_probabilities_is_told_of(run, export_dir, how):
     for weight in decoder.trainable_weights:
         weight.assign(np.full(weight.shape, np.nan))
     export.write(decoder, vocabulary, info, export_dir)
-    with pytest.raises(cli.PipelineError, match="the model gives no finite log probability"):
+    with pytest.raises(running.PipelineError, match="the model gives no finite log probability"):
         run(**how)
 
 

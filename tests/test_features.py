@@ -10,7 +10,8 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from pipelines import cli, features, records
+from pipelines import features, records
+from pipelines.engines import running
 from pipelines.output import report as report_json
 from scripts import scenes
 from tfrecords_schema import record, shards
@@ -156,7 +157,7 @@ def test_a_run_that_breaks_goes_on_where_it_stopped(make_features, tmp_path, mon
         return encode(values, dtype)
 
     monkeypatch.setattr(records.record, "encode", breaks_in_the_end)
-    with pytest.raises(cli.PipelineError, match=r"No space left on device.*; finished shards are kept"):
+    with pytest.raises(running.PipelineError, match=r"No space left on device.*; finished shards are kept"):
         make_features(tmp_path / "disturbed", records_per_shard=5)
     output = tmp_path / "disturbed"
     finished = sorted(path.name for path in output.glob("*.tfrecord"))

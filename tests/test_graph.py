@@ -6,7 +6,8 @@ import re
 import apache_beam as beam
 import pytest
 
-from pipelines import cli, features
+from pipelines import features
+from pipelines.engines import running
 from pipelines.output.sharding import MakeShards, ProcessShard
 
 
@@ -39,11 +40,11 @@ def test_no_annotation_is_baked_into_the_graph(coco_dir, tmp_path, tiny_network,
     class StopHereError(Exception):
         pass
 
-    def measure(pipeline, *_):
+    def measure(engine, pipeline, *_):
         sizes[len(sizes)] = len(pipeline.to_runner_api().SerializeToString())
         raise StopHereError
 
-    monkeypatch.setattr(cli, "run_pipeline", measure)
+    monkeypatch.setattr(running, "run_pipeline", measure)
     images = [{"id": n, "file_name": f"{n:012d}.jpg"} for n in range(20_000)]
     captions = [{"image_id": n, "caption": f"A caption, number {n}."} for n in range(20_000)]
     (tmp_path / "many.json").write_text(json.dumps({"images": images, "annotations": captions}))

@@ -252,21 +252,21 @@ def test_features_are_not_kept_from_a_damaged_shard(make_features, table, tmp_pa
 
 
 def test_two_runs_on_one_output_are_kept_apart(make_features, tmp_path, monkeypatch):
-    from pipelines import cli
+    from pipelines.engines import running
 
     inner = []
-    run_pipeline = cli.run_pipeline
+    run_pipeline = running.run_pipeline
 
     def runs_again(*args):
         with pytest.raises(InputError, match=r"--output: another run is writing to .*features; wait for it"):
             make_features()
         inner.append(True)
-        run_pipeline(*args)
+        return run_pipeline(*args)
 
-    monkeypatch.setattr(cli, "run_pipeline", runs_again)
+    monkeypatch.setattr(running, "run_pipeline", runs_again)
     make_features()
     assert inner == [True]
-    monkeypatch.setattr(cli, "run_pipeline", run_pipeline)
+    monkeypatch.setattr(running, "run_pipeline", run_pipeline)
     make_features(overwrite=True)
 
 

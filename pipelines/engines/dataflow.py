@@ -1,8 +1,24 @@
-"""A Dataflow job that is handed over instead of being waited for."""
+"""What is particular to Dataflow: an image for its workers, jobs that are handed over instead of being waited for."""
 
 from __future__ import annotations
 
 from typing import Any
+
+from pipelines.engines.options import DATAFLOW, short_name
+from tfrecords_schema.errors import InputError
+
+
+def require_image(options: Any) -> None:
+    """Raises InputError where nothing brings this package to the workers: they would fail one by one, minutes later."""
+    from apache_beam.options.pipeline_options import SetupOptions, WorkerOptions
+
+    setup = options.view_as(SetupOptions)
+    brought = (setup.setup_file, setup.extra_packages, setup.prebuild_sdk_container_engine)
+    if not options.view_as(WorkerOptions).sdk_container_image and not any(brought):
+        raise InputError(
+            "--sdk_container_image: expected an image of Dockerfile.dataflow, found none; Beam's own has neither this "
+            "package nor TensorFlow (docs/dataflow.md)"
+        )
 
 
 def handed_over(options: Any, output: str) -> bool:
@@ -13,7 +29,7 @@ def handed_over(options: Any, output: str) -> bool:
     """
     from apache_beam.options.pipeline_options import GoogleCloudOptions, StandardOptions, TestOptions
 
-    if (options.view_as(StandardOptions).runner or "").lower() not in ("dataflowrunner", "dataflow"):
+    if short_name(options.view_as(StandardOptions).runner) != DATAFLOW:
         return False
     location = options.view_as(GoogleCloudOptions).template_location
     if location:

@@ -7,17 +7,24 @@ import logging
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from pipelines.engines.options import IN_PROCESS, pipeline_options
+from pipelines.engines.dataflow import require_image
+from pipelines.engines.gpu import with_gpu
+from pipelines.engines.options import DATAFLOW, IN_PROCESS, pipeline_options, short_name
 from tfrecords_schema.errors import InputError
 
 
 @dataclasses.dataclass(frozen=True)
 class Engine:
-    """A runner of Beam's, with Beam's options. `choose` makes one."""
+    """A runner of Beam's, with Beam's options and the resource hint of the extraction step. `choose` makes one.
 
-    name: str | None
+    Attributes:
+      name: as `short_name` has it.
+    """
+
+    name: str
     runner: Any
     options: Any
+    accelerator: str | None
 
     def pipeline(self) -> Any:
         """An empty pipeline that it will run."""
@@ -39,14 +46,14 @@ class Engine:
         except ValueError as error:
             extra = "pip install 'apache-beam[gcp]' for gs://, 'apache-beam[aws]' for s3://"
             raise InputError(f"--{flag}: no filesystem for {path}: {_first_line(error)}; {extra}") from None
-        if self.name == "DataflowRunner" and "://" not in path:
+        if self.name == DATAFLOW and "://" not in path:
             raise InputError(
                 f"--{flag}: Dataflow's workers do not see this machine's {path}; copy it to gs:// and name it there"
             )
 
 
-def choose(beam_args: Sequence[str]) -> Engine:
-    """The engine that the flags left for Beam ask for: the in-process FnApiRunner unless it is another.
+def choose(beam_args: Sequence[str], gpu: str | None = None, accelerator: str | None = None) -> Engine:
+    """The engine that the flags ask for, of them those left for Beam: by default the in-process FnApiRunner.
 
     "DirectRunner" would first try to download the binary of another engine, Prism, and run something else where it can.
 
@@ -57,18 +64,38 @@ def choose(beam_args: Sequence[str]) -> Engine:
     from apache_beam.runners.portability.fn_api_runner import FnApiRunner
     from apache_beam.runners.runner import create_runner
 
+    beam_args, accelerator = with_gpu(gpu, beam_args, accelerator)
     options = pipeline_options(beam_args)
-    name = options.view_as(StandardOptions).runner
-    # Its tracebacks, and an engine's errors line by line: ours is one line, the whole is in .work/error.txt.
-    logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
+    asked = options.view_as(StandardOptions).runner
+    name = short_name(asked)
+    _quieten(name)
     if name in IN_PROCESS:
-        return Engine(name, FnApiRunner(provision_info=_quiet_workers()), options)
-    if name == "DataflowRunner":  # tells where the job can be watched, and what state it is in
-        logging.getLogger("apache_beam.runners.dataflow").setLevel(logging.INFO)
+        return Engine(name, FnApiRunner(provision_info=_quiet_workers()), options, accelerator)
+    if name == DATAFLOW:
+        require_image(options)
     try:
-        return Engine(name, create_runner(name), options)
+        return Engine(name, create_runner(asked), options, accelerator)
     except (ImportError, ValueError) as error:
-        raise InputError(f"--runner: expected one of Beam's runners, found {name!r}: {_first_line(error)}") from None
+        raise InputError(f"--runner: expected one of Beam's runners, found {asked!r}: {_first_line(error)}") from None
+
+
+def _quieten(name: str) -> None:
+    """Keeps Beam's tracebacks and an engine's errors off the screen: ours is one line, the whole is in error.txt."""
+    logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
+    logging.getLogger().addFilter(_is_not_a_job_message)
+    if name == DATAFLOW:  # which tells what state the job is in, and, among much else, where it can be watched
+        logging.getLogger("apache_beam.runners.dataflow.dataflow_runner").setLevel(logging.INFO)
+        client = logging.getLogger("apache_beam.runners.dataflow.internal.apiclient")
+        client.setLevel(logging.INFO)
+        client.addFilter(_names_the_console)
+
+
+def _is_not_a_job_message(record: logging.LogRecord) -> bool:
+    return record.module != "portable_runner"
+
+
+def _names_the_console(record: logging.LogRecord) -> bool:
+    return record.levelno > logging.INFO or "monitoring console" in record.getMessage()
 
 
 def _first_line(error: Exception) -> str:

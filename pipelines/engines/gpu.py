@@ -1,9 +1,9 @@
 """`--gpu nvidia-l4`: what a Dataflow job needs for one GPU in each worker that extracts features, and in no other.
 
-Dataflow calls it right fitting (https://cloud.google.com/dataflow/docs/guides/right-fitting): a resource hint on one step
-gives that step workers of its own, and switches right fitting on. The service option `worker_accelerator`, which gives a
-GPU to every worker of the job, must not be used beside it. The GPU's machine type stands in the hint for the same reason:
-as `--machine_type` it would be every worker's, and the machines of the G2, A2 and A3 series always have GPUs in them.
+Dataflow calls it right fitting (https://cloud.google.com/dataflow/docs/guides/right-fitting): a resource hint on one
+step gives that step workers of its own, and switches right fitting on. The service option `worker_accelerator`, which
+gives a GPU to every worker of the job, must not be used beside it. The machine type stands in the hint for the same
+reason: as `--machine_type` it would be every worker's, and machines of the G2, A2 and A3 series always have GPUs.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import argparse
 import dataclasses
 from collections.abc import Sequence
 
+from pipelines.engines.options import DATAFLOW, short_name
 from tfrecords_schema.errors import InputError
 
 # One thread would leave the GPU idle while a shard ends and the next one's first images are read.
@@ -70,9 +71,8 @@ def with_gpu(name: str | None, beam_args: Sequence[str], accelerator: str | None
         if gpu.built_in:  # the other steps' workers need none
             given = _parse(given, only_machine_type=True)[1]
     elif known.machine_type and any(g.built_in and known.machine_type.startswith(g.series) for g in GPUS.values()):
-        raise InputError(
-            f"--machine_type: expected a machine with {name} ({gpu.series}…) or without GPUs, found {known.machine_type}"
-        )
+        expected = f"a machine with {name} ({gpu.series}…) or without GPUs"
+        raise InputError(f"--machine_type: expected {expected}, found {known.machine_type}; leave it out")
     if not _PROCESS_CHOICES & set(_listed(known.experiments)):
         given.append(f"--experiments={_ONE_PROCESS}")
     if known.threads is None:
@@ -81,11 +81,10 @@ def with_gpu(name: str | None, beam_args: Sequence[str], accelerator: str | None
 
 
 def _require_dataflow(name: str, known: argparse.Namespace) -> None:
-    if (known.runner or "").lower() not in ("dataflowrunner", "dataflow"):
+    if short_name(known.runner) != DATAFLOW:
         found = known.runner or "no --runner"
-        raise InputError(
-            f"--gpu: expected --runner=DataflowRunner, found {found}; other runners use the GPUs that their machines have"
-        )
+        others = "other runners use the GPUs that their machines have"
+        raise InputError(f"--gpu: expected --runner=DataflowRunner, found {found}; {others}")
     for option in _listed(known.service_options):
         if option.startswith("worker_accelerator"):
             raise InputError(

@@ -7,9 +7,15 @@ from typing import Any
 
 from tfrecords_schema.errors import ArgumentParser, InputError
 
-IN_PROCESS = (None, "DirectRunner", "FnApiRunner")  # one engine, by three names; see runners.py
-_WITHOUT_SERVER = (*IN_PROCESS, "BundleBasedDirectRunner", "DataflowRunner", "DaskRunner")
+IN_PROCESS = ("direct", "fnapi")  # one engine by two names; see engine.py
+DATAFLOW = "dataflow"
+_WITHOUT_SERVER = (*IN_PROCESS, "bundlebaseddirect", DATAFLOW, "dask")
 _ANSWER_TIMEOUT_S = 20
+
+
+def short_name(runner: str | None) -> str:
+    """What a runner is called without regard to its spelling: Beam takes DataflowRunner and dataflow for the same."""
+    return (runner or "direct").lower().removesuffix("runner")
 
 
 def pipeline_options(beam_args: Sequence[str]) -> Any:
@@ -27,7 +33,7 @@ def pipeline_options(beam_args: Sequence[str]) -> Any:
     for options_class in _subclasses(PipelineOptions):
         options_class._add_argparse_args(known)
     options = PipelineOptions(flags)
-    runner = options.view_as(StandardOptions).runner
+    runner = short_name(options.view_as(StandardOptions).runner)
     endpoint = options.view_as(PortableOptions).job_endpoint
     if endpoint:
         for name in _server_flags(endpoint):
