@@ -101,9 +101,9 @@ wait_for() { # wait_for NAME TEST...: until the test says yes, or the process ha
 	done
 }
 
-start_pool() { # Beam's worker pool: starts a Python worker wherever the engine asks for one, with this Python
+start_pool() { # starts a Python worker wherever the engine asks for one, with this Python
 	PATH="$(dirname "$PYTHON"):$PATH" PYTHONPATH="$ROOT${PYTHONPATH:+:$PYTHONPATH}" TF_CPP_MIN_LOG_LEVEL=3 \
-		start pool "$PYTHON" -m apache_beam.runners.worker.worker_pool_main --service_port "$POOL_PORT"
+		start pool "$PYTHON" -m scripts.worker_pool "$POOL_PORT"
 	wait_for pool answers "$POOL_PORT"
 }
 

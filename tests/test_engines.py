@@ -156,6 +156,35 @@ def test_an_error_of_a_worker_is_told_in_one_line(cluster, start_features, small
     assert last.startswith("error: ") and "'Is a directory'" in last and "the same command goes on from there" in last
 
 
+DASK = ["--runner=DaskRunner", "--dask_npartitions=8"]
+
+
+def dask_workers(command: subprocess.Popen) -> list[psutil.Process]:
+    """The worker processes of the LocalCluster that a command has started."""
+    found = {process: " ".join(process.cmdline()) for process in psutil.Process(command.pid).children(recursive=True)}
+    return [p for p, line in found.items() if "spawn_main" in line and "resource_tracker" not in line]
+
+
+@pytest.mark.parametrize("size", [400, 20, 10])
+def test_dask_gives_the_same_features(size, start_features, many_images, expected, tmp_path):  # noqa: F811
+    """From one shard of a split to 40 of them."""
+    flags = ["--records_per_shard", str(size)]  # the last of a flag counts
+    finish(start_features(many_images, tmp_path / "out", *DASK, *flags))
+    same_as_direct(
+        expected, f"many-{size}", lambda output: start_features(many_images, output, *flags), tmp_path / "out"
+    )
+
+
+def test_dask_goes_on_without_a_worker(start_captions, expected, tmp_path):  # noqa: F811
+    process = start_captions(tmp_path / "out", *DASK)
+    wait_for_shards(process, tmp_path / "out", 4)
+    workers = dask_workers(process)
+    assert len(workers) == 2
+    workers[0].kill()
+    finish(process)
+    same_as_direct(expected, "captions", start_captions, tmp_path / "out")
+
+
 def test_a_flag_that_the_job_server_does_not_know(cluster, tmp_path):
     command = [sys.executable, "-m", "pipelines.caption", "--images", "x", "--model", "m", "--output", str(tmp_path)]
     found = subprocess.run([*command, *cluster.flags, "--paralelism=2"], cwd=ROOT, capture_output=True, text=True)

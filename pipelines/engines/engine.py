@@ -9,8 +9,10 @@ from typing import Any
 
 from pipelines.engines.dataflow import require_image
 from pipelines.engines.gpu import with_gpu
-from pipelines.engines.options import DATAFLOW, IN_PROCESS, pipeline_options, short_name
+from pipelines.engines.options import DASK, DATAFLOW, IN_PROCESS, pipeline_options, short_name
 from tfrecords_schema.errors import InputError
+
+_DASK_RUNNER = "apache_beam.runners.dask.dask_runner.DaskRunner"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,16 +75,23 @@ def choose(beam_args: Sequence[str], gpu: str | None = None, accelerator: str | 
         return Engine(name, FnApiRunner(provision_info=_quiet_workers()), options, accelerator)
     if name == DATAFLOW:
         require_image(options)
+    if name == DASK:  # which Beam has under its whole name only
+        asked = _DASK_RUNNER
     try:
         return Engine(name, create_runner(asked), options, accelerator)
     except (ImportError, ValueError) as error:
-        raise InputError(f"--runner: expected one of Beam's runners, found {asked!r}: {_first_line(error)}") from None
+        extra = "; pip install 'apache-beam[dask]'" if name == DASK else ""
+        raise InputError(
+            f"--runner: expected one of Beam's runners, found {asked!r}: {_first_line(error)}{extra}"
+        ) from None
 
 
 def _quieten(name: str) -> None:
     """Keeps Beam's tracebacks and an engine's errors off the screen: ours is one line, the whole is in error.txt."""
     logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
     logging.getLogger().addFilter(_is_not_a_job_message)
+    if name == DASK:
+        logging.getLogger("distributed").setLevel(logging.CRITICAL)  # after its import, which sets it
     if name == DATAFLOW:  # which tells what state the job is in, and, among much else, where it can be watched
         logging.getLogger("apache_beam.runners.dataflow.dataflow_runner").setLevel(logging.INFO)
         client = logging.getLogger("apache_beam.runners.dataflow.internal.apiclient")

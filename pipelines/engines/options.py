@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,13 +10,14 @@ from tfrecords_schema.errors import ArgumentParser, InputError
 
 IN_PROCESS = ("direct", "fnapi")  # one engine by two names; see engine.py
 DATAFLOW = "dataflow"
-_WITHOUT_SERVER = (*IN_PROCESS, "bundlebaseddirect", DATAFLOW, "dask")
+DASK = "dask"
+_WITHOUT_SERVER = (*IN_PROCESS, "bundlebaseddirect", DATAFLOW, DASK)
 _ANSWER_TIMEOUT_S = 20
 
 
 def short_name(runner: str | None) -> str:
     """What a runner is called without regard to its spelling: Beam takes DataflowRunner and dataflow for the same."""
-    return (runner or "direct").lower().removesuffix("runner")
+    return (runner or "direct").lower().rpartition(".")[2].removesuffix("runner")
 
 
 def pipeline_options(beam_args: Sequence[str]) -> Any:
@@ -29,11 +31,14 @@ def pipeline_options(beam_args: Sequence[str]) -> Any:
     from apache_beam.options.pipeline_options import PipelineOptions, PortableOptions, StandardOptions
 
     flags = list(beam_args)
+    runner = short_name(PipelineOptions(flags).view_as(StandardOptions).runner)
+    if runner == DASK:
+        with contextlib.suppress(ImportError):  # declares Dask's flags; whether it is installed, `choose` tells
+            import apache_beam.runners.dask.dask_runner  # noqa: F401
     known = ArgumentParser(add_help=False)  # Beam's own would answer a mistake with its whole usage
     for options_class in _subclasses(PipelineOptions):
         options_class._add_argparse_args(known)
     options = PipelineOptions(flags)
-    runner = short_name(options.view_as(StandardOptions).runner)
     endpoint = options.view_as(PortableOptions).job_endpoint
     if endpoint:
         for name in _server_flags(endpoint):

@@ -14,6 +14,7 @@ from pipelines.engines.options import DATAFLOW
 from tfrecords_schema.errors import InputError, RunError
 
 _KEPT = "finished shards are kept, the same command goes on from there"
+_SHOWN = 300  # characters of an error that is no Python worker's: the rest may be a stack
 _elsewhere: list[tuple[Engine, Any]] = []  # the job that runs in other processes than ours, and goes on without us
 
 
@@ -60,7 +61,7 @@ def _cause(error: Exception) -> str:
     """The worker's own error: runners wrap it in a text that ends in its traceback."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     named = lines and re.match(r"[\w.]+: ", lines[-1])
-    return lines[-1] if named else f"{type(error).__name__}: {lines[-1] if lines else ''}"
+    return lines[-1] if named else f"{type(error).__name__}: {lines[0][:_SHOWN] if lines else ''}"
 
 
 def _write_traceback(directory: str) -> str:

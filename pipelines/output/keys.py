@@ -9,6 +9,8 @@ import apache_beam as beam
 from pipelines.sources.items import Item, Source
 from tfrecords_schema import shards
 
+_RANGES = 100
+
 
 class ReadSource(beam.PTransform):
     """A source -> its Items. Only the source's few paths stand in the pipeline graph."""
@@ -36,17 +38,24 @@ class KeyByShard(beam.PTransform):
 
     def expand(self, items):
         keyed = items | "Key" >> beam.Map(key_by_shard, self.counts, self.suffix)
-        # Only their numbers stand in the graph: a hundred thousand names are too many for it.
-        counts = items.pipeline | "Counts" >> beam.Create([self.counts])
-        every = counts | "EveryShard" >> beam.FlatMap(every_shard, self.suffix)
+        # Only ranges of their numbers stand in the graph: a hundred thousand names are too many for it. But several of
+        # them: Dask groups into as many partitions, and so works on as many at a time, as its Creates have.
+        ranges = items.pipeline | "Ranges" >> beam.Create(shard_ranges(self.counts))
+        every = ranges | "EveryShard" >> beam.FlatMap(every_shard, self.counts, self.suffix)
         return (keyed, every) | "Flatten" >> beam.Flatten()
 
 
-def every_shard(counts: dict[str, int], suffix: str) -> Iterator[tuple[str, None]]:
-    """The name of each shard, with nothing in it."""
-    for split, count in counts.items():
-        for index in range(count):
-            yield shards.shard_name(split, index, count, suffix), None
+def shard_ranges(counts: dict[str, int]) -> list[tuple[str, int, int]]:
+    """(split, first, end) of the numbers of all shards, at most _RANGES for a split."""
+    steps = ((split, count, -(-count // _RANGES)) for split, count in counts.items())
+    return [(split, at, min(at + step, count)) for split, count, step in steps for at in range(0, count, step)]
+
+
+def every_shard(numbers: tuple[str, int, int], counts: dict[str, int], suffix: str) -> Iterator[tuple[str, None]]:
+    """The name of each shard of a range, with nothing in it."""
+    split, first, end = numbers
+    for index in range(first, end):
+        yield shards.shard_name(split, index, counts[split], suffix), None
 
 
 def key_by_shard(item: Item, counts: dict[str, int], suffix: str) -> tuple[str, Item]:
