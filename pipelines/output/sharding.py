@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO, Protocol
 
@@ -88,6 +89,7 @@ class ProcessShard(beam.DoFn):
 
     def __init__(self, maker: ShardMaker, directory: str, options: dict[str, Any], image_options: dict[str, Any]):
         self._maker, self._directory, self._options, self._image_options = maker, directory, options, image_options
+        self._run = uuid.uuid4().hex  # of all copies of this DoFn that workers get
         self._shared = shared.Shared()
         self._model = None
 
@@ -101,7 +103,7 @@ class ProcessShard(beam.DoFn):
         if found and _can_be_read_again(items, found[1]):
             found = None
         if found and found[0].made_from == made_from:
-            yield found[0].reused()
+            yield found[0] if found[0].run == self._run else found[0].reused()
         else:
             if found and found[0].images != images:
                 found = None
@@ -147,6 +149,7 @@ class ProcessShard(beam.DoFn):
             bytes=handle.tell(),
             rejects=len(rejects),
             kept="features" if job.earlier else "",
+            run=self._run,
             seconds=time.monotonic() - started - load_seconds,
             load_seconds=load_seconds,
             stage_seconds=dict(job.clock.seconds),

@@ -23,6 +23,7 @@ class ShardResult:
       sha256: of the file.
       kept: "" if it was made in this run, "shard" if an earlier one made it, "features" if it was written anew with an
         earlier one's features.
+      run: the run that made it; an engine may ask for a shard twice in one, when a worker has died.
       seconds: that it took, loading not counted; zero where an earlier run made it.
       stage_seconds: of its stages, summed over threads.
     """
@@ -37,6 +38,7 @@ class ShardResult:
     bytes: int
     rejects: int
     kept: str = ""
+    run: str = ""
     seconds: float = 0.0
     load_seconds: float = 0.0
     stage_seconds: dict[str, float] = dataclasses.field(default_factory=dict)
