@@ -23,6 +23,7 @@ EXTRAS = {
         "hypothesis>=6.100",
         "moto[server]>=5",
         "pandas>=2.2",
+        "psutil>=5.9",
         "pytest>=8.0",
         "ruff>=0.8",
         "selenium>=4.20",
