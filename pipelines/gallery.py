@@ -68,7 +68,9 @@ def run(
             raise InputError(f"--{flag}: expected at least 1, found {value}")
     if sort == "worst" and not references:
         raise InputError("--sort worst: expected --references to compare the captions with, found none")
-    cli.require_filesystems(captions=captions, references=references, **targets)
+    from pipelines.storage.filesystems import require_filesystems
+
+    require_filesystems(captions=captions, references=references, **targets)
     for flag, path in targets.items():
         _check_file(flag, path)
     from tqdm import tqdm

@@ -6,7 +6,7 @@
 #   scripts/cluster.sh flink|spark|prism status  what runs (exit status 1 if anything does not)
 #   scripts/cluster.sh flink|spark|prism down    stops it
 #
-# Exit status: 0, 1 if something failed, 3 if something could not be downloaded.
+# Exit status: 0, 1 if something failed, 2 for wrong arguments, 3 if something could not be downloaded.
 # Everything listens on loopback alone, and everything it writes is in CLUSTER_DIR (default: .cluster beside this folder).
 # Downloads: the engines from PyPI and Maven Central (needs java, mvn), Prism from the Go module proxy (needs go).
 set -euo pipefail
@@ -220,8 +220,13 @@ remember_flags() { # remember_flags FLAG...: those of this engine, before those 
 }
 
 up() {
-	if compgen -G "$RUN/*.pid" >/dev/null; then fail "$ENGINE is up already; its flags: $(cat "$RUN/flags" 2>/dev/null)"; fi
-	for port in "$JOB_PORT" "$POOL_PORT" "$ENGINE_PORT" "$WEB_PORT"; do
+	if compgen -G "$RUN/*.pid" >/dev/null; then
+		status >/dev/null || fail "a part of $ENGINE has ended (see status); end the rest first: $0 $ENGINE down"
+		fail "$ENGINE is up already; its flags: $(cat "$RUN/flags")"
+	fi
+	local ports=("$JOB_PORT" "$POOL_PORT" "$ENGINE_PORT" "$WEB_PORT")
+	[ "$(printf '%s\n' "${ports[@]}" | grep -xE '[0-9]+' | sort -u | wc -l)" = 4 ] || fail "expected four different ports, found ${ports[*]}"
+	for port in "${ports[@]}"; do
 		if answers "$port"; then fail "something listens on port $port already; is another cluster up?"; fi
 	done
 	[ -x "$PYTHON" ] || fail "found no Python in .venv; \`make test\` makes it, or say which: PYTHON=/path/to/python"
@@ -261,5 +266,8 @@ ENGINE=${1:-} RUN="$CLUSTER_DIR/run-${1:-}"
 case "$ENGINE:${2:-}" in
 flink:up | spark:up | prism:up | flink:down | spark:down | prism:down | flink:status | spark:status | prism:status) "$2" ;;
 flink:flags | spark:flags | prism:flags) cat "$RUN/flags" 2>/dev/null || fail "$ENGINE is down" ;;
-*) fail "expected flink, spark or prism, and up, down, status or flags, found '$*'" ;;
+*)
+	echo "error: expected flink, spark or prism, and up, down, status or flags, found '$*'" >&2
+	exit 2
+	;;
 esac

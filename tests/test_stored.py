@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipelines import caption
-from pipelines.storage import files
+from pipelines.storage import copies
 from tests.test_caption import rows
 from tests.test_features import content
 from tfrecords_schema import shards
@@ -156,16 +156,16 @@ def test_a_model_is_copied_once_while_it_stays_the_same(trained, tmp_path, monke
     from tests.shelf import SHELF, ShelfFileSystem
 
     monkeypatch.setattr(ShelfFileSystem, "root", str(trained / "job"))
-    monkeypatch.setattr(files.tempfile, "gettempdir", lambda: str(tmp_path))
-    first = files.local_copy(f"{SHELF}export")
+    monkeypatch.setattr(copies.tempfile, "gettempdir", lambda: str(tmp_path))
+    first = copies.local_copy(f"{SHELF}export")
     assert content(pathlib.Path(first)) == content(trained / "job/export")
     inode = (pathlib.Path(first) / "saved_model.pb").stat().st_ino
-    assert files.local_copy(f"{SHELF}export") == first
+    assert copies.local_copy(f"{SHELF}export") == first
     assert (pathlib.Path(first) / "saved_model.pb").stat().st_ino == inode
     changed = shutil.copytree(trained / "job/export", tmp_path / "changed/export")
     (changed / "vocabulary.txt").write_text("other")
     monkeypatch.setattr(ShelfFileSystem, "root", str(tmp_path / "changed"))
-    assert (pathlib.Path(files.local_copy(f"{SHELF}export")) / "vocabulary.txt").read_text() == "other"
+    assert (pathlib.Path(copies.local_copy(f"{SHELF}export")) / "vocabulary.txt").read_text() == "other"
 
 
 def test_everything_in_an_object_store(run, trained, coco_dir, tmp_path, monkeypatch):

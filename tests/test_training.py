@@ -236,7 +236,7 @@ def test_a_refused_command_does_not_stand_in_the_way_of_the_corrected_one(featur
 
 
 def test_two_runs_on_one_job_directory_are_kept_apart(features_dir, tmp_path):
-    with job_module.locked(str(tmp_path / "job")), pytest.raises(InputError, match="another run is writing to"):
+    with job_module.opened(str(tmp_path / "job")), pytest.raises(InputError, match="another run is writing to"):
         train(features_dir, tmp_path / "job", epochs=1)
 
 

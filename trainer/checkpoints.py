@@ -88,7 +88,7 @@ class Checkpoints:
         )
         self._checkpoint = checkpoint
         self._manager = tf.train.CheckpointManager(checkpoint, directory, max_to_keep=keep, step_counter=None)
-        self._progress = progress
+        self._progress, self._keep = progress, keep
 
     def restore(self, say: Callable[[str], None]) -> bool:
         """Goes back to the latest checkpoint that can be read; False where there is none at all.
@@ -114,9 +114,12 @@ class Checkpoints:
         return sorted(found, key=lambda path: int(path.rpartition("-")[2]), reverse=True)
 
     def save(self) -> str:
-        """Writes a checkpoint, then deletes the oldest one too many. Returns its path."""
+        """Writes a checkpoint, then deletes the oldest one too many, and any that a kill left. Returns its path."""
         self._progress.saves += 1
-        return self._manager.save(self._progress.saves)
+        saved = self._manager.save(self._progress.saves)
+        for path in self._on_disk()[self._keep :]:
+            files.delete(f"{path}.index", *tf.io.gfile.glob(f"{path}.data-*"))
+        return saved
 
 
 class Best:

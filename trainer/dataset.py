@@ -13,6 +13,7 @@ from tfrecords_schema import record
 from tfrecords_schema.dataset_info import DATASET_INFO, VOCABULARY, DatasetInfo
 from tfrecords_schema.errors import InputError
 from tfrecords_schema.vocabulary import Vocabulary
+from trainer import copies, files, remote
 from trainer.scaling import pool
 
 
@@ -29,35 +30,45 @@ class FeatureDirectory:
         return [os.path.join(self.path, shard.name) for shard in self.info.splits[split].shards]
 
 
-def open_directory(path: str) -> FeatureDirectory:
+def open_directory(path: str, check: Callable[[], None] = lambda: None) -> FeatureDirectory:
     """Checks versions, digests, and that each shard has its recorded size, before anything is read.
+
+    A remote directory is copied to this machine first, or the copy of an earlier run taken. `check` is called
+    meanwhile, and may raise to stop.
 
     Raises:
       InputError: naming the file, what was expected and what was found.
     """
-    info = DatasetInfo.loads(_read(path, DATASET_INFO), os.path.join(path, DATASET_INFO))
-    vocabulary = Vocabulary.loads(_read(path, VOCABULARY), os.path.join(path, VOCABULARY))
+    texts = {DATASET_INFO: _read(path, DATASET_INFO)}
+    info = DatasetInfo.loads(texts[DATASET_INFO], os.path.join(path, DATASET_INFO))
+    texts[VOCABULARY] = _read(path, VOCABULARY)
+    vocabulary = Vocabulary.loads(texts[VOCABULARY], os.path.join(path, VOCABULARY))
     info.require_vocabulary(vocabulary.digest, os.path.join(path, VOCABULARY))
-    for split in info.splits.values():
-        for shard in split.shards:
-            file = os.path.join(path, shard.name)
-            found = tf.io.gfile.stat(file).length if tf.io.gfile.exists(file) else None
-            if found != shard.bytes:
-                shown = "no file" if found is None else f"{found} bytes"
-                raise InputError(f"{file}: expected {shard.bytes} bytes, found {shown}; make the features again")
+    given, shards = path, [shard for split in info.splits.values() for shard in split.shards]
+    if remote.is_remote(path):
+        path = copies.feature_directory(path, texts, shards, check)
+    for shard in shards:
+        file = os.path.join(path, shard.name)
+        found = tf.io.gfile.stat(file).length if tf.io.gfile.exists(file) else None
+        if found != shard.bytes:
+            shown = "no file" if found is None else f"{found} bytes"
+            raise InputError(f"{file}: expected {shard.bytes} bytes, found {shown}; make the features again")
     if "train" not in info.splits or not info.splits["train"].images:
-        raise InputError(f"--data: {path} holds no training images")
+        raise InputError(f"--data: {given} holds no training images")
     return FeatureDirectory(path, info, vocabulary)
 
 
 def _read(directory: str, name: str) -> str:
     path = os.path.join(directory, name)
-    if not tf.io.gfile.exists(path):
+    try:
+        text = files.read_text(path)
+    except (OSError, ValueError) as error:
+        raise InputError(f"--data: expected a feature directory, found {path}: {files.reason(error)}") from None
+    if text is None:
         raise InputError(
             f"--data: expected a feature directory with {name}, found none in {directory}; pipelines.features makes one"
         )
-    with tf.io.gfile.GFile(path) as file:
-        return file.read()
+    return text
 
 
 def images(directory: FeatureDirectory, split: str, shards: Sequence[int] | None = None) -> tf.data.Dataset:

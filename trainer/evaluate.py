@@ -76,7 +76,10 @@ def run(
     written = (_SCORES, _EXAMPLES, *results, _METRICS_JSON)
     stale = _begin(output, written, overwrite)
     known = read_references(references, split)
-    given = [read_predictions(path) for path in captions]
+    try:
+        given = [read_predictions(path) for path in captions]
+    except OSError as error:
+        raise InputError(f"--captions: expected captions that can be read, found: {files.one_line(error)}") from None
     matched = [match(found, known, path) for found, path in zip(given, captions, strict=True)]
     try:
         files.make_directory(output)

@@ -9,6 +9,8 @@ import dataclasses
 import hashlib
 import json
 import os
+import posixpath
+import tempfile
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -17,11 +19,11 @@ from tfrecords_schema.errors import ArgumentParser, InputError, told_in_one_line
 from tfrecords_schema.model_info import MODEL_INFO, ModelInfo
 from tfrecords_schema.quiet import import_tensorflow
 from tfrecords_schema.vocabulary import Vocabulary
-from trainer import files
+from trainer import copies, files, remote
 from trainer.config import DecoderConfig
 
 if TYPE_CHECKING:
-    from trainer.caption_module import Ensemble
+    from trainer.caption_module import CaptionModule, Ensemble
     from trainer.decoder import Decoder
 
 _OURS = {"saved_model.pb", "fingerprint.pb", "variables", "assets", VOCABULARY, MODEL_INFO}
@@ -50,7 +52,7 @@ def run(*, ensemble: Sequence[str], output: str, overwrite: bool = False) -> Mod
     """Writes the export of an ensemble. Raises InputError where models do not fit each other."""
     if len(ensemble) < 2:
         raise InputError(f"--ensemble: expected two exports or more, found {len(ensemble)}")
-    places = [os.path.realpath(directory) for directory in (*ensemble, output)]
+    places = [_place(directory) for directory in (*ensemble, output)]
     if len(set(places)) < len(places):
         raise InputError(f"--ensemble: expected different directories, and another one as --output, found {places}")
     opened = [_open(directory) for directory in ensemble]
@@ -92,7 +94,8 @@ def load_export(directory: str, info: ModelInfo) -> Decoder:
     except TypeError as error:
         raise InputError(f"{directory}: made by another version of this program: {error}; export it again") from None
     decoder.build()
-    _restore(decoder, os.path.join(directory, "variables", "variables"), directory)
+    with copies.temporary(directory) as local:
+        _restore(decoder, os.path.join(local, "variables", "variables"), directory)
     if _digest(decoder.weights, info.decoder, info.vocabulary_digest) != info.digest:
         raise InputError(f"{directory}: its weights are not those that {MODEL_INFO} names; export it again")
     return decoder
@@ -112,6 +115,8 @@ def load_best(directory: str, config: DecoderConfig) -> Decoder:
 def write(decoder: Decoder | Ensemble, vocabulary: Vocabulary, info: ModelInfo, export_dir: str) -> ModelInfo:
     """Writes `export_dir`, in one step: it is there whole or not at all. Returns `info` with the model's digest.
 
+    A remote one is whole when it has its model_info.json.
+
     It has two signatures, which give ids `[B, K, T]`, log_prob and length `[B, K]`; see caption_module.py:
       caption: features `[B, ...]` float32, beam_width and max_length int32, length_penalty float32;
       sample: features `[B, ...]`, uniform `[B, K, T]`, temperature and top_p float32;
@@ -122,30 +127,66 @@ def write(decoder: Decoder | Ensemble, vocabulary: Vocabulary, info: ModelInfo, 
 
     module = CaptionModule(decoder)
     info = dataclasses.replace(info, digest=_digest(module.weights, info.decoder, vocabulary.digest))
+    if remote.is_remote(export_dir):
+        with tempfile.TemporaryDirectory(prefix="captioning-") as making:
+            _save(module, vocabulary, info, making)
+            _publish(making, export_dir)
+        return info
     making = _making(export_dir)
     if tf.io.gfile.exists(making):
         tf.io.gfile.rmtree(making)
-    tf.saved_model.save(module, making, signatures={"caption": module.caption, "sample": module.sample})
-    for name, text in ((VOCABULARY, vocabulary.dumps()), (MODEL_INFO, info.dumps())):
-        with tf.io.gfile.GFile(os.path.join(making, name), "w") as file:
-            file.write(text)
+    _save(module, vocabulary, info, making)
     if tf.io.gfile.exists(export_dir):
         tf.io.gfile.rmtree(export_dir)
     tf.io.gfile.rename(making, export_dir)
     return info
 
 
+def _save(module: CaptionModule, vocabulary: Vocabulary, info: ModelInfo, directory: str) -> None:
+    tf = import_tensorflow()
+    tf.saved_model.save(module, directory, signatures={"caption": module.caption, "sample": module.sample})
+    for name, text in ((VOCABULARY, vocabulary.dumps()), (MODEL_INFO, info.dumps())):
+        with tf.io.gfile.GFile(os.path.join(directory, name), "w") as file:
+            file.write(text)
+
+
+def _publish(making: str, uri: str) -> None:
+    """Replaces a remote export: readers look for model_info.json first, so it goes first and comes last."""
+    paths = [os.path.join(folder, name) for folder, _, found in os.walk(making) for name in found]
+    names = [os.path.relpath(path, making) for path in paths]
+    names = [name for name in sorted(names) if name != MODEL_INFO] + [MODEL_INFO]
+    old = remote.names(uri)
+    remote.delete(posixpath.join(uri, MODEL_INFO))
+    for name in old:
+        if name not in names:
+            remote.delete(posixpath.join(uri, name))
+    for name in names:
+        remote.upload(os.path.join(making, name), posixpath.join(uri, name))
+
+
 def require_ours(flag: str, directory: str) -> None:
     """Raises InputError where `write` would replace something that it did not write."""
     if not directory:
         raise InputError(f"{flag}: expected a directory, found an empty name")
-    gfile = import_tensorflow().io.gfile
-    if not gfile.exists(directory):
-        return
-    names = {name.rstrip("/") for name in gfile.listdir(directory)} if gfile.isdir(directory) else {"no directory"}
-    if names and (names - _OURS or MODEL_INFO not in names):
+    try:
+        names = _names(directory)
+    except OSError as error:
+        told = files.reason(error)
+        raise InputError(f"{flag}: expected a directory that can be written to, found {directory}: {told}") from None
+    # Of a remote export that was not sent to its end, model_info.json is not there yet.
+    if names and (names - _OURS or (MODEL_INFO not in names and not remote.is_remote(directory))):
         found = min(names - _OURS, default=f"no {MODEL_INFO}")
         raise InputError(f"{flag}: expected an export or nothing in {directory}, found {found}; give another directory")
+
+
+def _names(directory: str) -> set[str]:
+    """Of the files and directories directly in a directory; none where it does not exist."""
+    if remote.is_remote(directory):
+        return {name.split("/")[0] for name in remote.names(directory)}
+    gfile = import_tensorflow().io.gfile
+    if not gfile.exists(directory):
+        return set()
+    return {name.rstrip("/") for name in gfile.listdir(directory)} if gfile.isdir(directory) else {"no directory"}
 
 
 def _open(directory: str) -> tuple[ModelInfo, Vocabulary]:
@@ -176,6 +217,11 @@ def _restore(decoder: Decoder, prefix: str, directory: str) -> None:
     except (tf.errors.OpError, IndexError, ValueError) as error:
         told = files.reason(error)
         raise InputError(f"{directory}: expected the weights of its configuration, found: {told}") from None
+
+
+def _place(directory: str) -> str:
+    """One spelling for each directory."""
+    return directory.rstrip("/") if remote.is_remote(directory) else os.path.realpath(directory)
 
 
 def _making(export_dir: str) -> str:

@@ -1,4 +1,4 @@
-"""Whole files through `tf.io.gfile`, which reaches gs:// and the like; all errors are Python's own."""
+"""Whole files, wherever they are: remote ones by remote.py, others by `tf.io.gfile`. All errors are Python's own."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any, BinaryIO
 
 from tfrecords_schema.errors import InputError
 from tfrecords_schema.quiet import import_tensorflow
+from trainer import remote
 
 
 @contextlib.contextmanager
@@ -24,18 +25,24 @@ def _os_errors() -> Iterator[None]:
 
 def open_binary(path: str) -> BinaryIO:
     """A file's bytes, all in memory, to read and seek in. Raises OSError."""
+    if remote.is_remote(path):
+        return io.BytesIO(remote.read(path))
     with _os_errors(), import_tensorflow().io.gfile.GFile(path, "rb") as file:
         return io.BytesIO(file.read())
 
 
 def exists(path: str) -> bool:
     """Whether there is a file or directory of this name. Raises OSError where that cannot be told."""
+    if remote.is_remote(path):
+        return remote.exists(path)
     with _os_errors():
         return import_tensorflow().io.gfile.exists(path)
 
 
 def is_directory(path: str) -> bool:
-    """Whether a path is a directory."""
+    """Whether a path is a directory. Raises OSError where that cannot be told."""
+    if remote.is_remote(path):
+        return remote.is_directory(path)
     return import_tensorflow().io.gfile.isdir(path)
 
 
@@ -70,11 +77,13 @@ def one_line(error: Exception) -> str:
 
 def reason(error: Exception) -> str:
     """The first line of an error's message; TensorFlow's errors carry it without their own decoration."""
-    return str(getattr(error, "message", error)).strip().splitlines()[0]
+    return (str(getattr(error, "message", error)).strip() or type(error).__name__).splitlines()[0]
 
 
 def make_directory(path: str) -> None:
-    """Makes it, and those above it, where they are not there. Raises OSError."""
+    """Makes it, and those above it, where they are not there; object stores have none. Raises OSError."""
+    if remote.is_remote(path):
+        return
     with _os_errors():
         import_tensorflow().io.gfile.makedirs(path)
 
@@ -82,9 +91,15 @@ def make_directory(path: str) -> None:
 def replace(directory: str, contents: Mapping[str, bytes]) -> None:
     """Writes files, by name, over those that are there: all new ones are whole before the first has its name.
 
+    Remote ones are replaced one after the other, each in one step.
+
     Raises:
-      OSError: one could not be written; then nothing is replaced.
+      OSError: one could not be written; then nothing is replaced (remote: neither it nor those after it).
     """
+    if remote.is_remote(directory):
+        for name, content in contents.items():
+            remote.write(posixpath.join(directory, name), content)
+        return
     gfile = import_tensorflow().io.gfile
     temporary = {name: posixpath.join(directory, f".{name}.tmp") for name in contents}
     try:
@@ -102,4 +117,7 @@ def delete(*paths: str) -> None:
     """Deletes files; those that are not there, or cannot be deleted, are passed over."""
     for path in paths:
         with contextlib.suppress(OSError), _os_errors():
+            if remote.is_remote(path):
+                remote.delete(path)
+                continue
             import_tensorflow().io.gfile.remove(path)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
+from collections.abc import Iterator
 from typing import Any
 
 import tensorflow as tf
 
 from tfrecords_schema import lock
 from tfrecords_schema.errors import InputError
-from trainer import files, journal
+from trainer import files, journal, remote
 from trainer.config import FREE_SETTINGS
+from trainer.mirror import Local, Mirror, mirrored
 
 CONFIG = "config.json"
 CHECKPOINTS = "checkpoints"
@@ -21,21 +24,27 @@ EXPORT = "export"
 _LOCK = ".lock"
 _FILES = (journal.HISTORY, journal.LOSS, journal.SAMPLES)
 _DIRECTORIES = (CHECKPOINTS, BEST, journal.TENSORBOARD)
+_SENT = (CONFIG, journal.TENSORBOARD, *_FILES, BEST, CHECKPOINTS)  # in this order: checkpoints say how good the best is
 _GROUPS = ("DecoderConfig", "TrainConfig", "Data")  # of config.json
 
 
-def locked(job_dir: str) -> contextlib.AbstractContextManager:
-    """Makes the directory and keeps other runs of this machine out of it. Raises InputError."""
+@contextlib.contextmanager
+def opened(job_dir: str) -> Iterator[Local | Mirror]:
+    """The directory to work in, which is made, with other runs of this machine kept out of it. Raises InputError."""
     if not job_dir:
         raise InputError("--job_dir: expected a directory, found an empty name")
+    if remote.is_remote(job_dir):
+        with mirrored(job_dir, _SENT, functools.partial(_unusable, job_dir)) as mirror:
+            yield mirror
+        return
     try:
         tf.io.gfile.makedirs(job_dir)
-        if "://" in job_dir:
-            return contextlib.nullcontext()
         busy = f"--job_dir: another run is writing to {job_dir}; wait for it, or give another --job_dir"
-        return lock.hold(os.path.join(job_dir, _LOCK), busy)
+        held = lock.hold(os.path.join(job_dir, _LOCK), busy)
     except (tf.errors.OpError, OSError) as error:
-        raise _unwritable(job_dir, error) from None
+        raise _unusable(job_dir, error) from None
+    with held:
+        yield Local(job_dir)
 
 
 def check(job_dir: str, settings: dict[str, dict[str, Any]], overwrite: bool) -> bool:
@@ -70,20 +79,23 @@ def check(job_dir: str, settings: dict[str, dict[str, Any]], overwrite: bool) ->
     return True
 
 
-def begin(job_dir: str, settings: dict[str, dict[str, Any]], anew: bool) -> None:
+def begin(place: Local | Mirror, settings: dict[str, dict[str, Any]], anew: bool) -> None:
     """Writes config.json; first deletes, if `anew`, what an earlier run wrote, and nothing else. Call `check` before.
 
     Raises:
       InputError: the directory cannot be written to.
     """
+    job_dir = place.directory
     try:
         for name in (*_FILES, *_DIRECTORIES) if anew else ():
             old = os.path.join(job_dir, name)
             if tf.io.gfile.exists(old):
                 tf.io.gfile.rmtree(old) if tf.io.gfile.isdir(old) else tf.io.gfile.remove(old)
+        place.send()  # before the new settings: they must never stand beside the checkpoints of others
         files.replace(job_dir, {CONFIG: (json.dumps(settings, indent=2) + "\n").encode()})
+        place.send()
     except (tf.errors.OpError, OSError) as error:
-        raise _unwritable(job_dir, error) from None
+        raise _unusable(job_dir, error) from None
 
 
 def _settings(job_dir: str) -> dict[str, dict[str, Any]] | None:
@@ -104,6 +116,6 @@ def _settings(job_dir: str) -> dict[str, dict[str, Any]] | None:
     return found
 
 
-def _unwritable(job_dir: str, error: Exception) -> InputError:
+def _unusable(job_dir: str, error: Exception) -> InputError:
     told = files.reason(error)
     return InputError(f"--job_dir: expected a directory that can be written to, found {job_dir}: {told}")

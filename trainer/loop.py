@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
+from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
@@ -38,6 +39,7 @@ class Bench:
     journal: Journal
     screen: Screen
     interruptions: Interruptions
+    push: Callable[[], str]  # sends the job directory to where it is kept; gives what is to be told of that
     validation: Validation | None = None
 
     def monitor(self, phase: Phase) -> str:
@@ -204,6 +206,8 @@ class PhaseRun:
                 f"the checkpoint of step {self._progress.steps} could not be written ({files.reason(error)}); "
                 "earlier ones are intact, and the same command goes on from the latest"
             ) from error
+        if told := self._bench.push():
+            self._bench.screen.say(told)
 
     def _learning_rate(self) -> float:
         return float(self._phase.learning_rate(max(0, self._progress.steps - 1)))

@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from tfrecords_schema.errors import InputError
 from tfrecords_schema.vocabulary import PAD, SPECIAL_WORDS, Vocabulary
+from trainer import remote
 
 FLAG = "--pretrained_embeddings"
 
@@ -82,7 +83,7 @@ def _told(path: str) -> Iterator[None]:
     """What goes wrong in reading a file, told in one line."""
     try:
         yield
-    except tf.errors.NotFoundError:
+    except (FileNotFoundError, tf.errors.NotFoundError):
         raise InputError(f"{FLAG}: expected a file of word embeddings, found no {path}") from None
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise InputError(
@@ -95,7 +96,7 @@ def _told(path: str) -> Iterator[None]:
 @contextlib.contextmanager
 def _open(path: str):
     """A binary file, decompressed where its name says so."""
-    with tf.io.gfile.GFile(path, "rb") as file:
+    with remote.open_stream(path) if remote.is_remote(path) else tf.io.gfile.GFile(path, "rb") as file:
         if path.endswith(".gz"):
             with gzip.GzipFile(fileobj=file) as lines:
                 yield lines

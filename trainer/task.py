@@ -87,20 +87,23 @@ def run(*, data: str, job_dir: str, overwrite: bool = False, **flags: Any) -> di
         from tfrecords_schema.model_info import ModelInfo
         from trainer import dataset, export, files, job, loop, train
 
-        directory = dataset.open_directory(data)
+        directory = dataset.open_directory(data, interruptions.check)
         decoder_config = train.decoder_config(directory, flags)
         export_dir = os.path.join(job_dir, job.EXPORT)
-        with job.locked(job_dir):
+        with job.opened(job_dir) as place:
             export.require_ours("--job_dir", export_dir)
             try:
-                best = train.train(directory, job_dir, decoder_config, train_config, interruptions, overwrite)
-                decoder = export.load_best(os.path.join(job_dir, job.BEST), decoder_config) if best else None
+                with place.told():
+                    best = train.train(directory, place, decoder_config, train_config, interruptions, overwrite)
+                    best_dir = os.path.join(place.directory, job.BEST)
+                    decoder = export.load_best(best_dir, decoder_config) if best else None
             except tf.errors.OpError as error:
                 damaged = dataset.find_damaged(directory)
                 reason = files.reason(error)
                 raise RunError(damaged or f"{reason} (the same command goes on)") from error
             except OSError as error:
                 raise RunError(f"--job_dir: {job_dir}: {error} (the same command goes on)") from error
+            place.finish()
             if decoder is None:
                 raise RunError(f"{job_dir}: no epoch had a finite {train_config.monitor}, nothing was exported")
             info = ModelInfo(

@@ -21,6 +21,7 @@ from trainer.decoder import Decoder
 from trainer.interruptions import Interruptions
 from trainer.journal import Journal
 from trainer.loop import Bench, PhaseRun
+from trainer.mirror import Local, Mirror
 from trainer.pretrained import read_embeddings
 from trainer.screen import Screen
 from trainer.validation import Validation
@@ -39,13 +40,13 @@ def decoder_config(directory: dataset.FeatureDirectory, flags: Mapping[str, Any]
 
 def train(
     directory: dataset.FeatureDirectory,
-    job_dir: str,
+    place: Local | Mirror,
     decoder_config: DecoderConfig,
     train_config: TrainConfig,
     interruptions: Interruptions,
     overwrite: bool = False,
 ) -> dict[str, Any]:
-    """Trains, or goes on where an earlier run of the same command stopped, in a job directory that is locked.
+    """Trains, or goes on where an earlier run of the same command stopped, in a job directory that `job.opened` gave.
 
     Writes there what job.py lists: config.json, checkpoints/ (for going on), best/ (the weights of the best epoch), and
     what journal.py leaves for people.
@@ -54,11 +55,11 @@ def train(
       The row of the best epoch, {} where no epoch had a finite figure.
 
     Raises:
-      InputError: a setting does not fit, or `job_dir` holds something else; nothing was trained or deleted.
+      InputError: a setting does not fit, or the directory holds something else; nothing was trained or deleted.
       RunError: training cannot go on; earlier checkpoints are intact.
       Preempted, KeyboardInterrupt: a signal came; if training had begun, the checkpoint is written.
     """
-    settings = _settings(directory, decoder_config, train_config)
+    job_dir, settings = place.directory, _settings(directory, decoder_config, train_config)
     goes_on = job.check(job_dir, settings, overwrite)
     if train_config.monitor == "meteor" and not shutil.which("java"):
         raise InputError("--monitor meteor: expected `java` on the PATH, found none; choose another or install one")
@@ -68,7 +69,7 @@ def train(
         embeddings, coverage = read_embeddings(
             train_config.pretrained_embeddings, directory.vocabulary, decoder_config.embedding_dim, train_config.seed
         )
-    job.begin(job_dir, settings, anew=not goes_on)
+    job.begin(place, settings, anew=not goes_on)
 
     keras.utils.set_random_seed(train_config.seed)
     strategy = tf.distribute.MirroredStrategy()
@@ -78,7 +79,7 @@ def train(
         decoder.build()
         decoder.word_embedding.trainable = not train_config.freeze_embeddings
     best = Best(os.path.join(job_dir, job.BEST), decoder.weights)
-    bench = Bench(train_config, strategy, decoder, best, Journal(job_dir), Screen(), interruptions)
+    bench = Bench(train_config, strategy, decoder, best, Journal(job_dir), Screen(), interruptions, place.push)
     bench.validation = _validation(directory, bench)
     try:
         if not goes_on:

@@ -47,7 +47,7 @@ _SHAPES["--job_dir"] = _SHAPES["--pretrained_embeddings"] = _SHAPES["--data"]
 def check(flag: str, value: str | None) -> str:
     """The value, if it has the shape of what the flag wants. Raises InputError."""
     shape, expected = _SHAPES[flag]
-    if not value or not re.fullmatch(shape, value):
+    if not value or not re.fullmatch(shape, value) or not value.isprintable():
         raise InputError(f"{flag}: expected {expected}, found {value or 'nothing'}")
     return value
 
@@ -56,18 +56,21 @@ def machine(accelerator: str | None, machine_type: str | None = None) -> dict[st
     """A MachineSpec for `name:count` accelerators; `machine_type` is used as given. Raises InputError."""
     if machine_type:
         check("--machine_type", machine_type)
-    if not accelerator:
+    if accelerator is None:
         return {"machineType": machine_type or CPU_MACHINE}
     name, _, count = accelerator.partition(":")
     machines = MACHINES.get(name)
     if machines is None:
         raise InputError(f"--accelerator: expected one of {', '.join(MACHINES)}, found {name}")
-    if not re.fullmatch("[1-9][0-9]{0,2}", count or "1"):
+    if accelerator.endswith(":") or not re.fullmatch("[1-9][0-9]{0,2}", count or "1"):
         raise InputError(f"--accelerator: expected {name}:COUNT, found {accelerator}")
     number = int(count or 1)
     if number not in machines and not machine_type:
         there_are = ", ".join(f"{name}:{n}" for n in machines)
         raise InputError(f"--accelerator: expected {there_are}, found {accelerator}; or give --machine_type")
+    series = {m.partition("-")[0] for m in machines.values()}
+    if machine_type and machine_type.partition("-")[0] not in series:
+        raise InputError(f"--machine_type: expected {' or '.join(sorted(series))}-… for {name}, found {machine_type}")
     return {
         "machineType": machine_type or machines[number],
         "acceleratorType": name.upper().replace("-", "_"),

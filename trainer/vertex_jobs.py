@@ -77,7 +77,8 @@ class Jobs:
             if state:
                 time.sleep(poll_s)
             with self._errors():
-                job = self._client.get_custom_job(name=name, retry=Retry(timeout=_OUTAGE_S), timeout=_CALL_S)
+                patience = {"retry": Retry(timeout=_OUTAGE_S)} if state else {}  # a wrong address is told at once
+                job = self._client.get_custom_job(name=name, timeout=_CALL_S, **patience)
             found = getattr(job.state, "name", str(job.state)).removeprefix("JOB_STATE_")  # a new state is a number
             if found != state:
                 state = found

@@ -11,7 +11,7 @@ import numpy as np
 
 from pipelines.captions.detokenise import detokenise
 from pipelines.captions.search import Search
-from pipelines.storage import files
+from pipelines.storage import copies, files
 from tfrecords_schema.dataset_info import VOCABULARY
 from tfrecords_schema.errors import InputError
 from tfrecords_schema.model_info import MODEL_INFO, ModelInfo
@@ -84,7 +84,7 @@ class Captioner:
     def load(self) -> Captioner:
         """Loads the model, from a local copy where the directory is remote; returns self."""
         tf = import_tensorflow()
-        local = files.local_copy(self.directory)
+        local = copies.local_copy(self.directory)
         info, self._vocabulary = open_model(local)
         self._model = tf.saved_model.load(local)
         self._signatures = dict(self._model.signatures)

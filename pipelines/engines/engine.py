@@ -7,6 +7,7 @@ import logging
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from pipelines.engines import checks
 from pipelines.engines.dataflow import require_image
 from pipelines.engines.gpu import with_gpu
 from pipelines.engines.options import DASK, DATAFLOW, IN_PROCESS, pipeline_options, short_name
@@ -36,22 +37,14 @@ class Engine:
 
     def require_reachable(self, **places: str | Iterable[str] | None) -> None:
         """Raises InputError where Beam has no filesystem for a flag's path, or the engine's workers cannot see it."""
-        for flag, found in places.items():
-            for path in [found] if isinstance(found, str) else found or ():
-                self._require_reachable(flag, path)
+        from pipelines.storage.filesystems import require_filesystems
 
-    def _require_reachable(self, flag: str, path: str) -> None:
-        from apache_beam.io.filesystems import FileSystems
-
-        try:
-            FileSystems.get_filesystem(path)
-        except ValueError as error:
-            extra = "pip install 'apache-beam[gcp]' for gs://, 'apache-beam[aws]' for s3://"
-            raise InputError(f"--{flag}: no filesystem for {path}: {_first_line(error)}; {extra}") from None
-        if self.name == DATAFLOW and "://" not in path:
-            raise InputError(
-                f"--{flag}: Dataflow's workers do not see this machine's {path}; copy it to gs:// and name it there"
-            )
+        require_filesystems(**places)
+        for flag, given in places.items() if self.name == DATAFLOW else ():
+            for path in [given] if isinstance(given, str) else given or ():
+                if "://" not in path:
+                    told = f"expected a place that Dataflow's workers see, found {path}; copy it to gs://"
+                    raise InputError(f"--{flag}: {told}")
 
 
 def choose(beam_args: Sequence[str], gpu: str | None = None, accelerator: str | None = None) -> Engine:
@@ -71,6 +64,7 @@ def choose(beam_args: Sequence[str], gpu: str | None = None, accelerator: str | 
     asked = options.view_as(StandardOptions).runner
     name = short_name(asked)
     _quieten(name)
+    checks.check(name, options)
     if name in IN_PROCESS:
         return Engine(name, FnApiRunner(provision_info=_quiet_workers()), options, accelerator)
     if name == DATAFLOW:
@@ -78,12 +72,14 @@ def choose(beam_args: Sequence[str], gpu: str | None = None, accelerator: str | 
     if name == DASK:  # which Beam has under its whole name only
         asked = _DASK_RUNNER
     try:
-        return Engine(name, create_runner(asked), options, accelerator)
-    except (ImportError, ValueError) as error:
+        engine = Engine(name, create_runner(asked), options, accelerator)
+    except Exception as error:  # whatever the import of an engine's module raises
         extra = "; pip install 'apache-beam[dask]'" if name == DASK else ""
         raise InputError(
             f"--runner: expected one of Beam's runners, found {asked!r}: {_first_line(error)}{extra}"
         ) from None
+    checks.check_by_beam(engine.pipeline)
+    return engine
 
 
 def _quieten(name: str) -> None:

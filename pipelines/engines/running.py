@@ -59,7 +59,8 @@ def let_go() -> str:
 
 def _cause(error: Exception) -> str:
     """The worker's own error: runners wrap it in a text that ends in its traceback."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = error.details() if callable(getattr(error, "details", None)) else str(error)  # the former of gRPC's
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
     named = lines and re.match(r"[\w.]+: ", lines[-1])
     return lines[-1] if named else f"{type(error).__name__}: {lines[0][:_SHOWN] if lines else ''}"
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-import glob as python_glob
 import posixpath
 import re
 import zipfile
@@ -133,10 +132,10 @@ class FilePlace:
 
     def _list_files(self, excluding: str) -> Listing:
         below = self.kind == "directory"
-        pattern = files.join(_escaped(self.given), "**") if below else self.given
+        found = files.versions_below(self.given) if below else files.glob_versions(self.given)
         outside = files.absolute(excluding) + "/" if excluding else None
         images, passed_over = [], collections.Counter()
-        for uri, version in files.glob_versions(pattern):
+        for uri, version in found:
             path = files.absolute(uri)
             if outside and path.startswith(outside):
                 continue
@@ -162,10 +161,6 @@ class FilePlace:
             else:
                 passed_over[_ending(name)] += 1
         return Listing(images, passed_over)
-
-
-def _escaped(directory: str) -> str:
-    return python_glob.escape(directory) if files.is_local(directory) else directory
 
 
 def _ending(path: str) -> str:

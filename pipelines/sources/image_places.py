@@ -45,7 +45,7 @@ def open_list(path: str, version: str, columns: Columns) -> ImageList:
 def _expanded(given: str) -> Iterator[tuple[str, str, str]]:
     """(kind, path, version) of each place that a value means."""
     local = files.is_local(given)
-    there = local and os.path.lexists(given)
+    there = os.path.lexists(given) if local else files.is_pattern(given) and files.is_directory(given)
     pattern = files.is_pattern(given) and not there
     is_list = table_rows.is_table(given) or given.lower().endswith(".json")
     if there and files.is_directory(given):

@@ -76,9 +76,7 @@ def _open(place: str, alone: bool) -> _Directory | _Index:
     if not files.is_directory(place):
         raise InputError(f"expected a directory, a zip file or a pattern, found none at {place}")
     if not alone and not files.is_local(place):  # which of the places has an image, only listings can tell
-        return _Index(
-            place, {path: Found(path, version) for path, version in files.glob_versions(files.join(place, "**"))}
-        )
+        return _Index(place, {path: Found(path, version) for path, version in files.versions_below(place)})
     return _Directory(place)
 
 

@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Iterator
 
 from pipelines.output.rejects import ImageError
-from pipelines.storage import files
+from pipelines.storage import files, objects
 
 _SEPARATOR = "!/"
 _LOCAL_HEADER = struct.Struct("<26xHH")  # of a member: 30 bytes that end in the lengths of its name and extra field
@@ -104,6 +104,8 @@ class Archive:
         return packed
 
     def _range(self, offset: int, length: int) -> bytes:
+        if objects.is_object(self.path):
+            return objects.read(self.path, offset, offset + length)
         opened = _handles.__dict__
         if self.path not in opened:
             opened[self.path] = files.open_binary(self.path)

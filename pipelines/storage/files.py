@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import glob as python_glob
-import hashlib
-import io
 import os
 import posixpath
 import re
@@ -15,8 +13,12 @@ import uuid
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from apache_beam.io.filesystem import CompressionTypes
+from apache_beam.io.filesystem import BeamIOError, CompressionTypes
 from apache_beam.io.filesystems import FileSystems
+
+from pipelines.storage import objects
+from pipelines.storage.digesting import DigestingWriter
+from tfrecords_schema.errors import InputError
 
 WORK = ".work"  # under an output directory: what is needed only until the output is complete
 
@@ -51,8 +53,13 @@ def is_pattern(path: str) -> bool:
 
 
 def is_directory(path: str) -> bool:
-    """Whether a path is a directory; object stores have none, and any prefix of names may be meant as one."""
-    return os.path.isdir(path) if is_local(path) else True
+    """Whether a path is a directory; object stores have none, and any prefix of names may be meant as one.
+
+    What may be a pattern too is a directory if there are files in it.
+    """
+    if is_local(path):
+        return os.path.isdir(path)
+    return not is_pattern(path) or any(True for _ in _list(path.rstrip("/") + "/"))
 
 
 def absolute(path: str) -> str:
@@ -67,69 +74,61 @@ def join(directory: str, *names: str) -> str:
 
 def open_binary(path: str) -> BinaryIO:
     """A handle to read a file as it is: a name that ends in .gz is not unpacked."""
+    if objects.is_object(path):
+        return objects.open_binary(path)
     return FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED)
 
 
 def read_bytes(path: str) -> bytes:
     """All of a file."""
+    if objects.is_object(path):
+        return objects.read(path)
     with open_binary(path) as handle:
         return handle.read()
 
 
 def exists(path: str) -> bool:
-    """Whether there is a file or directory of this name."""
-    return FileSystems.exists(path)
+    """Whether there is a file or, locally, a directory of this name."""
+    return size(path) is not None if objects.is_object(path) else FileSystems.exists(path)
 
 
 def size(path: str) -> int | None:
     """Bytes of a file; None where there is none. No pattern: a name may hold brackets."""
+    if objects.is_object(path):
+        with contextlib.suppress(FileNotFoundError):
+            return objects.size(path)
+        return None
     return FileSystems.get_filesystem(path).size(path) if exists(path) else None
 
 
 def read_text(path: str) -> str | None:
     """All of a UTF-8 file; None where there is none."""
-    return read_bytes(path).decode("utf-8") if exists(path) else None
-
-
-class DigestingWriter(io.RawIOBase):
-    """A handle that only appends, and knows the SHA-256 and the length of what it was given."""
-
-    def __init__(self, handle: BinaryIO):
-        self._handle, self._digest, self._written = handle, hashlib.sha256(), 0
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, data) -> int:
-        """Appends bytes."""
-        length = memoryview(data).nbytes
-        self._handle.write(data)
-        self._digest.update(data)
-        self._written += length
-        return length
-
-    def tell(self) -> int:
-        """How many bytes there are, also after closing."""
-        return self._written
-
-    def sha256(self) -> str:
-        """Of the bytes so far, hexadecimal."""
-        return self._digest.hexdigest()
+    if not objects.is_object(path) and not exists(path):
+        return None
+    with contextlib.suppress(FileNotFoundError):
+        return read_bytes(path).decode("utf-8")
+    return None
 
 
 @contextlib.contextmanager
 def replacing(directory: str, name: str) -> Iterator[DigestingWriter]:
     """A handle whose content becomes `directory/name` at the end, or, after an exception, nothing.
 
-    It is written under `directory/.work` and renamed; object stores rename by copying, which also shows a whole file
-    or none.
+    For an object store it is written to this machine's disk, and sent: an object has its name when all of it has come.
+    Elsewhere it is written under `directory/.work` and renamed, which in an object store would be to copy and delete.
     """
+    target = join(directory, name)
+    if objects.is_object(directory):
+        with tempfile.TemporaryFile() as handle:
+            yield DigestingWriter(handle)
+            handle.seek(0)
+            objects.write(target, handle)
+        return
     temporary = join(directory, WORK, f"{posixpath.basename(name)}.{uuid.uuid4().hex}.tmp")
     handle = FileSystems.create(temporary, compression_type=CompressionTypes.UNCOMPRESSED)
     try:
         with handle:
             yield DigestingWriter(handle)
-        target = join(directory, name)
         if is_local(directory):
             os.makedirs(os.path.dirname(target), exist_ok=True)
         FileSystems.rename([temporary], [target])
@@ -154,20 +153,49 @@ def delete(*paths: str) -> None:
             else:
                 with contextlib.suppress(FileNotFoundError):
                     os.remove(path)
-        elif found := [m.path for m in match(path) + match(join(path, "**"))]:
-            FileSystems.delete(found)
+        else:
+            found = [path] * exists(path) + [m.path for m in below(path)]
+            objects.delete(found) if objects.is_object(path) else FileSystems.delete(found)
 
 
 def names(directory: str) -> list[str]:
     """The names of the files directly in a directory; none where it does not exist."""
     if is_local(directory):
         return sorted(e.name for e in os.scandir(directory) if e.is_file()) if os.path.isdir(directory) else []
-    return sorted(posixpath.basename(found.path) for found in match(join(directory, "*")))
+    root = directory.rstrip("/") + "/"
+    found = (m.path.removeprefix(root) for m in below(directory))
+    return sorted(name for name in found if name and "/" not in name)
+
+
+def below(directory: str) -> list:
+    """FileMetadata (`path`, `size_in_bytes`) of the files in a remote directory; its name is no pattern."""
+    root = directory.rstrip("/") + "/"
+    return [m for m in _list(root) if not m.path.endswith("/")]
+
+
+def _list(prefix: str) -> Iterator:
+    """What Beam's `match` makes its choice from, with no pattern: it has no way to quote one."""
+    with _listing(prefix):
+        yield from FileSystems.get_filesystem(prefix)._list(prefix)
+
+
+@contextlib.contextmanager
+def _listing(path: str) -> Iterator[None]:
+    """The store's own error, out of what Beam wraps around it."""
+    try:
+        yield
+    except BeamIOError as error:
+        cause: object = error
+        while isinstance(cause, BeamIOError) and cause.exception_details:
+            cause = next(iter(cause.exception_details.values()))
+        told = " ".join(str(getattr(cause, "message", None) or cause).split())
+        raise InputError(f"{path}: expected a place that can be listed, found: {told[:300]}") from None
 
 
 def match(pattern: str) -> list:
-    """FileMetadata (`path`, `size_in_bytes`) of the files that a glob pattern finds."""
-    return FileSystems.match([pattern])[0].metadata_list
+    """FileMetadata (`path`, `size_in_bytes`) of the files that a glob pattern finds. Raises InputError."""
+    with _listing(pattern):
+        return FileSystems.match([pattern])[0].metadata_list
 
 
 def glob(pattern: str) -> list[str]:
@@ -177,7 +205,7 @@ def glob(pattern: str) -> list[str]:
     As in object stores, `**.jpg` is `**/*.jpg`. Directories are no files, a broken link is one (and will be rejected).
     """
     if not is_local(pattern):
-        return sorted(found.path for found in match(pattern))
+        return [path for path, _ in glob_versions(pattern)]
     if os.path.lexists(pattern) and not os.path.isdir(pattern):
         return [pattern]
     found = python_glob.glob(re.sub(r"\*\*(?=[^/])", "**/*", pattern), recursive=True)
@@ -209,7 +237,19 @@ def glob_versions(pattern: str) -> list[tuple[str, str]]:
     """(path, version) of what `glob` finds; a remote listing tells sizes and times at no cost."""
     if is_local(pattern):
         return [(path, version(path)) for path in glob(pattern)]
-    return sorted((m.path, f"{m.size_in_bytes}:{m.last_updated_in_seconds}") for m in match(pattern))
+    found = [m for m in _list(pattern) if m.path == pattern] if is_pattern(pattern) else []
+    return _versions(found or match(pattern))
+
+
+def versions_below(directory: str) -> list[tuple[str, str]]:
+    """(path, version) of all files in a directory, at any depth; its name is no pattern."""
+    if is_local(directory):
+        return glob_versions(os.path.join(python_glob.escape(directory), "**"))
+    return _versions(below(directory))
+
+
+def _versions(found: list) -> list[tuple[str, str]]:
+    return sorted((m.path, f"{m.size_in_bytes}:{m.last_updated_in_seconds}") for m in found)
 
 
 def listed_version(path: str) -> str:
@@ -217,34 +257,3 @@ def listed_version(path: str) -> str:
     if is_local(path):
         return version(path)
     return next((found for name, found in glob_versions(path) if name == path), "")
-
-
-def local_copy(directory: str) -> str:
-    """A local directory with the same files: itself where it is local, else one copy for all processes of this machine.
-
-    The copy's name follows from the names, sizes and times of the files, so that one that changed is copied anew.
-    """
-    if is_local(directory):
-        return directory
-    root = directory.rstrip("/") + "/"
-    found = match(root + "**")
-    listing = sorted((f.path, f.size_in_bytes, f.last_updated_in_seconds) for f in found)
-    digest = hashlib.sha256(repr(listing).encode()).hexdigest()[:16]
-    # Of this user alone: whoever may write to a directory that everybody shares must not choose our model.
-    parent = os.path.join(tempfile.gettempdir(), f"captioning-copies-{os.getuid()}")
-    os.makedirs(parent, mode=0o700, exist_ok=True)
-    if os.stat(parent).st_uid != os.getuid():
-        parent = tempfile.mkdtemp(prefix="captioning-copies-")
-    target = os.path.join(parent, digest)
-    if not os.path.isdir(target):
-        making = tempfile.mkdtemp(dir=parent)
-        for file in found:
-            path = os.path.join(making, file.path.removeprefix(root))
-            os.makedirs(os.path.dirname(path), exist_ok=True)
-            with open_binary(file.path) as source, open(path, "wb") as handle:
-                shutil.copyfileobj(source, handle)
-        try:
-            os.rename(making, target)
-        except OSError:  # another process was quicker
-            shutil.rmtree(making)
-    return target

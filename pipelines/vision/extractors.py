@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from pipelines.storage import files
+from pipelines.storage import copies, files
 from pipelines.vision import devices, images, random_weights
 from pipelines.vision.networks import find_network, weights_file
 from tfrecords_schema.dataset_info import FeatureSpec
@@ -181,7 +181,7 @@ def _inspect_saved_model(extractor: Extractor) -> tuple[int, str, tuple[int, ...
         raise InputError(f"{flag}: expected a directory with saved_model.pb, found none")
     tf = import_tensorflow()
     try:
-        signature = tf.saved_model.load(files.local_copy(directory)).signatures["serving_default"]
+        signature = tf.saved_model.load(copies.local_copy(directory)).signatures["serving_default"]
     except Exception as error:
         raise InputError(f"{flag}: expected a SavedModel with a serving_default signature, found {error!r}") from None
     inputs = list(signature.structured_input_signature[1].values())
@@ -203,7 +203,7 @@ def _inspect_saved_model(extractor: Extractor) -> tuple[int, str, tuple[int, ...
 
 
 def _saved_model(tf, directory: str) -> Callable:
-    model = tf.saved_model.load(files.local_copy(directory))
+    model = tf.saved_model.load(copies.local_copy(directory))
     signature = model.signatures["serving_default"]
     ((name, spec),) = signature.structured_input_signature[1].items()
 
@@ -223,7 +223,7 @@ def _file_digest(path: str) -> str:
 def _directory_digest(directory: str) -> str:
     """SHA-256 of the names and contents of all files below a directory."""
     digest = hashlib.sha256()
-    root = files.local_copy(directory)
+    root = copies.local_copy(directory)
     paths = sorted(os.path.join(folder, name) for folder, _, names in os.walk(root) for name in names)
     for path in paths:
         digest.update(f"{os.path.relpath(path, root)}\0{_file_digest(path)}\0".encode())
