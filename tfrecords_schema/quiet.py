@@ -19,7 +19,9 @@ def import_tensorflow() -> ModuleType:
     """
     if "tensorflow" in sys.modules:
         return sys.modules["tensorflow"]
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    # Errors too reach Python as exceptions; what is logged as one besides ("oneDNN supports DT_HALF only on platforms
+    # with AVX-512", on a CPU without it) only names a slower way that is taken.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     sys.stderr.flush()
     kept = os.dup(2)
     with tempfile.TemporaryFile() as held:

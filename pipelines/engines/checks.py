@@ -37,10 +37,11 @@ def check(name: str, options: Any) -> None:
 def _check_places(google: Any) -> None:
     for flag in ("temp_location", "staging_location"):
         value = getattr(google, flag)
-        if value is not None and not value.startswith("gs://"):
-            raise InputError(f"--{flag}: expected a place in gs://, found {value}")
+        # Given another one, Beam would look for a bucket of its own making, for minutes where there is no network.
+        if value is not None and not re.match(r"gs://[a-z0-9][-_a-z0-9.]+[a-z0-9]/.", value):
+            raise InputError(f"--{flag}: expected gs://BUCKET/NAME, found {value}")
     if not google.temp_location and not google.staging_location:
-        raise InputError("--temp_location: expected a place in gs:// for what Dataflow needs in between, found none")
+        raise InputError("--temp_location: expected gs://BUCKET/NAME, for what Dataflow needs in between, found none")
     if google.region and not re.fullmatch(r"[a-z]+-[a-z]+[0-9]+", google.region):
         raise InputError(f"--region: expected a region such as europe-west4, found {google.region}")
 
