@@ -7,6 +7,7 @@ import pytest
 
 from pipelines.engines import running
 from pipelines.engines.engine import choose
+from tests import google
 from tfrecords_schema.errors import InputError
 
 DATAFLOW = ["--runner=DataflowRunner", "--sdk_container_image=i", "--project=my-project", "--region=europe-west4"]
@@ -25,23 +26,26 @@ DATAFLOW = ["--runner=DataflowRunner", "--sdk_container_image=i", "--project=my-
         ([*DATAFLOW], "--temp_location: expected gs://BUCKET/NAME"),
         ([*DATAFLOW, "--temp_location=/tmp/t"], "--temp_location: expected gs://BUCKET/NAME, found /tmp/t"),
         (
-            [*DATAFLOW, "--temp_location=gs://bucket/t", "--region=x"],
+            [*DATAFLOW, "--temp_location=gs://captioning-tests/t", "--region=x"],
             "--region: expected a region such as",
         ),
         (
-            [DATAFLOW[0], DATAFLOW[1], DATAFLOW[3], "--temp_location=gs://bucket/t"],
+            [DATAFLOW[0], DATAFLOW[1], DATAFLOW[3], "--temp_location=gs://captioning-tests/t"],
             "--project: expected a value, found none",
         ),
-        ([*DATAFLOW, "--temp_location=gs://bucket/t", "--project=My Proj"], r"Invalid Project ID \(My Proj\)"),
         (
-            [DATAFLOW[0], "--temp_location=gs://bucket/t"],
+            [*DATAFLOW, "--temp_location=gs://captioning-tests/t", "--project=My Proj"],
+            "Invalid Project ID .My Proj",
+        ),
+        (
+            [DATAFLOW[0], "--temp_location=gs://captioning-tests/t"],
             "--sdk_container_image: expected an image",
         ),
         (["--runner=dask", "--dask_npartition=3"], "--dask_npartition=3: neither this command nor Beam knows this"),
     ],
 )
 def test_a_mistake_is_told(flags, message):
-    with pytest.raises(InputError, match=message) as found:
+    with google.emulated_bucket(), pytest.raises(InputError, match=message) as found:
         choose(flags)
     assert "\n" not in str(found.value)
 
@@ -104,7 +108,8 @@ def test_the_cause_of_an_error_is_its_workers_own_or_its_first_line():
 
 
 def test_places_that_dataflows_workers_do_not_see():
-    engine = choose([*DATAFLOW, "--temp_location=gs://bucket/t"])
+    with google.emulated_bucket():
+        engine = choose([*DATAFLOW, "--temp_location=gs://captioning-tests/t"])
     engine.require_reachable(output="gs://b/out", images=["gs://b/a", "s3://b/c"], model=None)
     with pytest.raises(InputError, match="--images: expected a place that Dataflow's workers see, found photos/a; "):
         engine.require_reachable(output="gs://b/out", images=["gs://b/a", "photos/a"])

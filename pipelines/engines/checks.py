@@ -68,7 +68,7 @@ def check_by_beam(pipeline: Any) -> None:
     """Makes an empty pipeline, which Beam checks the options of. Raises InputError, in Beam's words and one line."""
     try:
         pipeline()
-    except ValueError as error:
+    except Exception as error:  # Google's are of many kinds
         told = [line.strip().rstrip(".") for line in str(error).splitlines() if line.strip()]
         details = "; ".join(told[1:] or told)
         missing = re.search(r"Missing required option: (\w+)", details)
