@@ -257,6 +257,14 @@ def test_gcloud_takes_what_a_dry_run_prints(capsys, tmp_path):
         ([], {"image": None}, "--image: expected an image such as us-docker.pkg.dev/"),
         (["--accelerator", "l4:1"], {}, "--accelerator: expected one of nvidia-l4, nvidia-tesla-t4,"),
         (["--accelerator", "nvidia-l4:x"], {}, "--accelerator: expected nvidia-l4:COUNT, found nvidia-l4:x"),
+        (["--accelerator", "nvidia-l4:"], {}, "--accelerator: expected nvidia-l4:COUNT, found nvidia-l4:"),
+        (["--accelerator="], {}, "--accelerator: expected one of nvidia-l4, nvidia-tesla-t4,"),
+        (
+            ["--accelerator", "nvidia-l4:1", "--machine_type", "n1-standard-4"],
+            {},
+            "--machine_type: expected g2-… for nvidia-l4, found n1-standard-4",
+        ),
+        (["--name", "a\u2028b"], {}, "--name: expected 1 to 128 characters, found a"),
         (
             ["--accelerator", "nvidia-l4:3"],
             {},
