@@ -15,7 +15,7 @@ help:  ## list the targets
 $(INSTALLED): requirements.txt
 	@test -n "$(PYTHON)" || { echo "error: found no Python 3.11, 3.12 or 3.13 with venv (Debian, Ubuntu: apt install python3-venv); or say which: make PYTHON=/path/to/python" >&2; exit 1; }
 	@echo "installing requirements.txt into .venv with $(PYTHON) (2 GB, a minute or two)"
-	@$(PYTHON) -m venv .venv
+	@$(PYTHON) -m venv --clear .venv  # what an interrupted installation left would stop pip
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements.txt
 	@touch $@
 
