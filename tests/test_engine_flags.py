@@ -114,3 +114,19 @@ def test_places_that_dataflows_workers_do_not_see():
     with pytest.raises(InputError, match="--images: expected a place that Dataflow's workers see, found photos/a; "):
         engine.require_reachable(output="gs://b/out", images=["gs://b/a", "photos/a"])
     choose([]).require_reachable(images="photos/a")
+
+
+def test_ctrl_c_leaves_a_dataflow_job_running_and_says_how_to_end_it(monkeypatch):
+    class Result:
+        """Of a job that must not be cancelled."""
+
+        def job_id(self):
+            return "2026-11-21_1"
+
+    with google.emulated_bucket():
+        engine = choose([*DATAFLOW, "--temp_location=gs://captioning-tests/t"])
+    monkeypatch.setattr(running, "_elsewhere", [(engine, Result())])
+    assert running.let_go() == (
+        "the job goes on at Dataflow; gcloud dataflow jobs cancel 2026-11-21_1 --project=my-project "
+        "--region=europe-west4 ends it"
+    )

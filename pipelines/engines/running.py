@@ -51,10 +51,17 @@ def let_go() -> str:
     """Cancels the job that this process waits for, or leaves it to its engine; tells what becomes of it."""
     for engine, result in _elsewhere:
         if engine.name == DATAFLOW:
-            return f"the job goes on at Dataflow; `gcloud dataflow jobs cancel {result.job_id()}` ends it"
+            return f"the job goes on at Dataflow; {_cancel_command(engine.options, result.job_id())} ends it"
         with contextlib.suppress(Exception):
             result.cancel()
     return "what is finished is kept, the same command goes on from there"
+
+
+def _cancel_command(options: Any, job: str) -> str:
+    from apache_beam.options.pipeline_options import GoogleCloudOptions
+
+    google = options.view_as(GoogleCloudOptions)
+    return f"gcloud dataflow jobs cancel {job} --project={google.project} --region={google.region}"
 
 
 def _cause(error: Exception) -> str:
