@@ -43,8 +43,8 @@ class Engine:
         for flag, given in places.items() if self.name == DATAFLOW else ():
             for path in [given] if isinstance(given, str) else given or ():
                 if "://" not in path:
-                    told = f"expected a place that Dataflow's workers see, found {path}; copy it to gs://"
-                    raise InputError(f"--{flag}: {told}")
+                    told = "expected a place that Dataflow's workers see, such as gs://BUCKET/NAME"
+                    raise InputError(f"--{flag}: {told}, found {path}")
 
 
 def choose(beam_args: Sequence[str], gpu: str | None = None, accelerator: str | None = None) -> Engine:
