@@ -111,7 +111,7 @@ def test_places_that_dataflows_workers_do_not_see():
     with google.emulated_bucket():
         engine = choose([*DATAFLOW, "--temp_location=gs://captioning-tests/t"])
     engine.require_reachable(output="gs://b/out", images=["gs://b/a", "s3://b/c"], model=None)
-    with pytest.raises(InputError, match="--images: expected a place that Dataflow's workers see, .* found photos/a"):
+    with pytest.raises(InputError, match=r"--images: expected a place that Dataflow's workers see, .* found photos/a"):
         engine.require_reachable(output="gs://b/out", images=["gs://b/a", "photos/a"])
     choose([]).require_reachable(images="photos/a")
 
