@@ -22,7 +22,7 @@ $(INSTALLED): requirements.txt
 demo: $(INSTALLED)  ## draw scenes, extract features, train, caption unseen images: ends in demo/gallery.png
 	@$(BIN)/python -m scripts.demo
 
-test: $(INSTALLED)  ## the fast tests, about 9 minutes
+test: $(INSTALLED)  ## the fast tests, about 12 minutes
 	$(BIN)/python -m pytest tests -m "not slow and not engines"
 
 test-slow: $(INSTALLED)  ## the slow tests: the whole demo, real Inception, real processes, runs that are killed
