@@ -114,6 +114,7 @@ up_flink() {
 	once "$runner" from_maven "beam-runners-flink-${FLINK%.*}"
 	local conf="$RUN/conf"
 	mkdir -p "$conf"
+	# A restart waits for longer than a heartbeat: earlier, tasks would be sent again to the TaskManager that has died.
 	cat >"$conf/config.yaml" <<-YAML
 		jobmanager.rpc.address: 127.0.0.1
 		jobmanager.bind-host: 127.0.0.1
@@ -138,9 +139,9 @@ up_flink() {
 		cluster.evenly-spread-out-slots: true
 		restart-strategy.type: fixed-delay
 		restart-strategy.fixed-delay.attempts: 3
-		restart-strategy.fixed-delay.delay: 1 s
+		restart-strategy.fixed-delay.delay: 10 s
 		heartbeat.interval: 2000
-		heartbeat.timeout: 10000
+		heartbeat.timeout: 8000
 		io.tmp.dirs: $RUN
 		blob.storage.directory: $RUN
 	YAML
