@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from tfrecords_schema.errors import InputError, RunError
+from trainer import files
 from trainer.vertex import signposts
 
 _CALL_S = 60.0  # a call of the service that takes longer has failed
@@ -56,7 +57,7 @@ class Jobs:
         except google.auth.exceptions.GoogleAuthError as error:
             raise InputError(
                 "credentials: expected Google's application default credentials, found none that work "
-                f"({_first_line(error)}); run gcloud auth application-default login"
+                f"({files.reason(error)}); run gcloud auth application-default login"
             ) from None
 
     def create(self, job: Mapping[str, Any], project: str, region: str) -> str:
@@ -96,10 +97,6 @@ class Jobs:
             yield
         except GoogleAPIError as error:
             code = getattr(getattr(error, "grpc_status_code", None), "name", type(error).__name__)
-            raise RunError(f"{self.endpoint}: {code}: {_first_line(error)}") from None
+            raise RunError(f"{self.endpoint}: {code}: {files.reason(error)}") from None
         except google.auth.exceptions.GoogleAuthError as error:
-            raise RunError(f"{self.endpoint}: {_first_line(error)}") from None
-
-
-def _first_line(error: Exception) -> str:
-    return (str(getattr(error, "message", error)).strip().splitlines() or [type(error).__name__])[0]
+            raise RunError(f"{self.endpoint}: {files.reason(error)}") from None
