@@ -157,16 +157,15 @@ def run(
     process = sharding.ProcessShard(maker, output, task.options.every, task.options.image)
     publish = Publish(output, task.options.every, counts, started, names, tuple(format or ()))
     with manifest.begin(output, task.options, names, overwrite):
-        pipeline = engine.pipeline()
         _ = (
-            pipeline
+            engine.pipeline
             | keys.ReadSource(task.source)
             | keys.KeyByShard(shards, maker.suffix)
             | sharding.MakeShards(process, engine.accelerator)
             | formats.WriteFormats(output, publish.formats)
             | sharding.Finish(publish)
         )
-        ran = run_pipeline(engine, pipeline, output, sum(counts.values()))
+        ran = run_pipeline(engine, output, sum(counts.values()))
     return summarise(output, max_reject_fraction) if ran else {}
 
 

@@ -171,8 +171,7 @@ def run(
     names = manifest.Names(SPLITS, [maker.suffix], _TEXTS)
     publish = Publish(output, options.every, counts, started, spec, max_caption_length, names)
     with manifest.begin(output, options, publish.names, overwrite, update):
-        pipeline = engine.pipeline()
-        items = pipeline | keys.ReadSource(source)
+        items = engine.pipeline | keys.ReadSource(source)
         vocabulary = beam.pvalue.AsSingleton(items | MakeVocabulary(vocab_size, min_word_count))
         shards = {split: shard_count(count, records_per_shard) for split, count in counts.items()}
         _ = (
@@ -181,7 +180,7 @@ def run(
             | sharding.MakeShards(process, engine.accelerator, vocabulary=vocabulary)
             | sharding.Finish(publish, vocabulary=vocabulary)
         )
-        ran = run_pipeline(engine, pipeline, output, sum(counts.values()))
+        ran = run_pipeline(engine, output, sum(counts.values()))
     return summarise(output, max_reject_fraction) if ran else {}
 
 

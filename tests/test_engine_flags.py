@@ -50,6 +50,14 @@ def test_a_mistake_is_told(flags, message):
     assert "\n" not in str(found.value)
 
 
+def test_a_gpu_needs_an_image_and_not_only_a_package():
+    flags = [DATAFLOW[0], *DATAFLOW[2:], "--temp_location=gs://captioning-tests/t", "--setup_file=./setup.py"]
+    with google.emulated_bucket():
+        assert choose(flags).name == "dataflow"
+        with pytest.raises(InputError, match="--sdk_container_image: expected an image of"):
+            choose(flags, gpu="nvidia-l4")
+
+
 @pytest.fixture
 def job_server():
     """The endpoint of a gRPC server that knows no method, as an engine that tells no flags of its own."""
@@ -91,12 +99,12 @@ def test_an_engine_by_any_spelling(job_server):
     with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as pool:
         environment = ["--environment_type=EXTERNAL", f"--environment_config=127.0.0.1:{pool.getsockname()[1]}"]
         found = choose(["--runner=prism", f"--job_endpoint={job_server}", *environment])
-    assert found.name == "prism" and type(found.runner).__name__ == "PrismRunner"
+    assert found.name == "prism" and type(found.pipeline.runner).__name__ == "PrismRunner"
     for spelling in ("DaskRunner", "dask", "apache_beam.runners.dask.dask_runner.DaskRunner"):
         found = choose([f"--runner={spelling}", "--dask_npartitions=8"])
-        assert found.name == "dask" and type(found.runner).__name__ == "DaskRunner"
+        assert found.name == "dask" and type(found.pipeline.runner).__name__ == "DaskRunner"
     for spelling in ([], ["--runner=DirectRunner"], ["--runner=direct"]):
-        assert type(choose(spelling).runner).__name__ == "FnApiRunner"
+        assert type(choose(spelling).pipeline.runner).__name__ == "FnApiRunner"
 
 
 def test_the_cause_of_an_error_is_its_workers_own_or_its_first_line():

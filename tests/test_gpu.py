@@ -17,7 +17,7 @@ def test_one_gpu_in_each_worker_that_extracts():
 
 
 def test_without_the_flag_nothing_changes():
-    assert with_gpu(None, ["--runner=FlinkRunner"], "type:x") == (["--runner=FlinkRunner"], "type:x")
+    assert with_gpu(None, ["--runner=FlinkRunner"], L4) == (["--runner=FlinkRunner"], L4)
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,9 @@ def test_another_machine_is_the_other_workers():
     ("name", "beam_args", "accelerator", "message"),
     [
         ("l4", GIVEN, None, f"--gpu: expected one of {', '.join(GPUS)}, found 'l4'; for others give --accelerator"),
-        ("nvidia-l4", GIVEN, "type:x", "--gpu: expected no --accelerator beside it, found type:x; give one of the two"),
+        ("nvidia-l4", GIVEN, L4, f"--gpu: expected no --accelerator beside it, found {L4}; give one of the two"),
+        (None, GIVEN, "nvidia-l4:4", "--accelerator: expected Beam's hint type:NAME;count:NUMBER, perhaps with "),
+        (None, GIVEN, "type:nvidia-l4;count:0", "--accelerator: expected Beam's hint type:NAME;count:NUMBER, "),
         ("nvidia-l4", [], None, "--gpu: expected --runner=DataflowRunner, found no --runner; "),
         (
             "nvidia-l4",
@@ -81,7 +83,6 @@ def test_another_machine_is_the_other_workers():
             None,
             "--gpu: expected --runner=DataflowRunner, found FlinkRunner; ",
         ),
-        ("nvidia-l4", GIVEN[:1], None, "--gpu: expected --sdk_container_image with an image of Dockerfile.dataflow, "),
         (
             "nvidia-l4",
             [*GIVEN, "--dataflow_service_options=a,worker_accelerator=type:nvidia-l4;count:1"],
@@ -115,19 +116,17 @@ def test_both_commands_refuse_before_anything_is_read(command, capsys):
 
 def test_names_of_flags_are_beams():
     """Each name that `--gpu` looks for, under the meaning that it takes it for."""
-    from apache_beam.options.pipeline_options import DebugOptions, GoogleCloudOptions, SetupOptions, WorkerOptions
+    from apache_beam.options.pipeline_options import DebugOptions, GoogleCloudOptions, WorkerOptions
 
     parser = argparse.ArgumentParser()
-    for options in (DebugOptions, GoogleCloudOptions, SetupOptions, WorkerOptions):
+    for options in (DebugOptions, GoogleCloudOptions, WorkerOptions):
         options._add_argparse_args(parser)
     named = {flag: action.dest for flag, action in parser._option_string_actions.items()}
     for flags, meaning in [
         (["--machine_type", "--worker_machine_type"], "machine_type"),
         (["--experiment", "--experiments"], "experiments"),
         (["--dataflow_service_option", "--dataflow_service_options"], "dataflow_service_options"),
-        (["--sdk_container_image"], "sdk_container_image"),
         (["--number_of_worker_harness_threads"], "number_of_worker_harness_threads"),
-        (["--prebuild_sdk_container_engine"], "prebuild_sdk_container_engine"),
     ]:
         assert {named.pop(flag) for flag in flags} == {meaning}
         assert meaning not in named.values()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import socket
+from collections.abc import Callable
 from typing import Any
 
 from pipelines.engines.options import DATAFLOW, IN_PROCESS
@@ -64,10 +65,10 @@ def _check_environment(portable: Any) -> None:
             raise InputError(f"--environment_config: {told}; start one (docs/engines.md)") from None
 
 
-def check_by_beam(pipeline: Any) -> None:
-    """Makes an empty pipeline, which Beam checks the options of. Raises InputError, in Beam's words and one line."""
+def checked_by_beam(make: Callable[[], Any]) -> Any:
+    """A new pipeline, of which Beam checks the options. Raises InputError, in Beam's words and one line."""
     try:
-        pipeline()
+        return make()
     except Exception as error:  # Google's are of many kinds
         told = [line.strip().rstrip(".") for line in str(error).splitlines() if line.strip()]
         details = "; ".join(told[1:] or told)

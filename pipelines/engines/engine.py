@@ -18,22 +18,19 @@ _DASK_RUNNER = "apache_beam.runners.dask.dask_runner.DaskRunner"
 
 @dataclasses.dataclass(frozen=True)
 class Engine:
-    """A runner of Beam's, with Beam's options and the resource hint of the extraction step. `choose` makes one.
+    """A runner of Beam's with its options, for one pipeline. `choose` makes one.
 
     Attributes:
       name: as `short_name` has it.
+      options: Beam's.
+      pipeline: an empty one, which the engine will run.
+      accelerator: the resource hint of the extraction step.
     """
 
     name: str
-    runner: Any
     options: Any
+    pipeline: Any
     accelerator: str | None
-
-    def pipeline(self) -> Any:
-        """An empty pipeline that it will run."""
-        import apache_beam as beam
-
-        return beam.Pipeline(runner=self.runner, options=self.options)
 
     def require_reachable(self, **places: str | Iterable[str] | None) -> None:
         """Raises InputError where Beam has no filesystem for a flag's path, or the engine's workers cannot see it."""
@@ -55,6 +52,7 @@ def choose(beam_args: Sequence[str], gpu: str | None = None, accelerator: str | 
     Raises:
       InputError: a flag, or the runner's name, is not known.
     """
+    import apache_beam as beam
     from apache_beam.options.pipeline_options import StandardOptions
     from apache_beam.runners.portability.fn_api_runner import FnApiRunner
     from apache_beam.runners.runner import create_runner
@@ -66,20 +64,20 @@ def choose(beam_args: Sequence[str], gpu: str | None = None, accelerator: str | 
     _quieten(name)
     checks.check(name, options)
     if name in IN_PROCESS:
-        return Engine(name, FnApiRunner(provision_info=_quiet_workers()), options, accelerator)
+        runner = FnApiRunner(provision_info=_quiet_workers())
+        return Engine(name, options, beam.Pipeline(runner, options), accelerator)
     if name == DATAFLOW:
-        require_image(options)
+        require_image(options, cuda=gpu is not None)
     if name == DASK:  # which Beam has under its whole name only
         asked = _DASK_RUNNER
     try:
-        engine = Engine(name, create_runner(asked), options, accelerator)
+        runner = create_runner(asked)
     except Exception as error:  # whatever the import of an engine's module raises
         extra = "; pip install 'apache-beam[dask]'" if name == DASK else ""
         raise InputError(
             f"--runner: expected one of Beam's runners, found {asked!r}: {_first_line(error)}{extra}"
         ) from None
-    checks.check_by_beam(engine.pipeline)
-    return engine
+    return Engine(name, options, checks.checked_by_beam(lambda: beam.Pipeline(runner, options)), accelerator)
 
 
 def _quieten(name: str) -> None:

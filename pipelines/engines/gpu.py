@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import re
 from collections.abc import Sequence
 
 from pipelines.engines.options import DATAFLOW, short_name
@@ -56,6 +57,9 @@ def with_gpu(name: str | None, beam_args: Sequence[str], accelerator: str | None
       InputError: there is no such GPU, or another flag says otherwise.
     """
     given = list(beam_args)
+    if accelerator is not None and not re.fullmatch(r"type:[^;:]+;count:[1-9]\d*(;[^;]+)*;?", accelerator):
+        expected = "Beam's hint type:NAME;count:NUMBER, perhaps with ;install-nvidia-driver"
+        raise InputError(f"--accelerator: expected {expected}, found {accelerator!r}")
     if name is None:
         return given, accelerator
     if name not in GPUS:
@@ -91,11 +95,6 @@ def _require_dataflow(name: str, known: argparse.Namespace) -> None:
                 f"--gpu: expected no --dataflow_service_options={option} beside it, since that gives a GPU to every "
                 "worker and Dataflow takes only one of the two; leave one out"
             )
-    if not known.image and not known.prebuild:
-        raise InputError(
-            "--gpu: expected --sdk_container_image with an image of Dockerfile.dataflow, found none; Beam's own image "
-            "has neither this package nor CUDA (docs/dataflow.md)"
-        )
 
 
 def _parse(given: list[str], only_machine_type: bool = False) -> tuple[argparse.Namespace, list[str]]:
@@ -108,8 +107,6 @@ def _parse(given: list[str], only_machine_type: bool = False) -> tuple[argparse.
         parser.add_argument("--experiment", "--experiments", dest="experiments", action="append", default=[])
         service_options = ("--dataflow_service_option", "--dataflow_service_options")
         parser.add_argument(*service_options, dest="service_options", action="append", default=[])
-        parser.add_argument("--sdk_container_image", "--worker_harness_container_image", dest="image")
-        parser.add_argument("--prebuild_sdk_container_engine", dest="prebuild")
     return parser.parse_known_args(given)
 
 

@@ -22,7 +22,7 @@ class PipelineError(RunError):
     """The pipeline broke; the message is the worker's own error."""
 
 
-def run_pipeline(engine: Engine, pipeline: Any, directory: str, total: int) -> bool:
+def run_pipeline(engine: Engine, directory: str, total: int) -> bool:
     """Runs to the end, with progress on the screen; False where the job was only handed over, or translated.
 
     Raises:
@@ -32,7 +32,7 @@ def run_pipeline(engine: Engine, pipeline: Any, directory: str, total: int) -> b
 
     try:
         with Watch(directory, total):
-            result = pipeline.run()
+            result = engine.pipeline.run()
             _elsewhere.append((engine, result))
             state = result.wait_until_finish()
     except Exception as error:
