@@ -5,6 +5,8 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	then echo $$p; break; fi; done)
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+# A test that hangs ends the run with all stacks, instead of with nothing when CI's time is up.
+PYTEST := $(BIN)/python -m pytest -o faulthandler_timeout=1200 -o faulthandler_exit_on_timeout=true
 
 .PHONY: help demo test test-slow test-engines lint format requirements clean
 .DEFAULT_GOAL := help
@@ -23,13 +25,13 @@ demo: $(INSTALLED)  ## draw scenes, extract features, train, caption unseen imag
 	@$(BIN)/python -m scripts.demo
 
 test: $(INSTALLED)  ## the fast tests, about 12 minutes
-	$(BIN)/python -m pytest tests -m "not slow and not engines"
+	$(PYTEST) tests -m "not slow and not engines"
 
 test-slow: $(INSTALLED)  ## the slow tests: the whole demo, real Inception, real processes, runs that are killed
-	$(BIN)/python -m pytest tests -m "slow and not engines"
+	$(PYTEST) tests -m "slow and not engines"
 
 test-engines: $(INSTALLED)  ## both pipelines on Flink, Spark, Prism and Dask: needs java, mvn and go, downloads 1 GB once
-	$(BIN)/python -m pytest tests/test_engines.py -rs
+	$(PYTEST) tests/test_engines.py -rs
 
 lint: $(INSTALLED)  ## check style and formatting
 	$(BIN)/ruff check .

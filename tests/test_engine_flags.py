@@ -118,9 +118,10 @@ def test_the_cause_of_an_error_is_its_workers_own_or_its_first_line():
 def test_places_that_dataflows_workers_do_not_see():
     with google.emulated_bucket():
         engine = choose([*DATAFLOW, "--temp_location=gs://captioning-tests/t"])
-    engine.require_reachable(output="gs://b/out", images=["gs://b/a", "s3://b/c"], model=None)
-    with pytest.raises(InputError, match=r"--images: expected a place that Dataflow's workers see, .* found photos/a"):
-        engine.require_reachable(output="gs://b/out", images=["gs://b/a", "photos/a"])
+        place = f"gs://{google.BUCKET}"
+        engine.require_reachable(output=f"{place}/out", images=[f"{place}/a", f"{place}/b"], model=None)
+        with pytest.raises(InputError, match=r"--images: expected a place that Dataflow's workers see, .* photos/a"):
+            engine.require_reachable(output=f"{place}/out", images=[f"{place}/a", "photos/a"])
     choose([]).require_reachable(images="photos/a")
 
 

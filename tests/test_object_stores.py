@@ -24,9 +24,9 @@ import pytest
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from pipelines import caption, features
+from pipelines import caption, features, gallery
 from pipelines.output.rejects import read_parquet
-from pipelines.storage import archives, files
+from pipelines.storage import archives, files, objects
 from pipelines.storage import copies as pipeline_copies
 from pipelines.vision import reading
 from tests import stores
@@ -269,6 +269,7 @@ def test_readers_see_the_old_or_the_new_file(store, prefix):
             with files.replacing(store.url(prefix), "x") as handle:
                 handle.write(data)
         while len(seen) < reads + 2:
+            assert thread.is_alive()
             time.sleep(0.01)
     done.set()
     thread.join()
@@ -349,6 +350,45 @@ def test_denied_access_is_told_in_one_line(kind, flag, trained, coco_dir, tmp_pa
         told = main_error(caption if pipelines_own else task, capsys, *argv)
         server.shutdown()
     assert f"{kind}://bucket/place" in told and ("403" in told or "denied" in told.lower() or "ACCESS_DENIED" in told)
+
+
+NOBODY = "http://127.0.0.1:1"
+SILENT = {
+    "s3": ({"AWS_ENDPOINT_URL": NOBODY, "AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}, "Could not connect"),
+    "s3, no credentials": ({"AWS_ENDPOINT_URL": NOBODY}, "Unable to locate credentials"),
+    "gs": ({"STORAGE_EMULATOR_HOST": NOBODY}, "Connection refused"),
+}
+
+
+@pytest.mark.parametrize("flag", ["--images", "--model", "--output", "--captions"])
+@pytest.mark.parametrize("silence", SILENT)
+def test_a_store_that_does_not_answer(silence, flag, trained, coco_dir, tmp_path, capsys, monkeypatch):
+    """It is told before Beam asks, which would go on asking for minutes."""
+    env, said = SILENT[silence]
+    nowhere = {"AWS_SHARED_CREDENTIALS_FILE": os.devnull, "AWS_CONFIG_FILE": os.devnull}
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    for name, value in {**nowhere, "AWS_EC2_METADATA_DISABLED": "true", **env}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(objects, "_ANSWER_TIMEOUT_S", 1)
+    monkeypatch.setattr(objects, "_idle", objects._Idle())
+    flags = {"--images": coco_dir / "val2017", "--model": trained / "job/export", "--output": tmp_path / "new"}
+    flags = {"--captions": "", "--output": tmp_path / "page.html"} if flag == "--captions" else flags
+    flags[flag] = f"{silence[:2]}://bucket/place"
+    argv = [value for item in flags.items() for value in item]
+    told = main_error(gallery if flag == "--captions" else caption, capsys, *argv)
+    assert f"{flag}: expected a bucket that answers, found {silence[:2]}://bucket: " in told and said in told
+
+
+def test_the_trainer_tells_what_googles_client_found_first():
+    said = (
+        "google::cloud::Status(UNAVAILABLE: Retry policy exhausted, with a last message of Could not create a OAuth2 "
+        "access token to authenticate the request. Learn more about it. The underlying error message was: "
+        "PerformWork() - CURL error [6]=Could not resolve hostname error_info={reason=, domain=, metadata={}})"
+    )
+    assert remote._short(OSError(said)) == (
+        "UNAVAILABLE: no token: PerformWork() - CURL error [6]=Could not resolve hostname"
+    )
 
 
 def test_a_scheme_that_nobody_knows(trained, tmp_path, capsys):

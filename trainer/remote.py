@@ -14,11 +14,13 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, BinaryIO
 
 if TYPE_CHECKING:
+    from pyarrow import NativeFile
     from pyarrow.fs import FileSystem
 
 _RETRY = datetime.timedelta(seconds=60)  # Google's client would otherwise try for a quarter of an hour
 _OBJECT_STORES = ("s3", "gcs", "abfs")  # an object has its name when its upload is complete, and not before
 _CHUNK = 1 << 20
+_READS = 10  # of an object that is replaced while it is read
 
 
 def is_remote(path: str) -> bool:
@@ -63,7 +65,10 @@ def _short(error: Exception) -> str:
     """What the server said, without what its client adds."""
     text = " ".join(str(error).split())
     google = re.search(r"google::cloud::Status\((\w+): .*?last message of (.*?)(?: error_info=|\. Detail|$)", text)
-    return f"{google[1]}: {google[2]}"[:300] if google else re.sub(r" \(Request ID: .*?\)", "", text)[:300]
+    if google:
+        said = re.sub("Could not create a OAuth2 access token.* error message was: ", "no token: ", google[2])
+        return f"{google[1]}: {said}"[:300]
+    return re.sub(r" \(Request ID: .*?\)", "", text)[:300]
 
 
 def size(uri: str) -> int | None:
@@ -113,11 +118,23 @@ def read(uri: str) -> bytes:
     """All of a file, by one request for its bytes: of several, each might see another version. Raises OSError."""
     with _os_errors():
         client, path = _open(uri)
-        while True:
-            with client.open_input_file(path) as handle:
+        for _ in range(_READS):
+            with _open_whole(client, path) as handle:
                 content = handle.readall()
             if client.get_file_info(path).size == len(content):  # else it was replaced, and this may be a part of it
                 return content
+        raise OSError(f"{uri}: expected a file, found one that is replaced again and again")
+
+
+def _open_whole(client: FileSystem, path: str) -> NativeFile:
+    """A handle that asks once for all the bytes.
+
+    That is a file with S3, whose streams ask for one range after the other, and a stream with Google, whose files ask
+    when they are first touched, and hold Python's global lock until they are answered.
+    """
+    if client.type_name == "gcs":
+        return client.open_input_stream(path, compression=None)
+    return client.open_input_file(path)
 
 
 def download(uri: str, path: str) -> None:

@@ -6,11 +6,13 @@ from collections.abc import Iterable
 
 from apache_beam.io.filesystems import FileSystems
 
+from pipelines.storage import objects
 from tfrecords_schema.errors import InputError
 
 
 def require_filesystems(**places: str | Iterable[str] | None) -> None:
-    """Raises InputError where Beam has no filesystem for a path of a flag."""
+    """Raises InputError where Beam has no filesystem for a path of a flag, or nobody answers for its bucket."""
+    answered = set()
     for flag, given in places.items():
         for path in [given] if isinstance(given, str) else given or ():
             try:
@@ -19,3 +21,11 @@ def require_filesystems(**places: str | Iterable[str] | None) -> None:
                 told = (str(error).strip() or type(error).__name__).splitlines()[0]
                 extra = "pip install 'apache-beam[gcp]' for gs://, 'apache-beam[aws]' for s3://"
                 raise InputError(f"--{flag}: no filesystem for {path}: {told}; {extra}") from None
+            bucket = "/".join(path.split("/")[:3])
+            if not objects.is_object(path) or bucket in answered:
+                continue
+            try:
+                objects.require_bucket(bucket)
+            except OSError as error:
+                raise InputError(f"--{flag}: expected a bucket that answers, found {error}") from None
+            answered.add(bucket)

@@ -21,6 +21,7 @@ from apache_beam.options.value_provider import RuntimeValueProvider
 
 _BUFFER_BYTES = 1 << 20
 _DELETING = 16  # threads
+_ANSWER_TIMEOUT_S = 20
 
 
 class _Store(Protocol):
@@ -30,6 +31,9 @@ class _Store(Protocol):
 
     def is_absent(self, error: Exception) -> bool:
         """Whether it says that there is no such object."""
+
+    def has_bucket(self, bucket: str, name: str) -> bool:
+        """Whether there is such a bucket, for all that one is allowed to know."""
 
     def read(self, bucket: str, name: str, start: int, stop: int | None) -> bytes:
         """Bytes `start` to `stop`, or to the end."""
@@ -50,6 +54,15 @@ class _S3:
         from botocore.exceptions import BotoCoreError, ClientError
 
         self._client, self.errors = boto3_client.Client(options).client, (BotoCoreError, ClientError)
+
+    def has_bucket(self, bucket, name):
+        try:
+            self._client.head_bucket(Bucket=bucket)
+        except self.errors as error:
+            if not hasattr(error, "response"):  # of nobody
+                raise
+            return not self.is_absent(error)
+        return True
 
     def read(self, bucket, name, start, stop):
         ranged = {"Range": f"bytes={start}-{'' if stop is None else stop - 1}"} if start or stop is not None else {}
@@ -78,6 +91,19 @@ class _Google:
         emulated = "STORAGE_EMULATOR_HOST" in os.environ  # it takes anybody, and Beam would look for credentials first
         self._client = create_storage_client(options, use_credentials=not emulated)
         self.errors = (GoogleAPIError, GoogleAuthError)
+
+    def has_bucket(self, bucket, name):
+        from google.api_core.exceptions import GoogleAPICallError, GoogleAPIError, NotFound, RetryError
+        from google.cloud.storage.retry import DEFAULT_RETRY
+
+        try:
+            retry = DEFAULT_RETRY.with_timeout(_ANSWER_TIMEOUT_S)
+            self._client.bucket(bucket).reload(timeout=_ANSWER_TIMEOUT_S, retry=retry)
+        except RetryError as error:
+            raise GoogleAPIError(str(error.cause)) from error  # which says what was tried, not only for how long
+        except GoogleAPICallError as error:
+            return not isinstance(error, NotFound)
+        return True
 
     def _blob(self, bucket: str, name: str) -> Any:
         return self._client.bucket(bucket).blob(name)
@@ -149,6 +175,15 @@ def _call(method: str, path: str, *arguments: Any) -> Any:
             if client.is_absent(error):
                 raise FileNotFoundError(errno.ENOENT, "no such object", path) from None
             raise OSError(f"{path}: {' '.join(str(error).split())[:300]}") from None
+
+
+def require_bucket(path: str) -> None:
+    """Raises OSError where nobody answers for an object's bucket, or there is none; in it all may be forbidden.
+
+    To be asked before Beam lists anything, which it would try again for some ten minutes in silence.
+    """
+    if not _call("has_bucket", path):
+        raise FileNotFoundError(f"{path}: no such bucket")
 
 
 def read(path: str, start: int = 0, stop: int | None = None) -> bytes:
