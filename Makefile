@@ -5,8 +5,8 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	then echo $$p; break; fi; done)
 BIN := .venv/bin
 INSTALLED := .venv/.installed
-# A test that hangs ends the run with all stacks, instead of with nothing when CI's time is up.
-PYTEST := $(BIN)/python -m pytest -o faulthandler_timeout=1200 -o faulthandler_exit_on_timeout=true
+# A test that hangs ends the run and shows where pytest is, instead of nothing when CI's time is up.
+PYTEST := $(BIN)/python -m pytest -o faulthandler_timeout=1500 -o faulthandler_exit_on_timeout=true
 
 .PHONY: help demo test test-slow test-engines lint format requirements clean
 .DEFAULT_GOAL := help

@@ -24,7 +24,7 @@ EXTRAS = {
         "moto[server]>=5",
         "pandas>=2.2",
         "psutil>=5.9",
-        "pytest>=8.0",
+        "pytest>=9.0",
         "ruff>=0.8",
         "selenium>=4.20",
     ],

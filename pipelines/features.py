@@ -135,10 +135,12 @@ def run(
     engine = choose(beam_args, gpu, accelerator)
     captions_by_split = {None: captions, "train": train_captions, "val": val_captions, "test": test_captions}
     images_by_split = {None: images, "train": train_images, "val": val_images, "test": test_images}
-    engine.require_reachable(output=output, coco_dir=coco_dir)
-    for kind, by_split in (("captions", captions_by_split), ("images", images_by_split)):
-        for split, paths in by_split.items():
-            engine.require_reachable(**{f"{split}_{kind}" if split else kind: paths})
+    engine.require_reachable(
+        output=output,
+        coco_dir=coco_dir,
+        **{f"{split}_captions" if split else "captions": paths for split, paths in captions_by_split.items()},
+        **{f"{split}_images" if split else "images": paths for split, paths in images_by_split.items()},
+    )
     source = captioned_images(coco_dir, year, captions_by_split, images_by_split, val_fraction, restval)
     network = extractors.parse(extractor, weights, batch_size, feature_grid, precision)
     counts = source.count()

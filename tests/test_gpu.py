@@ -74,8 +74,8 @@ def test_another_machine_is_the_other_workers():
     [
         ("l4", GIVEN, None, f"--gpu: expected one of {', '.join(GPUS)}, found 'l4'; for others give --accelerator"),
         ("nvidia-l4", GIVEN, L4, f"--gpu: expected no --accelerator beside it, found {L4}; give one of the two"),
-        (None, GIVEN, "nvidia-l4:4", "--accelerator: expected Beam's hint type:NAME;count:NUMBER, perhaps with "),
-        (None, GIVEN, "type:nvidia-l4;count:0", "--accelerator: expected Beam's hint type:NAME;count:NUMBER, "),
+        (None, GIVEN, "nvidia-l4:4", "--accelerator: expected Beam's hint, such as type:nvidia-l4;count:1;"),
+        (None, GIVEN, "count:1;machine_type:g2-standard-8", "--accelerator: expected Beam's hint, such as type:nvidia"),
         ("nvidia-l4", [], None, "--gpu: expected --runner=DataflowRunner, found no --runner; "),
         (
             "nvidia-l4",

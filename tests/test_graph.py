@@ -42,8 +42,8 @@ def test_no_annotation_is_baked_into_the_graph(coco_dir, tmp_path, tiny_network,
     class StopHereError(Exception):
         pass
 
-    def measure(engine, pipeline, *_):
-        sizes[len(sizes)] = len(pipeline.to_runner_api().SerializeToString())
+    def measure(engine, *_):
+        sizes[len(sizes)] = len(engine.pipeline.to_runner_api().SerializeToString())
         raise StopHereError
 
     monkeypatch.setattr(running, "run_pipeline", measure)

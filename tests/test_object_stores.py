@@ -259,7 +259,7 @@ def test_readers_see_the_old_or_the_new_file(store, prefix):
         while not done.is_set():
             seen.append(remote.read(uri))
 
-    thread = threading.Thread(target=read)
+    thread = threading.Thread(target=read, daemon=True)
     thread.start()
     for number, data in enumerate(versions[1:]):
         reads = len(seen)
@@ -353,31 +353,96 @@ def test_denied_access_is_told_in_one_line(kind, flag, trained, coco_dir, tmp_pa
 
 
 NOBODY = "http://127.0.0.1:1"
+KEYS = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}
 SILENT = {
-    "s3": ({"AWS_ENDPOINT_URL": NOBODY, "AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}, "Could not connect"),
-    "s3, no credentials": ({"AWS_ENDPOINT_URL": NOBODY}, "Unable to locate credentials"),
-    "gs": ({"STORAGE_EMULATOR_HOST": NOBODY}, "Connection refused"),
+    "nobody listens at S3's address": ("s3", {"AWS_ENDPOINT_URL": NOBODY, **KEYS}, "Could not connect"),
+    "no credentials for S3": ("s3", {"AWS_ENDPOINT_URL": NOBODY}, "Unable to locate credentials"),
+    "no such profile": ("s3", {"AWS_PROFILE": "nobody"}, "ProfileNotFound: "),
+    "an address that is none": ("s3", {"AWS_ENDPOINT_URL": "localhost:9000", **KEYS}, "ValueError: Invalid endpoint"),
+    "nobody listens at Google's address": ("gs", {"STORAGE_EMULATOR_HOST": NOBODY}, "Connection refused"),
 }
+
+
+@pytest.fixture
+def no_settings(monkeypatch):
+    """A machine whose user has no credentials and no proxy."""
+    for name in [name for name in os.environ if name.startswith(("AWS_", "BOTO_"))]:
+        monkeypatch.delenv(name)
+    nowhere = ("AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE", "BOTO_CONFIG")
+    for name, value in {**dict.fromkeys(nowhere, os.devnull), "AWS_EC2_METADATA_DISABLED": "true"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.setattr(objects, "_GOOGLE_TIMEOUT_S", 1)
+    monkeypatch.setattr(objects, "_idle", objects._Idle())
+
+
+def main_error_with(flag, value, trained, coco_dir, tmp_path, capsys) -> str:
+    """What a command says of a flag's value; the other flags are right."""
+    flags = {"--images": coco_dir / "val2017", "--model": trained / "job/export", "--output": tmp_path / "new"}
+    flags = {"--captions": "", "--output": tmp_path / "page.html"} if flag == "--captions" else flags
+    argv = [given for item in {**flags, flag: value}.items() for given in item]
+    return main_error(gallery if flag == "--captions" else caption, capsys, *argv)
 
 
 @pytest.mark.parametrize("flag", ["--images", "--model", "--output", "--captions"])
 @pytest.mark.parametrize("silence", SILENT)
-def test_a_store_that_does_not_answer(silence, flag, trained, coco_dir, tmp_path, capsys, monkeypatch):
+def test_a_store_that_does_not_answer(silence, flag, no_settings, trained, coco_dir, tmp_path, capsys, monkeypatch):
     """It is told before Beam asks, which would go on asking for minutes."""
-    env, said = SILENT[silence]
-    nowhere = {"AWS_SHARED_CREDENTIALS_FILE": os.devnull, "AWS_CONFIG_FILE": os.devnull}
-    for name in [name for name in os.environ if name.startswith("AWS_")]:
-        monkeypatch.delenv(name)
-    for name, value in {**nowhere, "AWS_EC2_METADATA_DISABLED": "true", **env}.items():
+    kind, env, said = SILENT[silence]
+    for name, value in env.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(objects, "_ANSWER_TIMEOUT_S", 1)
-    monkeypatch.setattr(objects, "_idle", objects._Idle())
-    flags = {"--images": coco_dir / "val2017", "--model": trained / "job/export", "--output": tmp_path / "new"}
-    flags = {"--captions": "", "--output": tmp_path / "page.html"} if flag == "--captions" else flags
-    flags[flag] = f"{silence[:2]}://bucket/place"
-    argv = [value for item in flags.items() for value in item]
-    told = main_error(gallery if flag == "--captions" else caption, capsys, *argv)
-    assert f"{flag}: expected a bucket that answers, found {silence[:2]}://bucket: " in told and said in told
+    told = main_error_with(flag, f"{kind}://bucket/place", trained, coco_dir, tmp_path, capsys)
+    assert told.startswith(f"error: {flag}: expected a bucket that answers, found {kind}://bucket: ") and said in told
+
+
+def test_a_bucket_without_a_name(no_settings, trained, coco_dir, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", NOBODY)
+    for value in ("gs:///x", "gs://"):  # of a variable that is not set
+        told = main_error_with("--images", value, trained, coco_dir, tmp_path, capsys)
+        assert told == "error: --images: expected gs://BUCKET/NAME, found no bucket's name\n"
+    told = main_error_with("--images", "gs://*/x", trained, coco_dir, tmp_path, capsys)
+    assert told.startswith("error: --images: expected a bucket that answers, found gs://*: ")
+
+
+class Answering(Denying):
+    """A store that answers everything in one way, or hangs up."""
+
+    status = 401
+
+    def _answer(self) -> None:
+        if self.status is None:
+            self.close_connection = True
+            return
+        self.send_response(self.status)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    do_GET = do_HEAD = _answer  # noqa: N815
+
+
+@pytest.mark.parametrize(
+    ("kind", "status", "passes"),
+    [
+        *[("gs", 401, True), ("gs", 403, True), ("gs", 404, False), ("gs", None, False)],
+        *[("s3", 400, True), ("s3", 403, True), ("s3", 404, False), ("s3", None, False)],
+    ],
+)
+def test_what_counts_as_an_answer(kind, status, passes, no_settings, monkeypatch):
+    """To forbid is to answer: a place may be read without the right to list its bucket."""
+    monkeypatch.setattr(Answering, "status", status)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answering) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        endpoint = f"http://127.0.0.1:{server.server_port}"
+        for name, value in {"AWS_ENDPOINT_URL": endpoint, "STORAGE_EMULATOR_HOST": endpoint, **KEYS}.items():
+            monkeypatch.setenv(name, value)
+        try:
+            objects.require_bucket(f"{kind}://bucket")
+            assert passes
+        except OSError as error:
+            assert not passes and str(error).startswith(f"{kind}://bucket: ")
+            assert (status == 404) == isinstance(error, FileNotFoundError)
+        server.shutdown()
 
 
 def test_the_trainer_tells_what_googles_client_found_first():

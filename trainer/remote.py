@@ -121,9 +121,11 @@ def read(uri: str) -> bytes:
         for _ in range(_READS):
             with _open_whole(client, path) as handle:
                 content = handle.readall()
-            if client.get_file_info(path).size == len(content):  # else it was replaced, and this may be a part of it
+            size = client.get_file_info(path).size
+            if size == len(content):  # else it was replaced, and this may be a part of it
                 return content
-        raise OSError(f"{uri}: expected a file, found one that is replaced again and again")
+        found = f"{len(content)}: it is replaced again and again, or compressed in the store"
+        raise OSError(f"{uri}: expected its {size} bytes, found {found}")
 
 
 def _open_whole(client: FileSystem, path: str) -> NativeFile:

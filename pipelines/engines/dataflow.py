@@ -8,17 +8,17 @@ from pipelines.engines.options import DATAFLOW, short_name
 from tfrecords_schema.errors import InputError
 
 
-def require_image(options: Any, cuda: bool) -> None:
+def require_image(options: Any, gpu: bool) -> None:
     """Raises InputError where nothing brings this package to the workers: they would fail one by one, minutes later.
 
-    With `cuda`, CUDA has to come with it, which a package alone does not have.
+    For a GPU it has to be an image: Beam's own has no CUDA.
     """
     from apache_beam.options.pipeline_options import SetupOptions, WorkerOptions
 
     setup = options.view_as(SetupOptions)
     image = options.view_as(WorkerOptions).sdk_container_image or setup.prebuild_sdk_container_engine
     packages = setup.setup_file or setup.extra_packages
-    if not image and (cuda or not packages):
+    if not image and (gpu or not packages):
         raise InputError(
             "--sdk_container_image: expected an image of Dockerfile.dataflow, found none; Beam's own has neither this "
             "package nor TensorFlow and CUDA (docs/dataflow.md)"

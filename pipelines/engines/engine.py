@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import shutil
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -52,7 +53,6 @@ def choose(beam_args: Sequence[str], gpu: str | None = None, accelerator: str | 
     Raises:
       InputError: a flag, or the runner's name, is not known.
     """
-    import apache_beam as beam
     from apache_beam.options.pipeline_options import StandardOptions
     from apache_beam.runners.portability.fn_api_runner import FnApiRunner
     from apache_beam.runners.runner import create_runner
@@ -64,10 +64,9 @@ def choose(beam_args: Sequence[str], gpu: str | None = None, accelerator: str | 
     _quieten(name)
     checks.check(name, options)
     if name in IN_PROCESS:
-        runner = FnApiRunner(provision_info=_quiet_workers())
-        return Engine(name, options, beam.Pipeline(runner, options), accelerator)
+        return _engine(name, options, FnApiRunner(provision_info=_quiet_workers()), accelerator)
     if name == DATAFLOW:
-        require_image(options, cuda=gpu is not None)
+        require_image(options, gpu=gpu is not None)
     if name == DASK:  # which Beam has under its whole name only
         asked = _DASK_RUNNER
     try:
@@ -77,7 +76,15 @@ def choose(beam_args: Sequence[str], gpu: str | None = None, accelerator: str | 
         raise InputError(
             f"--runner: expected one of Beam's runners, found {asked!r}: {_first_line(error)}{extra}"
         ) from None
-    return Engine(name, options, checks.checked_by_beam(lambda: beam.Pipeline(runner, options)), accelerator)
+    return _engine(name, options, runner, accelerator)
+
+
+def _engine(name: str, options: Any, runner: Any, accelerator: str | None) -> Engine:
+    import apache_beam as beam
+
+    pipeline = checks.checked_by_beam(lambda: beam.Pipeline(runner, options))
+    shutil.rmtree(pipeline.local_tempdir)  # for other languages' jars; Beam deletes it only after a run
+    return Engine(name, options, pipeline, accelerator)
 
 
 def _quieten(name: str) -> None:

@@ -57,8 +57,8 @@ def with_gpu(name: str | None, beam_args: Sequence[str], accelerator: str | None
       InputError: there is no such GPU, or another flag says otherwise.
     """
     given = list(beam_args)
-    if accelerator is not None and not re.fullmatch(r"type:[^;:]+;count:[1-9]\d*(;[^;]+)*;?", accelerator):
-        expected = "Beam's hint type:NAME;count:NUMBER, perhaps with ;install-nvidia-driver"
+    if accelerator and not re.search("(^|;)type:[^;:]+(;|$)", accelerator):
+        expected = "Beam's hint, such as type:nvidia-l4;count:1;install-nvidia-driver"
         raise InputError(f"--accelerator: expected {expected}, found {accelerator!r}")
     if name is None:
         return given, accelerator

@@ -22,10 +22,16 @@ def require_filesystems(**places: str | Iterable[str] | None) -> None:
                 extra = "pip install 'apache-beam[gcp]' for gs://, 'apache-beam[aws]' for s3://"
                 raise InputError(f"--{flag}: no filesystem for {path}: {told}; {extra}") from None
             bucket = "/".join(path.split("/")[:3])
-            if not objects.is_object(path) or bucket in answered:
-                continue
-            try:
-                objects.require_bucket(bucket)
-            except OSError as error:
-                raise InputError(f"--{flag}: expected a bucket that answers, found {error}") from None
-            answered.add(bucket)
+            if objects.is_object(path) and bucket not in answered:
+                _require_bucket(flag, bucket)
+                answered.add(bucket)
+
+
+def _require_bucket(flag: str, bucket: str) -> None:
+    if not bucket.partition("://")[2]:
+        raise InputError(f"--{flag}: expected {bucket.partition(':')[0]}://BUCKET/NAME, found no bucket's name")
+    try:
+        objects.require_bucket(bucket)
+    except (OSError, ValueError) as error:  # the latter for what can be no bucket's name
+        told = " ".join(str(error).removeprefix(f"{bucket}: ").split())
+        raise InputError(f"--{flag}: expected a bucket that answers, found {bucket}: {told}") from None

@@ -21,7 +21,7 @@ from apache_beam.options.value_provider import RuntimeValueProvider
 
 _BUFFER_BYTES = 1 << 20
 _DELETING = 16  # threads
-_ANSWER_TIMEOUT_S = 20
+_GOOGLE_TIMEOUT_S = 20  # of the first question; Amazon's client asks three times and waits for a minute each time
 
 
 class _Store(Protocol):
@@ -32,7 +32,7 @@ class _Store(Protocol):
     def is_absent(self, error: Exception) -> bool:
         """Whether it says that there is no such object."""
 
-    def has_bucket(self, bucket: str, name: str) -> bool:
+    def has_bucket(self, bucket: str, _: str) -> bool:
         """Whether there is such a bucket, for all that one is allowed to know."""
 
     def read(self, bucket: str, name: str, start: int, stop: int | None) -> bytes:
@@ -54,13 +54,12 @@ class _S3:
         from botocore.exceptions import BotoCoreError, ClientError
 
         self._client, self.errors = boto3_client.Client(options).client, (BotoCoreError, ClientError)
+        self._answer = ClientError
 
-    def has_bucket(self, bucket, name):
+    def has_bucket(self, bucket, _):
         try:
             self._client.head_bucket(Bucket=bucket)
-        except self.errors as error:
-            if not hasattr(error, "response"):  # of nobody
-                raise
+        except self._answer as error:  # which may be that one must not know
             return not self.is_absent(error)
         return True
 
@@ -79,7 +78,8 @@ class _S3:
 
     @staticmethod
     def is_absent(error: Exception) -> bool:
-        return getattr(error, "response", {}).get("Error", {}).get("Code") in ("404", "NoSuchKey")
+        answer = getattr(error, "response", None) or {}  # some errors of connections have one that is None
+        return answer.get("Error", {}).get("Code") in ("404", "NoSuchKey")
 
 
 class _Google:
@@ -92,15 +92,18 @@ class _Google:
         self._client = create_storage_client(options, use_credentials=not emulated)
         self.errors = (GoogleAPIError, GoogleAuthError)
 
-    def has_bucket(self, bucket, name):
+    def has_bucket(self, bucket, _):
         from google.api_core.exceptions import GoogleAPICallError, GoogleAPIError, NotFound, RetryError
+        from google.auth.exceptions import InvalidOperation
         from google.cloud.storage.retry import DEFAULT_RETRY
 
-        try:
-            retry = DEFAULT_RETRY.with_timeout(_ANSWER_TIMEOUT_S)
-            self._client.bucket(bucket).reload(timeout=_ANSWER_TIMEOUT_S, retry=retry)
+        retry = DEFAULT_RETRY.with_timeout(_GOOGLE_TIMEOUT_S)
+        try:  # a listing: a public bucket allows that to everybody, and to ask for the bucket itself to nobody
+            list(self._client.list_blobs(bucket, max_results=1, timeout=_GOOGLE_TIMEOUT_S, retry=retry))
         except RetryError as error:
             raise GoogleAPIError(str(error.cause)) from error  # which says what was tried, not only for how long
+        except InvalidOperation:  # "no" to somebody without credentials
+            return True
         except GoogleAPICallError as error:
             return not isinstance(error, NotFound)
         return True
@@ -148,11 +151,20 @@ class _Idle:
         try:
             client = clients.pop()
         except IndexError:
-            client = _KINDS[scheme](options or PipelineOptions())
+            client = _make(scheme, options or PipelineOptions())
         try:
             yield client
         finally:
             clients.append(client)
+
+
+def _make(scheme: str, options: Any) -> _Store:
+    try:
+        return _KINDS[scheme](options)
+    except ImportError as error:
+        raise OSError(f"{error}; pip install 'apache-beam[{'aws' if scheme == 's3' else 'gcp'}]'") from None
+    except Exception as error:  # for a wrong profile, endpoint or key file, each of a kind of its own
+        raise OSError(f"{type(error).__name__}: {error}") from None
 
 
 _idle = _Idle()
@@ -178,7 +190,7 @@ def _call(method: str, path: str, *arguments: Any) -> Any:
 
 
 def require_bucket(path: str) -> None:
-    """Raises OSError where nobody answers for an object's bucket, or there is none; in it all may be forbidden.
+    """Raises OSError where nobody answers for an object's bucket, or there is none. "Forbidden" is an answer too.
 
     To be asked before Beam lists anything, which it would try again for some ten minutes in silence.
     """
