@@ -1,5 +1,6 @@
 """s3:// and gs:// by their real clients, against servers on this machine: both pipelines and the trainer."""
 
+import contextlib
 import gzip
 import http.server
 import io
@@ -333,22 +334,34 @@ class Denying(http.server.BaseHTTPRequestHandler):
         pass
 
 
+@contextlib.contextmanager
+def serving(handler):
+    """The address of a server on this machine."""
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def main_error_with(flag, value, trained, coco_dir, tmp_path, capsys) -> str:
+    """What a command that has this flag says of a value; its other flags are right."""
+    commands = {
+        caption: {"--images": coco_dir / "val2017", "--model": trained / "job/export", "--output": tmp_path / "new"},
+        gallery: {"--captions": "", "--output": tmp_path / "page.html"},
+        task: {"--data": trained / "features", "--job_dir": tmp_path / "new"},
+    }
+    module, flags = next((module, flags) for module, flags in commands.items() if flag in flags)
+    return main_error(module, capsys, *(given for item in {**flags, flag: value}.items() for given in item))
+
+
 @pytest.mark.parametrize("flag", ["--images", "--output", "--data", "--job_dir"])
 @pytest.mark.parametrize("kind", list(stores.KINDS))
 def test_denied_access_is_told_in_one_line(kind, flag, trained, coco_dir, tmp_path, capsys, monkeypatch):
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Denying) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        client = stores.KINDS[kind](f"http://127.0.0.1:{server.server_port}")
-        for name, value in client.env.items():
+    with serving(Denying) as endpoint:
+        for name, value in stores.KINDS[kind](endpoint).env.items():
             monkeypatch.setenv(name, value)
         remote._client.cache_clear()
-        pipelines_own = flag in ("--images", "--output")
-        flags = {"--images": coco_dir / "val2017", "--model": trained / "job/export", "--output": tmp_path / "new"}
-        flags = flags if pipelines_own else {"--data": trained / "features", "--job_dir": tmp_path / "new"}
-        flags[flag] = f"{kind}://bucket/place"
-        argv = [value for item in flags.items() for value in item]
-        told = main_error(caption if pipelines_own else task, capsys, *argv)
-        server.shutdown()
+        told = main_error_with(flag, f"{kind}://bucket/place", trained, coco_dir, tmp_path, capsys)
     assert f"{kind}://bucket/place" in told and ("403" in told or "denied" in told.lower() or "ACCESS_DENIED" in told)
 
 
@@ -375,14 +388,6 @@ def no_settings(monkeypatch):
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     monkeypatch.setattr(objects, "_GOOGLE_TIMEOUT_S", 1)
     monkeypatch.setattr(objects, "_idle", objects._Idle())
-
-
-def main_error_with(flag, value, trained, coco_dir, tmp_path, capsys) -> str:
-    """What a command says of a flag's value; the other flags are right."""
-    flags = {"--images": coco_dir / "val2017", "--model": trained / "job/export", "--output": tmp_path / "new"}
-    flags = {"--captions": "", "--output": tmp_path / "page.html"} if flag == "--captions" else flags
-    argv = [given for item in {**flags, flag: value}.items() for given in item]
-    return main_error(gallery if flag == "--captions" else caption, capsys, *argv)
 
 
 @pytest.mark.parametrize("flag", ["--images", "--model", "--output", "--captions"])
@@ -431,9 +436,7 @@ class Answering(Denying):
 def test_what_counts_as_an_answer(kind, status, passes, no_settings, monkeypatch):
     """To forbid is to answer: a place may be read without the right to list its bucket."""
     monkeypatch.setattr(Answering, "status", status)
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answering) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        endpoint = f"http://127.0.0.1:{server.server_port}"
+    with serving(Answering) as endpoint:
         for name, value in {"AWS_ENDPOINT_URL": endpoint, "STORAGE_EMULATOR_HOST": endpoint, **KEYS}.items():
             monkeypatch.setenv(name, value)
         try:
@@ -442,7 +445,6 @@ def test_what_counts_as_an_answer(kind, status, passes, no_settings, monkeypatch
         except OSError as error:
             assert not passes and str(error).startswith(f"{kind}://bucket: ")
             assert (status == 404) == isinstance(error, FileNotFoundError)
-        server.shutdown()
 
 
 def test_the_trainer_tells_what_googles_client_found_first():

@@ -121,11 +121,11 @@ def read(uri: str) -> bytes:
         for _ in range(_READS):
             with _open_whole(client, path) as handle:
                 content = handle.readall()
-            size = client.get_file_info(path).size
-            if size == len(content):  # else it was replaced, and this may be a part of it
+            listed = client.get_file_info(path).size
+            if listed == len(content):  # else it was replaced, and this may be a part of it
                 return content
         found = f"{len(content)}: it is replaced again and again, or compressed in the store"
-        raise OSError(f"{uri}: expected its {size} bytes, found {found}")
+        raise OSError(f"{uri}: expected its {listed} bytes, found {found}")
 
 
 def _open_whole(client: FileSystem, path: str) -> NativeFile:
