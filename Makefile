@@ -31,7 +31,7 @@ test-slow: $(INSTALLED)  ## the slow tests: the whole demo, real Inception, real
 	$(PYTEST) tests -m "slow and not engines"
 
 test-engines: $(INSTALLED)  ## both pipelines on Flink, Spark, Prism and Dask: needs java, mvn and go, downloads 1 GB once
-	$(PYTEST) tests/test_engines.py -rs
+	$(PYTEST) tests/end_to_end/test_engines.py -rs
 
 lint: $(INSTALLED)  ## check style and formatting
 	$(BIN)/ruff check .

@@ -40,7 +40,7 @@ setup(
     long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     python_requires=">=3.11,<3.14",
-    packages=find_packages(include=["pipelines*", "trainer", "tfrecords_schema"]),
+    packages=find_packages(include=["pipelines*", "trainer*", "tfrecords_schema*"]),
     package_data={"pipelines.pictures": ["*.css", "*.js"]},
     install_requires=[
         "apache-beam>=2.70,<3",

@@ -87,7 +87,7 @@ def fill_vocabulary(model: str, size: int, directory: str) -> str:
     from tfrecords_schema.vocabulary import Vocabulary
     from trainer import export
     from trainer.config import DecoderConfig
-    from trainer.decoder import Decoder
+    from trainer.model.decoder import Decoder
 
     info, vocabulary = captioner.open_model(model)
     filler = tuple(f"never{number}" for number in range(size - len(vocabulary)))

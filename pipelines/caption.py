@@ -135,28 +135,28 @@ def run(
     """
     flags = dict(locals())
     started = time.time()
-    from pipelines.captions import captioning, estimate, formats
+    from pipelines.captions import estimate, formats, plan
     from pipelines.engines.engine import choose
     from pipelines.engines.running import run_pipeline
-    from pipelines.output import keys, manifest, sharding
+    from pipelines.output import keys, lifecycle, sharding
     from pipelines.output.report import summarise
     from tfrecords_schema.shards import shard_count
 
     engine = choose(beam_args, gpu, accelerator)
     engine.require_reachable(output=output, model=model, features=features, images=images, root=root)
-    task = captioning.plan(flags)
+    task = plan.plan(flags)
     counts = task.source.count()
     if not counts["captions"]:
         raise InputError(f"--{'features' if features else 'images'}: expected images, found a table without any")
     maker = task.row_maker()
     shards = {prefix: shard_count(count, rows_per_file) for prefix, count in counts.items()}
-    names = manifest.Names(["captions"], [maker.suffix, *formats.SUFFIXES.values()], [formats.COCO])
+    names = lifecycle.Names(["captions"], [maker.suffix, *formats.SUFFIXES.values()], [formats.COCO])
     if dry_run:
-        manifest.check(output, task.options, names, overwrite)
+        lifecycle.check(output, task.options, names, overwrite)
         return estimate.estimate(task, maker, counts["captions"], shards["captions"], output)
     process = sharding.ProcessShard(maker, output, task.options.every, task.options.image)
     publish = Publish(output, task.options.every, counts, started, names, tuple(format or ()))
-    with manifest.begin(output, task.options, names, overwrite):
+    with lifecycle.begin(output, task.options, names, overwrite):
         _ = (
             engine.pipeline
             | keys.ReadSource(task.source)
@@ -182,14 +182,14 @@ class Publish:
 
     def __call__(self, results: list) -> None:
         from pipelines.captions import formats
-        from pipelines.output import manifest
+        from pipelines.output import lifecycle
 
         if "coco" in self.formats:
             formats.write_coco(results, self.output)
         beside = [formats.file_name(r.name, name) for r in results for name in self.formats if name in formats.SUFFIXES]
         command = ("python", "-m", "pipelines.gallery")
         following = (*command, "--captions", self.output, "--output", "gallery.html")
-        manifest.complete(
+        lifecycle.complete(
             self.output, results, self.options, self.counts, self.started, {}, following, self.names, beside
         )
 

@@ -124,13 +124,13 @@ def run(
 
     from pipelines.engines.engine import choose
     from pipelines.engines.running import run_pipeline
-    from pipelines.output import keys, manifest, sharding
+    from pipelines.output import keys, lifecycle, sharding
     from pipelines.output.report import summarise
-    from pipelines.records import RecordMaker
-    from pipelines.sources.inputs import captioned_images
+    from pipelines.sources.captioned_images import captioned_images
+    from pipelines.training_records.records import RecordMaker
+    from pipelines.training_records.words import MakeVocabulary
     from pipelines.vision import extractors
     from pipelines.vision.reading import Reading
-    from pipelines.words import MakeVocabulary
 
     engine = choose(beam_args, gpu, accelerator)
     captions_by_split = {None: captions, "train": train_captions, "val": val_captions, "test": test_captions}
@@ -149,7 +149,7 @@ def run(
         raise InputError(f"--captions: expected images of the train split, found {counts}")
     if network.weights == "random":
         print("WARNING: --weights random is seeded noise, for trying things out: it knows no objects.", flush=True)
-    options = manifest.Options(
+    options = lifecycle.Options(
         image={  # weights count by their digest, wherever the file lies
             **{f"feature_{key}": value for key, value in vars(spec).items() if key not in ("weights", "shape")},
             "max_pixels": max_pixels,
@@ -170,9 +170,9 @@ def run(
     )
     shaping = {**options.image, "max_caption_length": max_caption_length}
     process = sharding.ProcessShard(maker, output, shaping, options.image)
-    names = manifest.Names(SPLITS, [maker.suffix], _TEXTS)
+    names = lifecycle.Names(SPLITS, [maker.suffix], _TEXTS)
     publish = Publish(output, options.every, counts, started, spec, max_caption_length, names)
-    with manifest.begin(output, options, publish.names, overwrite, update):
+    with lifecycle.begin(output, options, publish.names, overwrite, update):
         items = engine.pipeline | keys.ReadSource(source)
         vocabulary = beam.pvalue.AsSingleton(items | MakeVocabulary(vocab_size, min_word_count))
         shards = {split: shard_count(count, records_per_shard) for split, count in counts.items()}
@@ -199,7 +199,7 @@ class Publish:
     names: Any
 
     def __call__(self, results: list, vocabulary: str) -> None:
-        from pipelines.output import manifest
+        from pipelines.output import lifecycle
         from tfrecords_schema import dataset_info
         from tfrecords_schema.shards import parse_shard_name
         from tfrecords_schema.vocabulary import Vocabulary
@@ -217,7 +217,7 @@ class Publish:
         )
         texts = {VOCABULARY: vocabulary, DATASET_INFO: info.dumps()}
         following = ("python", "-m", "trainer.task", "--data", self.output, "--job_dir", "JOB_DIR")
-        manifest.complete(self.output, results, self.options, self.counts, self.started, texts, following, self.names)
+        lifecycle.complete(self.output, results, self.options, self.counts, self.started, texts, following, self.names)
 
 
 def _split_info(results: list) -> Any:

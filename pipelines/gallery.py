@@ -75,11 +75,11 @@ def run(
         _check_file(flag, path)
     from tqdm import tqdm
 
-    from pipelines.output.rejects import ImageError, printable
+    from pipelines.items import ImageError, printable
     from pipelines.pictures import choice, thumbnails
     from pipelines.pictures.contact_sheet import ContactSheet
     from pipelines.pictures.gallery_page import Page
-    from pipelines.storage import files
+    from pipelines.storage import paths
 
     said = choice.find_references(captions, references) if references else {}
     cider = choice.score(captions, said)
@@ -100,7 +100,7 @@ def run(
                 page.add(row, image, said.get(number, ()), cider.get(number))
             if sheet:
                 sheet.add(row, image)
-        name = printable(posixpath.basename(files.absolute(captions)))
+        name = printable(posixpath.basename(paths.absolute(captions)))
         counts = {"Images": f"{len(rows)} of {total}", "Order": SORTS[sort]}
         save = {
             "output": lambda handle: page.save(handle, name, counts, _options(captions)),
@@ -115,11 +115,11 @@ def run(
 def _check_file(flag: str, path: str) -> None:
     """Raises InputError where no such file can be written, before anything is read."""
     from pipelines.pictures import contact_sheet
-    from pipelines.storage import files
+    from pipelines.storage import paths
 
-    if files.is_local(path) and os.path.isdir(path):
+    if paths.is_local(path) and os.path.isdir(path):
         raise _unwritable(flag, path, "a directory")
-    if files.is_local(path) and not os.path.isdir(os.path.dirname(files.absolute(path))):
+    if paths.is_local(path) and not os.path.isdir(os.path.dirname(paths.absolute(path))):
         raise _unwritable(flag, path, "no such directory")
     if flag == "output" and not path.lower().endswith((".html", ".htm")):
         raise _unwritable(flag, path, "another ending")
@@ -134,10 +134,10 @@ def _unwritable(flag: str, path: str, reason: object) -> InputError:
 
 def _options(captions: str) -> dict[str, Any]:
     """What the captions were made with, by report.json; empty where it does not tell."""
-    from pipelines.storage import files
+    from pipelines.storage import files, paths
     from tfrecords_schema import caption_table
 
-    options = json.loads(files.read_text(files.join(captions, caption_table.REPORT)) or "{}").get("options")
+    options = json.loads(files.read_text(paths.join(captions, caption_table.REPORT)) or "{}").get("options")
     return options if isinstance(options, dict) else {}
 
 

@@ -66,10 +66,11 @@ def run(
     """
     if n < 1:
         raise InputError(f"--n: expected a whole number of at least 1, found {n}")
-    from trainer import files, scorecard
-    from trainer.metrics import Scorer
-    from trainer.predictions import read_predictions
-    from trainer.references import match, read_references
+    from trainer.scoring import scorecard
+    from trainer.scoring.metrics import Scorer
+    from trainer.scoring.predictions import read_predictions
+    from trainer.scoring.references import match, read_references
+    from trainer.storage import files
 
     names = _names(captions)
     results = ["results.json"] if len(names) == 1 else [f"results-{k}.json" for k in range(1, len(names) + 1)]
@@ -119,7 +120,8 @@ def _names(paths: Sequence[str]) -> list[str]:
 
 def _begin(output: str, written: Sequence[str], overwrite: bool) -> list[str]:
     """Checks whether `written` may be written; returns the other files of the evaluation that is replaced."""
-    from trainer import files, scorecard
+    from trainer.scoring import scorecard
+    from trainer.storage import files
 
     if not output:
         raise InputError("--output: expected a directory, found an empty name")
@@ -144,7 +146,7 @@ def _begin(output: str, written: Sequence[str], overwrite: bool) -> list[str]:
 
 
 def _unwritable(output: str, error: Exception) -> InputError:
-    from trainer import files
+    from trainer.storage import files
 
     told = files.one_line(error)
     return InputError(f"--output: expected a directory that can be written to, found {output}: {told}")

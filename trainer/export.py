@@ -19,12 +19,12 @@ from tfrecords_schema.errors import ArgumentParser, InputError, told_in_one_line
 from tfrecords_schema.model_info import MODEL_INFO, ModelInfo
 from tfrecords_schema.quiet import import_tensorflow
 from tfrecords_schema.vocabulary import Vocabulary
-from trainer import copies, files, remote
 from trainer.config import DecoderConfig
+from trainer.storage import copies, files, remote
 
 if TYPE_CHECKING:
-    from trainer.caption_module import CaptionModule, Ensemble
-    from trainer.decoder import Decoder
+    from trainer.model.decoder import Decoder
+    from trainer.search.caption_module import CaptionModule, Ensemble
 
 _OURS = {"saved_model.pb", "fingerprint.pb", "variables", "assets", VOCABULARY, MODEL_INFO}
 
@@ -69,7 +69,7 @@ def run(*, ensemble: Sequence[str], output: str, overwrite: bool = False) -> Mod
     require_ours("--output", output)
     if files.exists(output) and not overwrite:
         raise InputError(f"--output: {output} exists; give --overwrite, or another directory")
-    from trainer.caption_module import Ensemble
+    from trainer.search.caption_module import Ensemble
 
     decoders = [load_export(directory, info) for directory, (info, _) in zip(ensemble, opened, strict=True)]
     info = dataclasses.replace(
@@ -87,7 +87,7 @@ def run(*, ensemble: Sequence[str], output: str, overwrite: bool = False) -> Mod
 
 def load_export(directory: str, info: ModelInfo) -> Decoder:
     """The decoder inside an export directory, built anew from its configuration. Raises InputError."""
-    from trainer.decoder import Decoder
+    from trainer.model.decoder import Decoder
 
     try:
         decoder = Decoder(DecoderConfig(**info.decoder))
@@ -98,17 +98,6 @@ def load_export(directory: str, info: ModelInfo) -> Decoder:
         _restore(decoder, os.path.join(local, "variables", "variables"), directory)
     if _digest(decoder.weights, info.decoder, info.vocabulary_digest) != info.digest:
         raise InputError(f"{directory}: its weights are not those that {MODEL_INFO} names; export it again")
-    return decoder
-
-
-def load_best(directory: str, config: DecoderConfig) -> Decoder:
-    """The decoder of a run with its best weights, in float32 and outside any strategy. Raises RunError."""
-    from trainer.checkpoints import Best
-    from trainer.decoder import Decoder
-
-    decoder = Decoder(config)
-    decoder.build()
-    Best(directory, decoder.weights).restore()
     return decoder
 
 
@@ -123,7 +112,7 @@ def write(decoder: Decoder | Ensemble, vocabulary: Vocabulary, info: ModelInfo, 
     both also take min_length and no_repeat_ngram int32, forbid_unk bool.
     """
     tf = import_tensorflow()
-    from trainer.caption_module import CaptionModule
+    from trainer.search.caption_module import CaptionModule
 
     module = CaptionModule(decoder)
     info = dataclasses.replace(info, digest=_digest(module.weights, info.decoder, vocabulary.digest))
@@ -208,7 +197,7 @@ def _open(directory: str) -> tuple[ModelInfo, Vocabulary]:
 
 def _restore(decoder: Decoder, prefix: str, directory: str) -> None:
     tf = import_tensorflow()
-    from trainer.checkpoints import tensors
+    from trainer.model.variables import tensors
 
     try:
         saved = tf.train.load_checkpoint(prefix)

@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tfrecords_schema.errors import ArgumentParser, InputError, told_in_one_line
-from trainer import config, task, vertex
+from trainer import config, task
+from trainer.vertex import spec
 
 _FOLLOW_SUBMITTED = "the job that is submitted"  # --follow without a value
 
@@ -30,7 +31,7 @@ def parser() -> ArgumentParser:
     p.add_argument(
         "--accelerator",
         metavar="NAME:COUNT",
-        help=f"such as nvidia-l4:4; one of {', '.join(vertex.MACHINES)} (default: none, a {vertex.CPU_MACHINE})",
+        help=f"such as nvidia-l4:4; one of {', '.join(spec.MACHINES)} (default: none, a {spec.CPU_MACHINE})",
     )
     p.add_argument("--machine_type", metavar="NAME", help="another machine than the one that fits --accelerator")
     p.add_argument("--spot", action="store_true", help="on a cheaper machine that may be taken away at any time")
@@ -92,13 +93,13 @@ def run(*, trainer_flags: Sequence[str] = (), **flags: Any) -> int:
     if args.follow not in (None, _FOLLOW_SUBMITTED):
         return _follow_earlier(args, trainer_flags)
     if not args.local:
-        vertex.check("--project", args.project)
-        vertex.check("--region", args.region)
-        vertex.check("--image", args.image)
+        spec.check("--project", args.project)
+        spec.check("--region", args.region)
+        spec.check("--image", args.image)
     all_trainer_flags = [f"--data={args.data or ''}", f"--job_dir={args.job_dir or ''}", *trainer_flags]
     _check_trainer_flags(all_trainer_flags, remote=not args.local)
     fitting = ("job_dir", "image", "accelerator", "machine_type", "spot", "name", "service_account", "network")
-    job = vertex.custom_job(
+    job = spec.custom_job(
         trainer_flags=all_trainer_flags,
         labels=_labels(args.labels),
         timeout_hours=args.timeout_hours,
@@ -108,13 +109,13 @@ def run(*, trainer_flags: Sequence[str] = (), **flags: Any) -> int:
     if args.local:
         return _run_here(job)
     if args.dry_run:
-        print(vertex.gcloud_config(job, args.project, args.region), end="")
+        print(spec.gcloud_config(job, args.project, args.region), end="")
         return 0
     return _submit(job, args)
 
 
 def _follow_earlier(args: argparse.Namespace, trainer_flags: Sequence[str]) -> int:
-    vertex.check("--follow", args.follow)
+    spec.check("--follow", args.follow)
     defaults = vars(parser().parse_args([]))
     others = [f"--{k}" for k, v in vars(args).items() if v != defaults[k]] + list(trainer_flags)
     useless = [flag for flag in others if flag not in ("--follow", "--api_endpoint", "--poll_seconds")]
@@ -141,7 +142,7 @@ def _check_trainer_flags(flags: Sequence[str], remote: bool) -> None:
         if not given[name] and name != "pretrained_embeddings":
             raise InputError(f"--{name}: expected a directory, found nothing")
         if remote and given[name]:
-            vertex.check(f"--{name}", given[name])
+            spec.check(f"--{name}", given[name])
 
 
 def _labels(pairs: Sequence[str]) -> Mapping[str, str]:
@@ -152,23 +153,23 @@ def _labels(pairs: Sequence[str]) -> Mapping[str, str]:
 
 
 def _submit(job: Mapping[str, Any], args: argparse.Namespace) -> int:
-    from trainer.vertex_jobs import Jobs
+    from trainer.vertex.client import Jobs
 
     jobs = Jobs(args.region, args.api_endpoint)
     name = jobs.create(job, args.project, args.region)
     print(f"{'job':<11} {name}")
-    for what, where in vertex.signposts(name, args.api_endpoint).items():
+    for what, where in spec.signposts(name, args.api_endpoint).items():
         print(f"{what:<11} {where}", flush=True)
     return _follow(name, args, jobs) if args.follow else 0
 
 
 def _follow(name: str, args: argparse.Namespace, jobs: Any = None) -> int:
-    from trainer.vertex_jobs import Jobs
+    from trainer.vertex.client import Jobs
 
     try:
         (jobs or Jobs(name.split("/")[3], args.api_endpoint)).follow(name, args.poll_seconds)
     except KeyboardInterrupt:
-        signs = vertex.signposts(name, args.api_endpoint)
+        signs = spec.signposts(name, args.api_endpoint)
         print(f"error: interrupted; the job runs on: {signs['follow']} follows it again", file=sys.stderr)
         print(f"       {signs['cancel']} ends it", file=sys.stderr)
         return 130

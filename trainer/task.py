@@ -10,7 +10,7 @@ from typing import Any
 
 from tfrecords_schema.errors import ArgumentParser, RunError, told_in_one_line
 from trainer import config
-from trainer.interruptions import Interruptions, Preempted
+from trainer.training.interruptions import Interruptions, Preempted
 
 PREEMPTED_STATUS = 75  # EX_TEMPFAIL of sysexits.h: try again
 
@@ -85,18 +85,23 @@ def run(*, data: str, job_dir: str, overwrite: bool = False, **flags: Any) -> di
 
         tf = import_tensorflow()
         from tfrecords_schema.model_info import ModelInfo
-        from trainer import dataset, export, files, job, loop, train
+        from trainer import export
+        from trainer.data import dataset
+        from trainer.storage import files
+        from trainer.training import job, loop
+        from trainer.training.checkpoints import load_best
+        from trainer.training.run import decoder_config, train
 
         directory = dataset.open_directory(data, interruptions.check)
-        decoder_config = train.decoder_config(directory, flags)
+        shape = decoder_config(directory, flags)
         export_dir = os.path.join(job_dir, job.EXPORT)
         with job.opened(job_dir) as place:
             export.require_ours("--job_dir", export_dir)
             try:
                 with place.told():
-                    best = train.train(directory, place, decoder_config, train_config, interruptions, overwrite)
+                    best = train(directory, place, shape, train_config, interruptions, overwrite)
                     best_dir = os.path.join(place.directory, job.BEST)
-                    decoder = export.load_best(best_dir, decoder_config) if best else None
+                    decoder = load_best(best_dir, shape) if best else None
             except tf.errors.OpError as error:
                 damaged = dataset.find_damaged(directory)
                 reason = files.reason(error)
@@ -107,7 +112,7 @@ def run(*, data: str, job_dir: str, overwrite: bool = False, **flags: Any) -> di
             if decoder is None:
                 raise RunError(f"{job_dir}: no epoch had a finite {train_config.monitor}, nothing was exported")
             info = ModelInfo(
-                decoder=dataclasses.asdict(decoder_config),
+                decoder=dataclasses.asdict(shape),
                 features=directory.info.features,
                 max_caption_length=directory.info.max_caption_length,
                 vocabulary_digest=directory.vocabulary.digest,

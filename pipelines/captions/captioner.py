@@ -11,7 +11,7 @@ import numpy as np
 
 from pipelines.captions.detokenise import detokenise
 from pipelines.captions.search import Search
-from pipelines.storage import copies, files
+from pipelines.storage import copies, files, paths
 from tfrecords_schema.dataset_info import VOCABULARY
 from tfrecords_schema.errors import InputError
 from tfrecords_schema.model_info import MODEL_INFO, ModelInfo
@@ -49,7 +49,7 @@ def open_model(directory: str) -> tuple[ModelInfo, Vocabulary]:
     """
     texts = {}
     for name in (MODEL_INFO, VOCABULARY, "saved_model.pb"):
-        path = files.join(directory, name)
+        path = paths.join(directory, name)
         if not files.exists(path):
             raise InputError(
                 f"--model: expected an export directory with {name}, found none in {directory}; "
@@ -57,11 +57,11 @@ def open_model(directory: str) -> tuple[ModelInfo, Vocabulary]:
             )
         if name != "saved_model.pb":
             texts[name] = files.read_bytes(path).decode("utf-8")
-    info = ModelInfo.loads(texts[MODEL_INFO], files.join(directory, MODEL_INFO))
-    vocabulary = Vocabulary.loads(texts[VOCABULARY], files.join(directory, VOCABULARY))
+    info = ModelInfo.loads(texts[MODEL_INFO], paths.join(directory, MODEL_INFO))
+    vocabulary = Vocabulary.loads(texts[VOCABULARY], paths.join(directory, VOCABULARY))
     if vocabulary.digest != info.vocabulary_digest:
         raise InputError(
-            f"--model: {files.join(directory, VOCABULARY)} is not the vocabulary of this model: its digest is "
+            f"--model: {paths.join(directory, VOCABULARY)} is not the vocabulary of this model: its digest is "
             f"{vocabulary.digest[:12]}…, {MODEL_INFO} says {info.vocabulary_digest[:12]}…; export the model again"
         )
     return info, vocabulary

@@ -9,13 +9,12 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from pipelines.captions.captioning import Task
+from pipelines.captions.plan import Task
 from pipelines.captions.rows import RowMaker
-from pipelines.output.rejects import Reject
+from pipelines.clock import StageClock
+from pipelines.items import Item, Reject
 from pipelines.output.sharding import ShardJob
-from pipelines.sources.items import Item
 from pipelines.vision import devices
-from pipelines.vision.reading import StageClock
 
 _SAMPLE = 96  # images; of more, Ctrl-C would be the way to an answer
 

@@ -14,7 +14,7 @@ from typing import Any
 import apache_beam as beam
 
 from pipelines.output.sidecars import ShardResult
-from pipelines.storage import files
+from pipelines.storage import files, paths
 
 COCO = "captions.coco.json"
 SUFFIXES = {"jsonl": ".jsonl", "csv": ".csv"}  # of the formats that have a file beside each shard
@@ -67,7 +67,7 @@ def _batches(directory: str, result: ShardResult, columns: list[str] | None = No
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    with files.open_binary(files.join(directory, result.name)) as handle:
+    with files.open_binary(paths.join(directory, result.name)) as handle:
         file = pq.ParquetFile(handle)
         if not file.metadata.num_rows:
             yield pa.RecordBatch.from_pylist([], schema=file.schema_arrow)

@@ -10,9 +10,8 @@ from typing import Any, BinaryIO, Protocol
 import numpy as np
 
 from pipelines.captions.captioner import BATCH, Caption, Captioner
-from pipelines.output.rejects import ImageError, Reject, printable
+from pipelines.items import ImageError, Item, Reject, printable
 from pipelines.output.sharding import ShardJob, Written
-from pipelines.sources.items import Item
 from pipelines.vision.extraction import FeatureBatch, extract
 from pipelines.vision.extractors import Extractor
 from pipelines.vision.reading import Reading

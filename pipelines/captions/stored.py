@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 
 from pipelines.captions.captioner import BATCH
-from pipelines.output.rejects import ImageError, Reject
-from pipelines.sources.items import Item
-from pipelines.storage import files
+from pipelines.items import ImageError, Item, Reject
+from pipelines.storage import files, paths
 from pipelines.vision import devices
 from pipelines.vision.extraction import FeatureBatch
 from tfrecords_schema import record, shards
@@ -23,7 +22,7 @@ from tfrecords_schema.quiet import import_tensorflow
 
 def open_features(directory: str) -> DatasetInfo:
     """What a feature directory says of itself. Raises InputError where it is none."""
-    path = files.join(directory, DATASET_INFO)
+    path = paths.join(directory, DATASET_INFO)
     text = files.read_text(path)
     if text is None:
         raise InputError(
@@ -64,7 +63,7 @@ class FeatureRecords:
             name = f"{shard.name}#{row}"
             yield Item(
                 id=name,
-                uri=files.join(self.directory, name),
+                uri=paths.join(self.directory, name),
                 version=shard.sha256,
                 position=position,
                 place=position / total,

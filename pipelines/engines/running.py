@@ -73,11 +73,11 @@ def _cause(error: Exception) -> str:
 
 
 def _write_traceback(directory: str) -> str:
-    from pipelines.storage import files
+    from pipelines.storage import files, paths
 
     for place in (directory, tempfile.gettempdir()):  # the output's disk may be full, and the reason for all this
-        name = files.join(files.WORK, "error.txt")
+        name = paths.join(files.WORK, "error.txt")
         with contextlib.suppress(Exception):
             files.write_text(place, name, traceback.format_exc())
-            return f" (traceback in {files.join(place, name)})"
+            return f" (traceback in {paths.join(place, name)})"
     return ""

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import apache_beam as beam
 
-from pipelines.sources.items import Item, Source
+from pipelines.items import Item, Source
 from tfrecords_schema import shards
 
 _RANGES = 100

@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 
-from pipelines.storage import files
+from pipelines.storage import files, finding, paths
 from tfrecords_schema.shards import parse_shard_name
 
 _WRITE_PERIOD_S = 0.5
@@ -25,7 +25,7 @@ class ShardProgress:
     """
 
     def __init__(self, directory: str, name: str):
-        self._path = os.path.join(directory, files.WORK, f"{name}.progress") if files.is_local(directory) else None
+        self._path = os.path.join(directory, files.WORK, f"{name}.progress") if paths.is_local(directory) else None
         self._next = 0.0
 
     def __enter__(self) -> ShardProgress:
@@ -66,7 +66,7 @@ class Watch:
         from tqdm import tqdm
 
         on_terminal = sys.stderr.isatty()
-        period = _REMOTE_PERIOD_S if not files.is_local(self._directory) else 0.5 if on_terminal else _PLAIN_PERIOD_S
+        period = _REMOTE_PERIOD_S if not paths.is_local(self._directory) else 0.5 if on_terminal else _PLAIN_PERIOD_S
         records, rejects = self._counts() or (0, 0)
         before, started = records + rejects, None
         bar = tqdm(total=self._total, unit=" images", initial=before, disable=not on_terminal, dynamic_ncols=True)
@@ -97,10 +97,10 @@ class Watch:
 
     def _counts(self) -> tuple[int, int] | None:
         """(records, rejects) of finished shards, each sidecar read once, and of those being made; None at the end."""
-        work = files.join(self._directory, files.WORK)
+        work = paths.join(self._directory, files.WORK)
         making = []
         with contextlib.suppress(Exception):  # a file that is just being renamed or removed is counted next time
-            names = files.names(work)
+            names = finding.names(work)
             if not names:
                 return None
             for gone in self._done_shards.keys() - set(names):  # a shard that is made again
@@ -108,10 +108,10 @@ class Watch:
             for name in names:
                 if parse_shard_name(name.removesuffix(".json")):
                     if name not in self._done_shards:
-                        result = json.loads(files.read_bytes(files.join(work, name)))["result"]
+                        result = json.loads(files.read_bytes(paths.join(work, name)))["result"]
                         self._done_shards[name] = result["records"], result["rejects"]
                 elif name.endswith(".progress"):
-                    words = files.read_bytes(files.join(work, name)).split()
+                    words = files.read_bytes(paths.join(work, name)).split()
                     if len(words) == 2:
                         making.append((int(words[0]), int(words[1])))
         counts = [*self._done_shards.values(), *making]

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from pipelines.output.sidecars import ShardResult
-from pipelines.storage import files
+from pipelines.storage import files, paths
 from tfrecords_schema.caption_table import REPORT
 from tfrecords_schema.errors import InputError, RunError
 
@@ -29,7 +29,7 @@ def make_report(
     reasons: dict[str, collections.Counter],
     following: Sequence[str],
 ) -> dict[str, Any]:
-    """The content of report.json: plain JSON values. See `manifest.complete` for the arguments."""
+    """The content of report.json: plain JSON values. See `lifecycle.complete` for the arguments."""
     results = [result for made in by_prefix.values() for result in made]
     extracted = [result for result in results if not result.kept]
     kept = collections.Counter(result.kept for result in results)
@@ -68,7 +68,7 @@ def read_report(directory: str) -> dict[str, Any] | None:
     Raises:
       InputError: it is somebody else's file.
     """
-    path = files.join(directory, REPORT)
+    path = paths.join(directory, REPORT)
     text = files.read_text(path)
     if text is None:
         return None
@@ -86,7 +86,7 @@ def summarise(directory: str, max_reject_fraction: float) -> dict[str, Any]:
     Raises:
       RejectsError: more than `max_reject_fraction` of the images were rejected.
     """
-    report = json.loads(files.read_bytes(files.join(directory, REPORT)))
+    report = json.loads(files.read_bytes(paths.join(directory, REPORT)))
     rate = report["images_per_second_per_worker"]
     lines = [("images", f"{report['inputs']:,} = {report['records']:,} used + {report['rejects']:,} rejected")]
     if len(report["splits"]) > 1:
@@ -107,7 +107,7 @@ def summarise(directory: str, max_reject_fraction: float) -> dict[str, Any]:
     if share > max_reject_fraction:
         raise RejectsError(
             f"{share:.1%} of the images were rejected, more than --max_reject_fraction {max_reject_fraction:.1%}; "
-            f"the output is complete, see {files.join(directory, 'rejects')}"
+            f"the output is complete, see {paths.join(directory, 'rejects')}"
         )
     return report
 

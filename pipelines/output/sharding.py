@@ -19,13 +19,13 @@ from typing import Any, BinaryIO, Protocol
 import apache_beam as beam
 from apache_beam.utils import shared
 
+from pipelines.clock import StageClock
+from pipelines.items import ImageError, Item, Reject, join_parts, printable
 from pipelines.output.keys import order
 from pipelines.output.progress import ShardProgress
-from pipelines.output.rejects import ImageError, Reject, printable
 from pipelines.output.sidecars import ShardResult, read_finished, shard_digest, sidecar_name, write_sidecar
-from pipelines.sources.items import Item, join_parts
-from pipelines.storage import files
-from pipelines.vision.reading import StageClock, some_can_be_read
+from pipelines.storage import files, paths
+from pipelines.vision.reading import some_can_be_read
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,7 +125,7 @@ class ProcessShard(beam.DoFn):
         with ShardProgress(self._directory, name) as progress, files.replacing(self._directory, name) as handle:
             job = ShardJob(unique, handle, load, StageClock(), context)
             if earlier and self._maker.keeps_features:
-                job.earlier, job.earlier_rejects = files.join(self._directory, name), earlier[1]
+                job.earlier, job.earlier_rejects = paths.join(self._directory, name), earlier[1]
             progress.show(0, len(rejects))
             for outcome in self._maker.make(job):
                 if isinstance(outcome, Reject):
@@ -137,7 +137,7 @@ class ProcessShard(beam.DoFn):
             if records + len(rejects) != len(items):  # before the file gets its name
                 raise AssertionError(f"{name}: {len(items)} images in, {records} records + {len(rejects)} rejects out")
             # What an old sidecar tells is of the file that is now replaced.
-            files.delete(files.join(self._directory, sidecar_name(name)))
+            files.delete(paths.join(self._directory, sidecar_name(name)))
         result = ShardResult(
             name=name,
             made_from=made_from,

@@ -8,9 +8,8 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-from pipelines.output.rejects import Reject
-from pipelines.sources.items import Item
-from pipelines.storage import files
+from pipelines.items import Item, Reject
+from pipelines.storage import files, paths
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,7 +59,7 @@ def shard_digest(options: Any, items: Iterable[Item]) -> str:
 
 def sidecar_name(name: str) -> str:
     """The sidecar of a shard, below the output directory."""
-    return files.join(files.WORK, f"{name}.json")
+    return paths.join(files.WORK, f"{name}.json")
 
 
 def write_sidecar(directory: str, result: ShardResult, rejects: list[Reject]) -> None:
@@ -71,7 +70,7 @@ def write_sidecar(directory: str, result: ShardResult, rejects: list[Reject]) ->
 
 def read_sidecar(directory: str, name: str) -> tuple[ShardResult, list[Reject]] | None:
     """What `write_sidecar` wrote; None where there is none."""
-    text = files.read_text(files.join(directory, sidecar_name(name)))
+    text = files.read_text(paths.join(directory, sidecar_name(name)))
     if text is None:
         return None
     content = json.loads(text)
@@ -81,4 +80,4 @@ def read_sidecar(directory: str, name: str) -> tuple[ShardResult, list[Reject]] 
 def read_finished(directory: str, name: str) -> tuple[ShardResult, list[Reject]] | None:
     """The shard's sidecar, if the shard's file is there, and whole."""
     found = read_sidecar(directory, name)
-    return found if found and files.size(files.join(directory, name)) == found[0].bytes else None
+    return found if found and files.size(paths.join(directory, name)) == found[0].bytes else None

@@ -6,7 +6,7 @@ import os
 import textwrap
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from pipelines.output.rejects import ImageError
+from pipelines.items import ImageError
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
-from pipelines.output.rejects import ImageError
+from pipelines.items import ImageError
 from tfrecords_schema import caption_table
 from tfrecords_schema.vocabulary import normalise
 

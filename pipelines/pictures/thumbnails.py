@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from pipelines.output.rejects import ImageError
+from pipelines.items import ImageError
 
 if TYPE_CHECKING:
     from PIL import Image

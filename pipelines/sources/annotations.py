@@ -15,10 +15,10 @@ from typing import Any
 
 import ijson
 
-from pipelines.output.rejects import ImageError
+from pipelines.items import ImageError
 from pipelines.sources import caption_tables as tables
 from pipelines.sources.listing import Listed, bad_row, make_listed, open_binary, open_text
-from pipelines.storage import files
+from pipelines.storage import files, finding, paths
 from tfrecords_schema.errors import InputError
 
 _TOKEN = re.compile(r"^(?P<name>.+)#\d+\t(?P<caption>.*)$")
@@ -50,7 +50,7 @@ def _one_line(error: Exception) -> str:
 
 
 def _reader(path: str) -> Callable[[str], Iterator[Listed]]:
-    if not files.exists(path) or (files.is_local(path) and files.is_directory(path)):
+    if not files.exists(path) or (paths.is_local(path) and finding.is_directory(path)):
         raise InputError(f"expected {_EXPECTED}, found no file at {path}")
     with open_binary(path) as handle:
         first = handle.read(1 << 20).decode("utf-8", "replace").lstrip().partition("\n")[0].rstrip()
@@ -177,6 +177,6 @@ def _flickr8k_splits(directory: str) -> dict[str, str] | None:
     """The split of each name; None where there are no lists."""
     splits: dict[str, str] = {}
     for kind, split in _FLICKR8K_LISTS.items():
-        text = files.read_text(files.join(directory, f"Flickr_8k.{kind}Images.txt"))
+        text = files.read_text(paths.join(directory, f"Flickr_8k.{kind}Images.txt"))
         splits.update(dict.fromkeys((text or "").split(), split))
     return splits or None

@@ -9,9 +9,8 @@ import re
 import zipfile
 from collections.abc import Iterable, Iterator
 
-from pipelines.output.rejects import ImageError
-from pipelines.sources.items import Item
-from pipelines.storage import archives, files
+from pipelines.items import ImageError, Item
+from pipelines.storage import archives, finding, paths
 from tfrecords_schema.errors import InputError
 
 # Of the formats that `images` decodes, as Pillow knows them. Other files of a directory or zip file are passed over.
@@ -68,10 +67,10 @@ class FilePlace:
         """The absolute directory that paths of this place are below; see `ImageFile.path` for zip files."""
         if self.kind == "pattern":
             fixed = re.split(r"[*?\[]", self.given, maxsplit=1)[0]
-            return files.absolute(posixpath.dirname(fixed))
+            return paths.absolute(posixpath.dirname(fixed))
         if self.kind == "image":
-            return posixpath.dirname(files.absolute(self.given))
-        return files.absolute(self.given if self.kind == "directory" else posixpath.splitext(self.given)[0])
+            return posixpath.dirname(paths.absolute(self.given))
+        return paths.absolute(self.given if self.kind == "directory" else posixpath.splitext(self.given)[0])
 
     def list(self, excluding: str = "") -> Listing:
         """Lists the place; `excluding` is a directory whose files are passed over without counting them.
@@ -123,20 +122,20 @@ class FilePlace:
             return f"none in {self.given}, which has no files"
         way = self._every()
         if ".parquet" in listing.passed_over:
-            way = f"; {files.join(self.given, '*.parquet')!r} takes tables"
+            way = f"; {paths.join(self.given, '*.parquet')!r} takes tables"
         way = way if self.kind == "directory" else ""
         return f"only other files in {self.given} ({_endings(listing)}){way}"
 
     def _every(self) -> str:
-        return f"; {files.join(self.given, '**')!r} takes every file"
+        return f"; {paths.join(self.given, '**')!r} takes every file"
 
     def _list_files(self, excluding: str) -> Listing:
         below = self.kind == "directory"
-        found = files.versions_below(self.given) if below else files.glob_versions(self.given)
-        outside = files.absolute(excluding) + "/" if excluding else None
+        found = finding.versions_below(self.given) if below else finding.glob_versions(self.given)
+        outside = paths.absolute(excluding) + "/" if excluding else None
         images, passed_over = [], collections.Counter()
         for uri, version in found:
-            path = files.absolute(uri)
+            path = paths.absolute(uri)
             if outside and path.startswith(outside):
                 continue
             if below and not has_image_ending(path):

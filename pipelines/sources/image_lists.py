@@ -8,11 +8,10 @@ import posixpath
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from pipelines.output.rejects import ImageError
+from pipelines.items import ImageError, Item
 from pipelines.sources.image_files import common_directory, id_below
-from pipelines.sources.items import Item
 from pipelines.sources.locations import Locations, open_locations
-from pipelines.storage import files
+from pipelines.storage import paths
 from tfrecords_schema.errors import InputError
 
 _SAMPLE = 100  # names that are looked for, to see whether images lie where they are looked for at all
@@ -94,14 +93,14 @@ class ImageList:
             has_others = has_others or entry.in_cell
             if name is None or entry.problem:
                 continue
-            if not files.is_absolute(name):
+            if not paths.is_absolute(name):
                 if len(sample) < _SAMPLE:
                     sample.append(name)
                 continue
             if "://" in name:
                 scheme = name.partition("://")[0]
                 if scheme not in schemes:
-                    schemes[scheme] = files.has_filesystem(name)
+                    schemes[scheme] = paths.has_filesystem(name)
                 if not schemes[scheme]:
                     foreign = foreign or (name, entry.where)
                     continue  # will be rejected, when it cannot be read
@@ -125,7 +124,7 @@ class ImageList:
         locations = self.locations(root)
         for name in sample:
             found = locations.find(name)
-            if isinstance(found, ImageError) or found.version or not files.is_local(found.uri):
+            if isinstance(found, ImageError) or found.version or not paths.is_local(found.uri):
                 return
         where = "in --root" if root else f"beside {self.path}"
         raise InputError(

@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import functools
 import itertools
+import os
 import posixpath
 import sys
 from collections.abc import Iterator
 from typing import Any
 
-from pipelines.output.rejects import ImageError
-from pipelines.sources import image_places, table_rows
-from pipelines.sources.image_files import FilePlace, common_directory, id_below
+from pipelines.items import ImageError, Item
+from pipelines.sources import tables
+from pipelines.sources.image_files import FilePlace, common_directory, has_image_ending, id_below
 from pipelines.sources.image_lists import ImageList
-from pipelines.sources.image_tables import ImageTable
-from pipelines.sources.items import Item
+from pipelines.sources.image_tables import CocoImages, ImageTable
 from pipelines.sources.locations import Locations, open_locations
 from pipelines.sources.table_columns import NO_COLUMNS, Columns, merge_types
-from pipelines.storage import archives, files, parquet_cells
+from pipelines.storage import archives, finding, parquet_cells, paths
 from tfrecords_schema.errors import InputError
 
-__all__ = ["Columns", "ImageSets"]
+_ACCEPTED = (
+    "a quoted pattern such as 'photos/**.jpg', a directory, a zip file, an image file, a table "
+    f"({', '.join(tables.ENDINGS)}) or a COCO .json"
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,24 +53,24 @@ class ImageSets:
         Raises:
           InputError: a place holds no images or is none, a table is not as expected, or a flag does not fit.
         """
-        for cache in (archives.open_archive, parquet_cells.open_cells, image_places.open_list):
+        for cache in (archives.open_archive, parquet_cells.open_cells, open_list):
             cache.cache_clear()  # what an earlier run in this process saw may have changed
         self.columns.check()
         places = self._places()
         lists = [place for place in places if isinstance(place, ImageList)]
         self._check_flags(lists)
         self.metadata_fields()
-        paths, rows, root = set(), 0, self._root()
+        found, rows, root = set(), 0, self._root()
         for place in places:
             if isinstance(place, ImageList):
                 rows += place.overview.rows
                 place.check(root)
             else:
                 listing = place.list(self.excluding)
-                paths.update(file.path for file in listing.images)
+                found.update(file.path for file in listing.images)
                 if note := place.note(listing):
                     print(note, file=sys.stderr, flush=True)
-        total = len(paths) + rows
+        total = len(found) + rows
         return {"captions": total if self.limit is None else min(total, self.limit)}
 
     def read(self) -> Iterator[Item]:
@@ -83,8 +87,8 @@ class ImageSets:
         names = [name for _, name in self.columns.carried()]
         if not names:
             return []
-        tables = [place for place in self._places() if isinstance(place, ImageTable)]
-        types = [(table.path, table.metadata_types()) for table in tables]
+        opened = [place for place in self._places() if isinstance(place, ImageTable)]
+        types = [(table.path, table.metadata_types()) for table in opened]
         return list(zip(names, merge_types([one for one in types if one[1] is not None], names), strict=True))
 
     def bytes(self) -> int | None:
@@ -96,16 +100,16 @@ class ImageSets:
             elif item.version and not item.problem:
                 total += int(item.version.partition(":")[0])
         if cells:
-            tables = [place for place in self._places() if isinstance(place, ImageTable)]
-            rows = sum(table.overview.rows for table in tables if table.has_cells)
-            total += sum(table.image_bytes() for table in tables) * cells // rows
+            opened = [place for place in self._places() if isinstance(place, ImageTable)]
+            rows = sum(table.overview.rows for table in opened if table.has_cells)
+            total += sum(table.image_bytes() for table in opened) * cells // rows
         return total or None
 
     def _check_flags(self, lists: list[ImageList]) -> None:
         given = [*self.columns.given(), *["root"] * bool(self.root)]
-        tables = [one for one in lists if isinstance(one, ImageTable)]
-        if given and not (tables or (lists and given == ["root"])):
-            kinds = ", ".join(table_rows.ENDINGS)
+        is_table = any(isinstance(one, ImageTable) for one in lists)
+        if given and not (is_table or (lists and given == ["root"])):
+            kinds = ", ".join(tables.ENDINGS)
             raise InputError(f"--{given[0]}: expected a table ({kinds}) among --images, found none; leave it out")
 
     def _root(self) -> Locations | None:
@@ -115,7 +119,7 @@ class ImageSets:
             raise InputError(f"--root: {error}") from None
 
     def _places(self) -> list[FilePlace | ImageList]:
-        return image_places.open_places(self.images, self.columns)
+        return open_places(self.images, self.columns)
 
     def _float_columns(self) -> list[int]:
         import pyarrow as pa
@@ -162,9 +166,9 @@ def _as_floats(items: Iterator[Item], columns: list[int]) -> Iterator[Item]:
         yield item
 
 
-def _prefixes(paths: list[str]) -> dict[str, str]:
+def _prefixes(given: list[str]) -> dict[str, str]:
     """For each table what ids of its rows begin with: its stem, with folders where tables lie in several."""
-    absolute = {path: files.absolute(path) for path in paths}
+    absolute = {path: paths.absolute(path) for path in given}
     directory = common_directory(map(posixpath.dirname, absolute.values()))
     prefixes = {path: id_below(directory, name) for path, name in absolute.items()}
     repeated = {name for name, times in collections.Counter(prefixes.values()).items() if times > 1}
@@ -181,3 +185,59 @@ def _without_duplicates(items: Iterator[Item]) -> Iterator[Item]:
                 item = dataclasses.replace(item, problem=problem)
             taken.add(item.id)
         yield item
+
+
+def open_places(images: tuple[str, ...], columns: Columns) -> list[FilePlace | ImageList]:
+    """The places of all values of --images, in their order, each once.
+
+    Raises:
+      InputError: one is not there, is of no known kind, or is a table without the columns.
+    """
+    places: dict[str, FilePlace | ImageList] = {}
+    for given in images:
+        for kind, path, version in _expanded(given):
+            # A pattern of images may be the name of a directory too.
+            place = FilePlace(path, kind) if kind != "list" else open_list(path, version, columns)
+            places.setdefault(f"{kind} {paths.absolute(path)}", place)
+    return list(places.values())
+
+
+@functools.lru_cache(maxsize=4096)
+def open_list(path: str, version: str, columns: Columns) -> ImageList:
+    """A table or COCO JSON, with what was learned of it, once per process."""
+    kind = ImageTable if tables.is_table(path) else CocoImages
+    return kind(path, version, columns)
+
+
+def _expanded(given: str) -> Iterator[tuple[str, str, str]]:
+    """(kind, path, version) of each place that a value means."""
+    local = paths.is_local(given)
+    there = os.path.lexists(given) if local else paths.is_pattern(given) and finding.is_directory(given)
+    pattern = paths.is_pattern(given) and not there
+    is_list = tables.is_table(given) or given.lower().endswith(".json")
+    if there and finding.is_directory(given):
+        yield "directory", given, ""
+    elif is_list or archives.is_archive(given):
+        found = finding.glob_versions(given)
+        if not found:
+            raise _nothing_at(given, pattern)
+        for path, version in found:
+            yield "list" if is_list else "zip", path, version
+    elif pattern:
+        yield "pattern", given, ""
+    elif has_image_ending(given):
+        if local and not there:
+            raise _nothing_at(given, pattern)
+        yield "image", given, ""
+    elif not local and paths.has_filesystem(given):  # object stores have no directories to ask for
+        yield "directory", given, ""
+    elif there:
+        raise InputError(f"--images: expected {_ACCEPTED}, found {given!r}, whose ending is of none of them")
+    else:
+        raise _nothing_at(given, pattern)
+
+
+def _nothing_at(given: str, pattern: bool) -> InputError:
+    if pattern:
+        return InputError(f"--images: expected images, found no file that matches {given!r}")
+    return InputError(f"--images: expected {_ACCEPTED}, found no file at {given!r}")

@@ -13,8 +13,7 @@ from pipelines.sources.image_lists import Entry, ImageList, Overview
 from pipelines.sources.listing import normalised, whole
 from pipelines.sources.parquet_table import ParquetTable
 from pipelines.sources.table_columns import Columns, choose
-from pipelines.sources.table_rows import Table
-from pipelines.sources.text_tables import CsvTable, JsonlTable
+from pipelines.sources.tables import CsvTable, JsonlTable, Table
 from pipelines.storage import parquet_cells
 from tfrecords_schema.errors import InputError
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
-from pipelines.output.rejects import ImageError
+from pipelines.items import ImageError
 from pipelines.storage import files
 
 _LONE = re.compile("[\ud800-\udfff]")

@@ -8,8 +8,8 @@ import posixpath
 import zipfile
 from collections.abc import Iterable
 
-from pipelines.output.rejects import ImageError
-from pipelines.storage import archives, files
+from pipelines.items import ImageError
+from pipelines.storage import archives, files, finding, paths
 from tfrecords_schema.errors import InputError
 
 
@@ -39,8 +39,8 @@ def open_locations(places: Iterable[str]) -> Locations:
 
 def _expanded(place: str) -> list[str]:
     """The zip files that a pattern of them finds; any other place is itself."""
-    if archives.is_archive(place) and files.is_pattern(place) and not files.exists(place):
-        return files.glob(place) or [place]
+    if archives.is_archive(place) and paths.is_pattern(place) and not files.exists(place):
+        return finding.glob(place) or [place]
     return [place]
 
 
@@ -52,11 +52,11 @@ class Locations:
 
     def find(self, *names: str) -> Found | ImageError:
         """The file of an image under the first of its names that is anywhere."""
-        if files.is_absolute(names[0]):
-            return Found(names[0], files.version(names[0]) if files.is_local(names[0]) else "")
+        if paths.is_absolute(names[0]):
+            return Found(names[0], finding.version(names[0]) if paths.is_local(names[0]) else "")
         for name in names:
             hits = [hit for place in self._places for hit in place.find(name)]
-            found = list({(files.absolute(hit.uri), hit.version): hit for hit in hits}.values())
+            found = list({(paths.absolute(hit.uri), hit.version): hit for hit in hits}.values())
             if len(found) == 1:
                 return found[0]
             if found:
@@ -68,15 +68,15 @@ class Locations:
 def _open(place: str, alone: bool) -> _Directory | _Index:
     if archives.is_archive(place):
         return _open_archive(place)
-    if files.is_pattern(place) and not files.is_directory(place):
-        found = files.glob_versions(place)
+    if paths.is_pattern(place) and not finding.is_directory(place):
+        found = finding.glob_versions(place)
         if not found:
             raise InputError(f"expected a directory, a zip file or a pattern, found no file matches {place!r}")
         return _Index(place, {path: Found(path, version) for path, version in found})
-    if not files.is_directory(place):
+    if not finding.is_directory(place):
         raise InputError(f"expected a directory, a zip file or a pattern, found none at {place}")
-    if not alone and not files.is_local(place):  # which of the places has an image, only listings can tell
-        return _Index(place, {path: Found(path, version) for path, version in files.versions_below(place)})
+    if not alone and not paths.is_local(place):  # which of the places has an image, only listings can tell
+        return _Index(place, {path: Found(path, version) for path, version in finding.versions_below(place)})
     return _Directory(place)
 
 
@@ -96,13 +96,13 @@ class _Directory:
         self._path = path
 
     def uri(self, name: str) -> str:
-        return files.join(self._path, name)
+        return paths.join(self._path, name)
 
     def find(self, name: str) -> list[Found]:
         path = self.uri(name)
-        if not files.is_local(self._path):
+        if not paths.is_local(self._path):
             return [Found(path)]
-        return [Found(path, files.version(path))] if os.path.lexists(path) else []
+        return [Found(path, finding.version(path))] if os.path.lexists(path) else []
 
 
 class _Index:

@@ -8,7 +8,7 @@ import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from pipelines.sources.table_rows import Row, telling
+from pipelines.sources.tables import Row, telling
 from pipelines.storage import files
 
 _ROWS_PER_BATCH = 10_000  # of columns without images

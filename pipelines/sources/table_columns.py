@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from pipelines.sources.parquet_table import ParquetTable
-from pipelines.sources.table_rows import Table
+from pipelines.sources.tables import Table
 from pipelines.storage import parquet_cells
 from tfrecords_schema import caption_table
 from tfrecords_schema.errors import InputError

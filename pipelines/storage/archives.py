@@ -12,7 +12,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 
-from pipelines.output.rejects import ImageError
+from pipelines.items import ImageError
 from pipelines.storage import files, objects
 
 _SEPARATOR = "!/"

@@ -7,7 +7,7 @@ import os
 import shutil
 import tempfile
 
-from pipelines.storage import files
+from pipelines.storage import files, finding, paths
 
 
 def local_copy(directory: str) -> str:
@@ -15,7 +15,7 @@ def local_copy(directory: str) -> str:
 
     The copy's name follows from the names, sizes and times of the files, so that one that changed is copied anew.
     """
-    if files.is_local(directory):
+    if paths.is_local(directory):
         return directory
     root, listing = directory.rstrip("/") + "/", _listing(directory)
     digest = hashlib.sha256(repr(listing).encode()).hexdigest()[:16]
@@ -43,4 +43,4 @@ def local_copy(directory: str) -> str:
 
 
 def _listing(directory: str) -> list[tuple[str, int, float]]:
-    return sorted((m.path, m.size_in_bytes, m.last_updated_in_seconds) for m in files.below(directory))
+    return sorted((m.path, m.size_in_bytes, m.last_updated_in_seconds) for m in finding.below(directory))

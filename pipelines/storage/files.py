@@ -3,73 +3,48 @@
 from __future__ import annotations
 
 import contextlib
-import glob as python_glob
+import hashlib
+import io
 import os
 import posixpath
-import re
 import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from apache_beam.io.filesystem import BeamIOError, CompressionTypes
+from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
-from pipelines.storage import objects
-from pipelines.storage.digesting import DigestingWriter
-from tfrecords_schema.errors import InputError
+from pipelines.storage import finding, objects, paths
 
 WORK = ".work"  # under an output directory: what is needed only until the output is complete
 
 
-def is_local(path: str) -> bool:
-    """Whether this machine's own file functions can open the path."""
-    return "://" not in path or FileSystems.get_scheme(path) in (None, "file")
+class DigestingWriter(io.RawIOBase):
+    """A handle that only appends, and knows the SHA-256 and the length of what it was given."""
 
+    def __init__(self, handle: BinaryIO):
+        self._handle, self._digest, self._written = handle, hashlib.sha256(), 0
 
-def has_filesystem(path: str) -> bool:
-    """Whether Beam can open the path, by its scheme."""
-    try:
-        FileSystems.get_filesystem(path)
-    except ValueError:
-        return False
-    return True
+    def writable(self) -> bool:
+        return True
 
+    def write(self, data) -> int:
+        """Appends bytes."""
+        length = memoryview(data).nbytes
+        self._handle.write(data)
+        self._digest.update(data)
+        self._written += length
+        return length
 
-def is_absolute(path: str) -> bool:
-    """Whether a path means the same file wherever it stands."""
-    return not is_local(path) or os.path.isabs(path)
+    def tell(self) -> int:
+        """How many bytes there are, also after closing."""
+        return self._written
 
-
-def is_file(path: str) -> bool:
-    """Whether a path is a local file."""
-    return is_local(path) and os.path.isfile(path)
-
-
-def is_pattern(path: str) -> bool:
-    """Whether a path has characters that a glob pattern is made of; a name may have them too."""
-    return any(character in path for character in "*?[")
-
-
-def is_directory(path: str) -> bool:
-    """Whether a path is a directory; object stores have none, and any prefix of names may be meant as one.
-
-    What may be a pattern too is a directory if there are files in it.
-    """
-    if is_local(path):
-        return os.path.isdir(path)
-    return not is_pattern(path) or any(True for _ in _list(path.rstrip("/") + "/"))
-
-
-def absolute(path: str) -> str:
-    """One spelling for each file, however it was given."""
-    return os.path.abspath(path) if is_local(path) else path.rstrip("/")
-
-
-def join(directory: str, *names: str) -> str:
-    """A path below a directory, on any filesystem."""
-    return os.path.join(directory, *names) if is_local(directory) else posixpath.join(directory, *names)
+    def sha256(self) -> str:
+        """Of the bytes so far, hexadecimal."""
+        return self._digest.hexdigest()
 
 
 def open_binary(path: str) -> BinaryIO:
@@ -117,19 +92,19 @@ def replacing(directory: str, name: str) -> Iterator[DigestingWriter]:
     For an object store it is written to this machine's disk, and sent: an object has its name when all of it has come.
     Elsewhere it is written under `directory/.work` and renamed, which in an object store would be to copy and delete.
     """
-    target = join(directory, name)
+    target = paths.join(directory, name)
     if objects.is_object(directory):
         with tempfile.TemporaryFile() as handle:
             yield DigestingWriter(handle)
             handle.seek(0)
             objects.write(target, handle)
         return
-    temporary = join(directory, WORK, f"{posixpath.basename(name)}.{uuid.uuid4().hex}.tmp")
+    temporary = paths.join(directory, WORK, f"{posixpath.basename(name)}.{uuid.uuid4().hex}.tmp")
     handle = FileSystems.create(temporary, compression_type=CompressionTypes.UNCOMPRESSED)
     try:
         with handle:
             yield DigestingWriter(handle)
-        if is_local(directory):
+        if paths.is_local(directory):
             os.makedirs(os.path.dirname(target), exist_ok=True)
         FileSystems.rename([temporary], [target])
     except BaseException:
@@ -144,116 +119,15 @@ def write_text(directory: str, name: str, text: str) -> None:
         handle.write(text.encode("utf-8"))
 
 
-def delete(*paths: str) -> None:
+def delete(*given: str) -> None:
     """Deletes files, and directories with what is in them; those that are not there are passed over."""
-    for path in paths:
-        if is_local(path):
+    for path in given:
+        if paths.is_local(path):
             if os.path.isdir(path):
                 shutil.rmtree(path, ignore_errors=True)
             else:
                 with contextlib.suppress(FileNotFoundError):
                     os.remove(path)
         else:
-            found = [path] * exists(path) + [m.path for m in below(path)]
+            found = [path] * exists(path) + [m.path for m in finding.below(path)]
             objects.delete(found) if objects.is_object(path) else FileSystems.delete(found)
-
-
-def names(directory: str) -> list[str]:
-    """The names of the files directly in a directory; none where it does not exist."""
-    if is_local(directory):
-        return sorted(e.name for e in os.scandir(directory) if e.is_file()) if os.path.isdir(directory) else []
-    root = directory.rstrip("/") + "/"
-    found = (m.path.removeprefix(root) for m in below(directory))
-    return sorted(name for name in found if name and "/" not in name)
-
-
-def below(directory: str) -> list:
-    """FileMetadata (`path`, `size_in_bytes`) of the files in a remote directory; its name is no pattern."""
-    root = directory.rstrip("/") + "/"
-    return [m for m in _list(root) if not m.path.endswith("/")]
-
-
-def _list(prefix: str) -> Iterator:
-    """What Beam's `match` makes its choice from, with no pattern: it has no way to quote one."""
-    with _listing(prefix):
-        yield from FileSystems.get_filesystem(prefix)._list(prefix)
-
-
-@contextlib.contextmanager
-def _listing(path: str) -> Iterator[None]:
-    """The store's own error, out of what Beam wraps around it."""
-    try:
-        yield
-    except BeamIOError as error:
-        cause: object = error
-        while isinstance(cause, BeamIOError) and cause.exception_details:
-            cause = next(iter(cause.exception_details.values()))
-        told = " ".join(str(getattr(cause, "message", None) or cause).split())
-        raise InputError(f"{path}: expected a place that can be listed, found: {told[:300]}") from None
-
-
-def match(pattern: str) -> list:
-    """FileMetadata (`path`, `size_in_bytes`) of the files that a glob pattern finds. Raises InputError."""
-    with _listing(pattern):
-        return FileSystems.match([pattern])[0].metadata_list
-
-
-def glob(pattern: str) -> list[str]:
-    """The paths that a pattern finds, sorted; the file of this very name, if there is one.
-
-    Local patterns are Python's and not Beam's, which pass over links that lead nowhere and files directly above `**/`.
-    As in object stores, `**.jpg` is `**/*.jpg`. Directories are no files, a broken link is one (and will be rejected).
-    """
-    if not is_local(pattern):
-        return [path for path, _ in glob_versions(pattern)]
-    if os.path.lexists(pattern) and not os.path.isdir(pattern):
-        return [pattern]
-    found = python_glob.glob(re.sub(r"\*\*(?=[^/])", "**/*", pattern), recursive=True)
-    return sorted(path for path in _once(found) if not os.path.isdir(path))
-
-
-def _once(paths: list[str]) -> Iterator[str]:
-    """Without what links to directories find again: one to a directory above it finds everything some forty times."""
-    ways: dict[str, str] = {}  # to each real directory, the shortest one
-    is_shortest: dict[str, bool] = {}
-    for path in sorted(paths, key=lambda path: (path.count("/"), path)):
-        directory = os.path.dirname(path)
-        if directory not in is_shortest:
-            is_shortest[directory] = ways.setdefault(os.path.realpath(directory), directory) == directory
-        if is_shortest[directory]:
-            yield path
-
-
-def version(path: str) -> str:
-    """Changes when a local file does: its size in bytes and its time in nanoseconds; empty where there is none."""
-    try:
-        found = os.stat(path)
-    except (OSError, ValueError):  # the latter for a name with a zero byte
-        return ""
-    return f"{found.st_size}:{found.st_mtime_ns}"
-
-
-def glob_versions(pattern: str) -> list[tuple[str, str]]:
-    """(path, version) of what `glob` finds; a remote listing tells sizes and times at no cost."""
-    if is_local(pattern):
-        return [(path, version(path)) for path in glob(pattern)]
-    found = [m for m in _list(pattern) if m.path == pattern] if is_pattern(pattern) else []
-    return _versions(found or match(pattern))
-
-
-def versions_below(directory: str) -> list[tuple[str, str]]:
-    """(path, version) of all files in a directory, at any depth; its name is no pattern."""
-    if is_local(directory):
-        return glob_versions(os.path.join(python_glob.escape(directory), "**"))
-    return _versions(below(directory))
-
-
-def _versions(found: list) -> list[tuple[str, str]]:
-    return sorted((m.path, f"{m.size_in_bytes}:{m.last_updated_in_seconds}") for m in found)
-
-
-def listed_version(path: str) -> str:
-    """Changes when a file does, wherever it is; empty where there is none."""
-    if is_local(path):
-        return version(path)
-    return next((found for name, found in glob_versions(path) if name == path), "")

@@ -12,7 +12,7 @@ import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
-from pipelines.output.rejects import ImageError
+from pipelines.items import ImageError
 from pipelines.storage import files
 
 ENDING = ".parquet"

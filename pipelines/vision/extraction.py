@@ -10,11 +10,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 
-from pipelines.output.rejects import ImageError, Reject
-from pipelines.sources.items import Item
+from pipelines.clock import StageClock
+from pipelines.items import ImageError, Item, Reject
 from pipelines.vision import images
 from pipelines.vision.extractors import Extractor
-from pipelines.vision.reading import Reading, StageClock, read_ahead
+from pipelines.vision.reading import Reading, read_ahead
 
 
 @dataclasses.dataclass(frozen=True)

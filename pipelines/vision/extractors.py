@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from pipelines.storage import copies, files
+from pipelines.storage import copies, files, paths
 from pipelines.vision import devices, images, random_weights
 from pipelines.vision.networks import find_network, weights_file
 from tfrecords_schema.dataset_info import FeatureSpec
@@ -177,7 +177,7 @@ def _inspect_saved_model(extractor: Extractor) -> tuple[int, str, tuple[int, ...
     flag = f"--extractor {SAVED_MODEL}:{directory}"
     if extractor.precision != "float32":
         raise InputError(f"--precision: a SavedModel runs as it was saved, found {extractor.precision}; leave it out")
-    if not files.exists(files.join(directory, "saved_model.pb")):
+    if not files.exists(paths.join(directory, "saved_model.pb")):
         raise InputError(f"{flag}: expected a directory with saved_model.pb, found none")
     tf = import_tensorflow()
     try:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pipelines.output.rejects import ImageError
+from pipelines.items import ImageError
 
 if TYPE_CHECKING:
     from PIL import Image

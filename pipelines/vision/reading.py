@@ -9,13 +9,12 @@ import itertools
 import os
 import stat
 import threading
-import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from pipelines.output.rejects import ImageError
-from pipelines.sources.items import Item
-from pipelines.storage import archives, files, parquet_cells
+from pipelines.clock import StageClock
+from pipelines.items import ImageError, Item
+from pipelines.storage import archives, files, parquet_cells, paths
 from pipelines.vision import devices, images
 
 _MAX_FILE_BYTES = 1 << 30  # held in memory by each thread; no photograph is larger
@@ -32,24 +31,6 @@ class Reading:
 
     threads: int = 16
     max_pixels: int = images.MAX_PIXELS
-
-
-class StageClock:
-    """Seconds that each stage took, summed over threads."""
-
-    def __init__(self):
-        self.seconds: collections.Counter[str] = collections.Counter()
-        self._lock = threading.Lock()
-
-    @contextlib.contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Adds the time its body takes."""
-        started = time.perf_counter()
-        try:
-            yield
-        finally:
-            with self._lock:
-                self.seconds[name] += time.perf_counter() - started
 
 
 def some_can_be_read(items: Iterable[Item]) -> bool:
@@ -101,14 +82,14 @@ def read(uri: str) -> bytes:
     """All of a file, of a member of a zip file, or of a cell of a Parquet file. Raises ImageError, stage "read"."""
     try:
         cell = parquet_cells.parse_uri(uri)
-        if cell and not files.is_file(uri):
+        if cell and not paths.is_file(uri):
             return parquet_cells.read(*cell)
         member = archives.parse_uri(uri)
-        if member and not files.is_file(uri):
+        if member and not paths.is_file(uri):
             archive = archives.open_archive(member[0])
             _check_size(archive.size(member[1]) or 0)
             return archive.read(member[1])
-        if not files.is_local(uri):
+        if not paths.is_local(uri):
             return files.read_bytes(uri)
         status = os.stat(uri)
         # A pipe would be waited on for ever, a device may have no end.

@@ -1,0 +1,107 @@
+"""What travels between the rooms: an Item is one listed image, an ImageError or Reject says why it cannot be used."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+STAGES = ("list", "read", "decode", "extract", "caption")
+
+
+@dataclasses.dataclass(frozen=True)
+class Reject:
+    """One image that is not in the output, and why.
+
+    Attributes:
+      image_id, image_uri: as listed.
+      stage: one of STAGES, the step that gave up.
+      error: a short name to count by, "Truncated".
+      message: what was found, for a person.
+    """
+
+    image_id: str
+    image_uri: str
+    stage: str
+    error: str
+    message: str
+
+    def printable(self) -> dict[str, str]:
+        """As a row that any table can hold."""
+        return {key: printable(value) for key, value in vars(self).items()}
+
+
+class ImageError(Exception):
+    """An image cannot be used; becomes a Reject. Raised by the step that owns `stage`."""
+
+    def __init__(self, stage: str, error: str, message: str):
+        super().__init__(stage, error, message)
+        self.stage, self.error, self.message = stage, error, message
+
+    def of(self, image_id: str, image_uri: str) -> Reject:
+        """This error as a row of the rejects table."""
+        return Reject(image_id, image_uri, self.stage, self.error, self.message)
+
+
+def printable(text: str) -> str:
+    """Text that UTF-8 can hold: bytes of a file name that are no UTF-8 are shown as backslash escapes."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+@dataclasses.dataclass(frozen=True)
+class Item:
+    """One listed image, or, where its captions do not stand together in a file, a part of it.
+
+    Attributes:
+      id: COCO's id in decimal, or the file's name without its ending.
+      uri: where its bytes are.
+      captions: as given; empty where a table of captions is what we are to make.
+      problem: why the listing itself makes it unusable.
+      split: what its shard's name begins with: train, val, test, or captions.
+      version: changes when the file does; empty where no listing told.
+      position: in the source, different for each part; puts the parts of one image in order.
+      place: from 0 to 1, how far into its source it lies, where images that are stored together should be read
+        together; None for one that may be read by itself, whose shard then follows from a hash of its id.
+      metadata: values of its row in a table, to be carried along.
+    """
+
+    id: str
+    uri: str
+    captions: tuple[str, ...] = ()
+    problem: ImageError | None = None
+    split: str = "captions"
+    version: str = ""
+    position: int = 0
+    place: float | None = None
+    metadata: tuple[Any, ...] = ()
+
+
+class Source(Protocol):
+    """What lists images. Small and picklable: it travels in the pipeline graph, and a worker calls `read`."""
+
+    def count(self) -> dict[str, int]:
+        """How many images each split has, as `read` will give them; checks what can be checked. Raises InputError."""
+
+    def read(self) -> Iterator[Item]:
+        """The images in the source's order."""
+
+
+def join_parts(items: list[Item]) -> list[Item]:
+    """Items of a shard in any order -> one Item for each (id, uri), its parts' captions in the source's order."""
+    parts: dict[tuple[str, str], list[Item]] = collections.defaultdict(list)
+    for item in sorted(items, key=lambda i: i.position):
+        parts[item.id, item.uri].append(item)
+    return [_joined(group) for group in parts.values()]
+
+
+def _joined(parts: list[Item]) -> Item:
+    first = parts[0]
+    if len(parts) == 1:
+        return first
+    problems = [part.problem for part in parts]
+    return dataclasses.replace(
+        first,
+        captions=tuple(caption for part in parts for caption in part.captions),
+        problem=None if None in problems else problems[0],  # one good part is enough
+    )

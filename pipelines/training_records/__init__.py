@@ -1,0 +1,1 @@
+"""From captioned images to TFRecords: the vocabulary, and one shard of records."""

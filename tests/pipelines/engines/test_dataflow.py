@@ -1,0 +1,331 @@
+"""Jobs for Google's Dataflow, as Beam's real DataflowRunner writes them: to a bucket on this machine."""
+
+import ast
+import importlib
+import json
+import re
+import runpy
+import shlex
+import sys
+
+import pytest
+from apache_beam.options.pipeline_options import PipelineOptions
+from google.cloud import dataflow_v1beta3
+from google.protobuf import json_format
+
+from pipelines import caption, features
+from pipelines.engines.gpu import GPUS
+from pipelines.engines.options import pipeline_options
+from tests.support import ROOT
+from tests.support.google import BUCKET, IMAGE, emulated_bucket
+
+L4 = "type:nvidia-l4;count:1;machine_type:g2-standard-8;install-nvidia-driver"
+LAUNCH = ROOT / "scripts/flex/launch.py"
+TEMPLATES = {name: json.loads((ROOT / f"scripts/flex/{name}.json").read_text()) for name in ("features", "caption")}
+
+
+@pytest.fixture(scope="module")
+def bucket(coco_dir, trained):
+    """With `coco` and `model` in it."""
+    with emulated_bucket() as found:
+        found.upload(coco_dir, "coco")
+        found.upload(trained / "job/export", "model")
+        yield found
+
+
+def translate(bucket, name, command, *beam_flags, **arguments):
+    """The job that a real run wrote."""
+    given = {"output": f"gs://{BUCKET}/{name}/out", "beam_args": [*bucket.flags(name), *beam_flags], **arguments}
+    if command is features:
+        given = {"extractor": "tiny", "weights": "random", "min_word_count": 1, **given}
+    else:
+        given = {"model": f"gs://{BUCKET}/model", **given}
+    assert command.run(**given) == {}  # no report: nothing has run
+    return bucket.job(name)
+
+
+@pytest.fixture(scope="module")
+def jobs(bucket):
+    """A job of each pipeline with `--gpu nvidia-l4`."""
+    coco, images = f"gs://{BUCKET}/coco", [f"gs://{BUCKET}/coco/val2017/*.jpg"]
+    return {
+        "features": translate(bucket, "job-features", features, "--max_num_workers=20", coco_dir=coco, gpu="nvidia-l4"),
+        "caption": translate(bucket, "job-caption", caption, "--max_num_workers=20", images=images, gpu="nvidia-l4"),
+    }
+
+
+@pytest.mark.parametrize("name", ["features", "caption"])
+class TestJob:
+    def test_only_extraction_asks_for_a_gpu(self, jobs, name):
+        hints = jobs[name].hints()
+        assert {re.sub(r"/ParDo\(.*", "", step) for step in hints} == {"MakeShards/ProcessShard"}
+        assert all(found == {"beam:resources:accelerator:v1": L4} for found in hints.values())
+        assert "worker_accelerator" not in json.dumps(jobs[name].environment)  # it would be every worker's
+        assert "machineType" not in jobs[name].pool
+
+    def test_all_workers_run_our_image(self, jobs, name):
+        images = jobs[name].pool["sdkHarnessContainerImages"]
+        assert [image["containerImage"] for image in images] == [IMAGE, IMAGE]  # with and without a GPU
+        steps = jobs[name].graph.components.environments
+        assert {image["environmentId"] for image in images} == set(steps)
+
+    def test_one_process_with_two_threads_has_the_gpu(self, jobs, name):
+        experiments = jobs[name].environment["experiments"]
+        assert "no_use_multiple_sdk_containers" in experiments and "use_multiple_sdk_containers" not in experiments
+        assert jobs[name].pool["numThreadsPerWorker"] == 2
+        assert jobs[name].pool["autoscalingSettings"] == {"maxNumWorkers": 20}
+
+    def test_the_package_is_in_the_image_and_not_staged(self, jobs, name, bucket):
+        """What is staged: the graph, and two small files that Beam always adds."""
+        staged = {path.rsplit("/", 1)[1] for path in bucket.names(f"job-{name}/staging/")}
+        assert staged == {"pipeline.pb", "pickled_main_session", "submission_environment_dependencies.txt"}
+        assert {package["name"] for package in jobs[name].pool["packages"]} == staged - {"pipeline.pb"}
+
+    def test_nothing_is_written_but_what_a_run_begins_with(self, jobs, name, bucket):
+        assert bucket.names(f"job-{name}/out/") == [f"job-{name}/out/.work/options.json"]
+
+    def test_no_weights_are_in_it(self, jobs, name):
+        assert max(jobs[name].sizes) < 100_000
+
+
+def test_a_job_is_as_large_for_a_thousand_images_as_for_ten(bucket, tiny_network):
+    sizes = {}
+    for count in (10, 1_000):
+        rows = [f"gs://{BUCKET}/coco/train2017/{n:012d}.jpg" for n in range(count)]
+        coco = {
+            "images": [{"id": n, "file_name": row.rsplit("/", 1)[1]} for n, row in enumerate(rows)],
+            "annotations": [{"image_id": n, "caption": f"A caption, number {n}."} for n in range(count)],
+        }
+        captions = bucket.write(f"{count:04d}/captions.json", json.dumps(coco))
+        table = bucket.write(f"{count:04d}/images.csv", "\n".join(["image", *rows]))
+        images = [f"gs://{BUCKET}/coco/train2017"]
+        made = [
+            translate(bucket, f"features-{count:04d}", features, train_captions=[captions], train_images=images),
+            translate(bucket, f"caption-{count:04d}", caption, images=[table]),
+        ]
+        sizes[count] = [size for job in made for size in job.sizes]
+    assert sizes[10] == pytest.approx(sizes[1_000], abs=200)
+
+
+def test_several_processes_share_a_gpu_by_mps(bucket, tiny_network):
+    """The second recipe of docs/dataflow.md: a service option, for all workers, and no hint."""
+    option = "worker_accelerator=type:nvidia-l4;count:1;install-nvidia-driver;use_nvidia_mps"
+    flags = [f"--dataflow_service_options={option}", "--machine_type=g2-standard-8"]
+    job = translate(bucket, "mps", features, *flags, coco_dir=f"gs://{BUCKET}/coco")
+    assert job.environment["serviceOptions"] == [option]
+    assert job.pool["machineType"] == "g2-standard-8" and "numThreadsPerWorker" not in job.pool
+    assert "use_multiple_sdk_containers" in job.environment["experiments"] and job.hints() == {}
+
+
+def test_a_dry_run_is_told_from_a_run(bucket, tiny_network, capsys):
+    flags = [flag for flag in bucket.flags("dry") if not flag.startswith("--template_location")]
+    given = {"coco_dir": f"gs://{BUCKET}/coco", "extractor": "tiny", "weights": "random"}
+    assert features.run(output=f"gs://{BUCKET}/dry/out", beam_args=[*flags, "--dry_run=True"], **given) == {}
+    assert "translated, not started" in capsys.readouterr().out
+    assert bucket.names("dry/staging") == []
+
+
+class TestDocs:
+    text = (ROOT / "docs/dataflow.md").read_text()
+
+    def test_commands_have_flags_that_there_are(self):
+        blocks = re.findall(r"^```\n(.*?)^```", self.text, re.M | re.S)
+        commands = [block for block in blocks if block.startswith("python -m pipelines.")]
+        assert len(commands) == 2
+        for command in commands:
+            module, *flags = shlex.split(command.replace("\\\n", ""))[2:]
+            args, beam_args = importlib.import_module(module).parser().parse_known_args(flags)
+            assert args.gpu in GPUS and vars(args)["output"].startswith("gs://")
+            assert pipeline_options(beam_args).get_all_options()["runner"] == "DataflowRunner"
+
+    def test_costs_are_what_the_formula_gives(self, capsys):
+        (code,) = re.findall(r"^```python\n(.*?)^```", self.text, re.M | re.S)
+        exec(code, {})
+        assert f"```\n{capsys.readouterr().out}```" in self.text
+
+    def test_rates_are_those_measured(self):
+        measured = (ROOT / "benchmarks/README.md").read_text()
+        assert "| feature pipeline, network loaded | 24.7 images/s |" in measured
+        assert measured.count("| **captioning, beam width 3** | 24.3 | |") == 1
+        assert measured.count("| **captioning, beam width 3** | 27.0 | |") == 1
+        assert "4.4 ms are a core's work" in measured
+
+    def test_hints_and_options_are_those_of_the_tests(self):
+        assert "worker_accelerator=type:nvidia-l4;count:1;install-nvidia-driver;use_nvidia_mps" in self.text
+        assert L4 in self.text and all(f"`{name}`" in self.text for name in GPUS)
+        assert all(f"| {gpu.machine_type} |" in self.text for gpu in GPUS.values())
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+class TestFlexTemplate:
+    def test_metadata_are_what_the_service_reads(self, name):
+        metadata = json_format.ParseDict(TEMPLATES[name], dataflow_v1beta3.TemplateMetadata.pb()())
+        assert metadata.name and metadata.description
+        assert all(p.name and p.label and p.help_text and len(p.regexes) == 1 for p in metadata.parameters)
+
+    def test_each_parameter_is_a_flag(self, name):
+        flags = importlib.import_module(f"pipelines.{name}").parser()._option_string_actions
+        beams = PipelineOptions([]).get_all_options()
+        declared = [p["name"] for p in TEMPLATES[name]["parameters"]]
+        assert {p for p in declared if f"--{p}" not in flags} == {"sdk_container_image"} <= set(beams)
+        assert len(set(declared)) == len(declared)
+
+    def test_each_flag_is_a_parameter_or_left_out_on_purpose(self, name):
+        flags = importlib.import_module(f"pipelines.{name}").parser()._option_string_actions
+        declared = {p["name"] for p in TEMPLATES[name]["parameters"]}
+        # Nobody waits for the job who could fail at its end; --gpu is easier; a launcher's job cannot be tried out.
+        left_out = {"help", "max_reject_fraction", "accelerator", "dry_run"}
+        ours = {flag[2:] for flag in flags if flag.startswith("--") and not flag.startswith("--no-")}
+        assert ours - left_out == declared - {"sdk_container_image"}
+
+    def test_required_parameters_are_required_flags(self, name):
+        flags = importlib.import_module(f"pipelines.{name}").parser()._option_string_actions
+        required = {p["name"] for p in TEMPLATES[name]["parameters"] if not p.get("isOptional")}
+        assert required == {flag[2:] for flag, action in flags.items() if action.required} | {"sdk_container_image"}
+
+    def test_choices_are_the_flags_own(self, name):
+        flags = importlib.import_module(f"pipelines.{name}").parser()._option_string_actions
+        for parameter in TEMPLATES[name]["parameters"]:
+            action = flags.get(f"--{parameter['name']}")
+            switch = action is not None and action.nargs == 0
+            assert (parameter.get("paramType") == "BOOLEAN") == switch
+            for choice in action.choices or () if action else ():
+                assert re.fullmatch(parameter["regexes"][0], choice), (parameter["name"], choice)
+
+
+GOOD_AND_BAD = {
+    "output": (["gs://bucket-1/a/b c", "gs://a.b_c/"], ["/local", "s3://bucket/a", "gs://B/a", "gs://bucket/a,b"]),
+    "coco_dir": (["gs://bucket/coco"], ["coco"]),
+    "captions": (["gs://bucket/a.json", "gs://bucket/a.json,gs://bucket/b.json"], ["gs://bucket", "a.json", "gs://b"]),
+    "images": (["gs://bucket", "gs://bucket/**.jpg,gs://other/b.zip"], ["gs://bucket/a,b.jpg", "", ","]),
+    "batch_size": (["1", "64"], ["0", "-1", "1.5", "many"]),
+    "val_fraction": (["0", "0.05", "1", "1.0"], ["1.5", "-0.1", ".", "5%"]),
+    "top_p": (["0.9"], ["2"]),
+    "length_penalty": (["0.7", "-1", "0"], ["a", "1e3", ""]),
+    "extractor": (["inception_v3", "saved_model:gs://bucket/net"], ["resnet", "saved_model:/local"]),
+    "weights": (["imagenet", "random"], ["gs://bucket/w.h5"]),
+    "year": (["2017"], ["17", "20170"]),
+    "gpu": (list(GPUS), ["l4", "nvidia-l4;count:8"]),
+    "overwrite": (["true", "false"], ["True", "yes", "1"]),
+    "format": (["csv", "csv,coco"], ["xml", "csv,", "csv coco"]),
+    "metadata_columns": (["city", "city=town,date"], ["", "a,,b"]),
+    "split": (["val"], ["validation"]),
+    "sdk_container_image": (
+        [IMAGE, "gcr.io/p/worker@sha256:" + "0" * 64],
+        ["worker", "gcr.io/p/worker", "gcr.io/P/worker:1", "gcr.io/p/worker:1 --no_auth"],
+    ),
+}
+
+
+@pytest.mark.parametrize("parameter", GOOD_AND_BAD)
+def test_regexes_take_good_values_and_refuse_bad_ones(parameter):
+    regexes = {p["regexes"][0] for t in TEMPLATES.values() for p in t["parameters"] if p["name"] == parameter}
+    assert regexes
+    good, bad = GOOD_AND_BAD[parameter]
+    for regex in regexes:
+        assert [value for value in good if not re.search(regex, value)] == []
+        assert [value for value in bad if re.search(regex, value)] == []
+
+
+def launch(monkeypatch, pipeline, *parameters):
+    """Runs the file that the launcher runs, as it runs it: a program with `--name=value` after it."""
+    monkeypatch.setenv("PIPELINE", pipeline)
+    monkeypatch.setattr(sys, "argv", [str(LAUNCH), *parameters])
+    runpy.run_path(str(LAUNCH), run_name="__main__")
+
+
+def test_the_launcher_starts_a_feature_job(bucket, tiny_network, monkeypatch, capsys):
+    split = [f"--train_captions=gs://{BUCKET}/coco/annotations/captions_train2017.json"]
+    split += [f"--val_captions=gs://{BUCKET}/coco/annotations/captions_val2017.json"]
+    images = f"--images=gs://{BUCKET}/coco/train2017,gs://{BUCKET}/coco/val2017"
+    own = [
+        "--extractor=tiny",
+        "--weights=random",
+        "--feature_grid=true",
+        "--update=false",
+        "--overwrite=true",
+        "--gpu=",
+    ]
+    # The last ones are further parameters that the launcher is known to pass on.
+    beams = [*bucket.flags("flex-features"), '--labels={"team": "a"}', "--num_workers=1", "--max_num_workers=3"]
+    launch(monkeypatch, "features", *split, images, f"--output=gs://{BUCKET}/flex-features/out", *own, *beams)
+    assert f"gs://{BUCKET}/flex-features/job; it will write gs://{BUCKET}/flex-features/out" in capsys.readouterr().out
+    assert bucket.job("flex-features").pool["numWorkers"] == 1
+    options = json.loads(bucket.read(f"gs://{BUCKET}/flex-features/out/.work/options.json"))
+    assert options["feature_layer"] == "pool"  # of the grid
+
+
+def test_the_launcher_starts_a_caption_job(bucket, tiny_network, monkeypatch):
+    own = ["--format=csv,coco", "--forbid_unk=false", "--sample=false", "--beam_width=2", "--gpu=nvidia-tesla-t4"]
+    places = [f"--model=gs://{BUCKET}/model", f"--images=gs://{BUCKET}/coco/val2017/*.jpg"]
+    launch(
+        monkeypatch,
+        "caption",
+        *places,
+        f"--output=gs://{BUCKET}/flex-caption/out",
+        *own,
+        *bucket.flags("flex-caption"),
+    )
+    job = bucket.job("flex-caption")
+    assert "machine_type:n1-standard-8" in str(job.hints())
+    options = json.loads(bucket.read(f"gs://{BUCKET}/flex-caption/out/.work/options.json"))
+    assert options["forbid_unk"] is False and options["beam_width"] == 2
+
+
+def test_the_launcher_passes_a_mistake_on(bucket, monkeypatch, capsys):
+    with pytest.raises(SystemExit) as end:
+        launch(monkeypatch, "features", "--output=gs://b/out", "--overwrite=perhaps")
+    assert end.value.code == 2 and "--overwrite" in capsys.readouterr().err
+
+
+def test_the_launched_file_imports_nothing_that_workers_lack():
+    """It is the main program, whose names Beam sends along to the workers."""
+    tree = ast.parse(LAUNCH.read_text())
+    imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    imported |= {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    assert imported <= {"__future__", "importlib", "os", "sys"}
+
+
+class TestDockerfiles:
+    def lines(self, name):
+        text = (ROOT / name).read_text().replace("\\\n", " ")
+        return [line.split(None, 1) for line in text.splitlines() if line and not line.startswith("#")]
+
+    def pin(self, package):
+        return re.search(rf"^{package}==(\S+)", (ROOT / "requirements.txt").read_text(), re.M)[1]
+
+    def test_the_workers_image_is_beams_of_the_pinned_version(self):
+        (base,) = [rest for word, rest in self.lines("Dockerfile.dataflow") if word == "FROM"]
+        assert base == f"apache/beam_python${{PYTHON_VERSION}}_sdk:{self.pin('apache-beam')}"
+
+    def test_its_python_is_the_one_that_requirements_are_pinned_for(self):
+        (version,) = re.findall(r"^ARG PYTHON_VERSION=(.+)$", (ROOT / "Dockerfile.dataflow").read_text(), re.M)
+        assert f"--python-version {version} " in (ROOT / "Makefile").read_text()
+        assert (
+            f"FROM gcr.io/dataflow-templates-base/python{version.replace('.', '')}-template-launcher-base"
+            in (ROOT / "Dockerfile.flex").read_text()
+        )
+
+    def test_all_that_is_installed_is_pinned(self):
+        installs = [rest for word, rest in self.lines("Dockerfile.dataflow") if word == "RUN" and "pip install" in rest]
+        assert installs and all("--constraint requirements.txt" in line for line in installs)
+        assert (
+            self.pin("tensorflow")
+            and "ARG TENSORFLOW=tensorflow[and-cuda]" in (ROOT / "Dockerfile.dataflow").read_text()
+        )
+
+    @pytest.mark.parametrize("name", ["Dockerfile.dataflow", "Dockerfile.flex"])
+    def test_what_is_copied_is_there(self, name):
+        copies = [rest.split() for word, rest in self.lines(name) if word == "COPY" and not rest.startswith("--from")]
+        assert copies and all((ROOT / source).exists() for *sources, _ in copies for source in sources)
+
+    def test_the_package_is_copied_whole(self):
+        copied = {rest.split()[0] for word, rest in self.lines("Dockerfile.dataflow") if word == "COPY"}
+        found = {path.parent.name for path in ROOT.glob("*/__init__.py")} - {"tests", "scripts", "benchmarks"}
+        assert found <= copied
+
+    def test_the_launcher_runs_our_file(self):
+        words = dict(line for line in self.lines("Dockerfile.flex") if line[0] == "ENTRYPOINT")
+        assert words == {"ENTRYPOINT": '["/opt/google/dataflow/python_template_launcher"]'}
+        assert ["ENV", "FLEX_TEMPLATE_PYTHON_PY_FILE=/template/launch.py"] in self.lines("Dockerfile.flex")
+        assert ["COPY", "scripts/flex/launch.py /template/launch.py"] in self.lines("Dockerfile.flex")

@@ -1,0 +1,221 @@
+"""The whole path through the three real commands, with a tiny network and a tiny decoder."""
+
+import json
+import pathlib
+import shutil
+
+import h5py
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from pipelines import caption
+from pipelines.captions import captioner
+from pipelines.engines import running
+from pipelines.output import report as report_json
+from pipelines.vision import networks
+from tests.pipelines.test_features import content, read_split
+from tests.support.decoders import signature_inputs
+from tests.trainer.training.test_training import replace
+from tfrecords_schema.errors import InputError
+from trainer import export
+
+
+def rows(directory: pathlib.Path) -> dict[str, dict]:
+    found = [row for path in sorted(directory.glob("captions-*.parquet")) for row in pq.read_table(path).to_pylist()]
+    assert len({row["image_id"] for row in found}) == len(found)
+    return {row["image_id"]: row for row in found}
+
+
+def test_rows_equal_an_independent_computation(run, export_dir, trained):
+    """Captions of the images equal those that the SavedModel gives for the features in the feature directory."""
+    output, report = run(beam_width=2, length_penalty=0.5, rows_per_file=3)
+    found = rows(output)
+    assert report["inputs"] == report["records"] == len(found) == 8
+    assert len(list(output.glob("captions-0000?-of-00003.parquet"))) == 3
+    info, vocabulary = captioner.open_model(export_dir)
+    signature = tf.saved_model.load(export_dir).signatures["caption"]
+    for record in read_split(trained / "features", "val"):
+        row = found[f"{int(record['image/id']):012d}"]
+        assert row["image_uri"] == record["image/uri"] and (row["height"], row["width"]) == (72, 96)
+        given = {"beam_width": 2, "length_penalty": 0.5, "min_length": 3}
+        expected = signature(**signature_inputs(record["image/feature"][None], **given))
+        texts = [vocabulary.decode(ids) for ids in expected["ids"].numpy()[0]]
+        assert [c["caption"] for c in row["captions"]] == texts and row["caption"] == texts[0]
+        np.testing.assert_allclose([c["log_prob"] for c in row["captions"]], expected["log_prob"][0], atol=1e-4)
+        assert row["log_prob"] == row["captions"][0]["log_prob"]
+    metadata = pq.read_schema(next(output.glob("captions-*"))).metadata
+    assert metadata[b"model_digest"].decode() == info.digest
+
+
+def test_the_schema_and_its_compression(run):
+    output, _ = run()
+    file = pq.ParquetFile(next(output.glob("captions-*")))
+    assert [(field.name, str(field.type)) for field in file.schema_arrow] == [
+        ("image_id", "string"),
+        ("image_uri", "string"),
+        ("height", "int32"),
+        ("width", "int32"),
+        ("caption", "string"),
+        ("log_prob", "float"),
+        ("captions", "list<element: struct<caption: string, log_prob: float>>"),
+    ]
+    assert file.metadata.row_group(0).column(0).compression == "ZSTD"
+
+
+@pytest.fixture
+def odd_images(tmp_path) -> pathlib.Path:
+    """Two good images, one under an awkward name, among four bad ones."""
+    directory = tmp_path / "odd"
+    directory.mkdir()
+    Image.new("RGB", (9, 7), "red").save(directory / "good.png")
+    Image.new("L", (5, 5), 9).save(directory / "a b%20#é\nü.png")
+    (directory / "empty.png").write_bytes(b"")
+    (directory / "text.png").write_text("hello")
+    (directory / "short.png").write_bytes((directory / "good.png").read_bytes()[:-30])
+    (directory / "folder.png").mkdir()
+    (directory / "folder.png" / "x.txt").write_text("")
+    return directory
+
+
+def test_images_in_are_rows_and_rejects(run, odd_images):
+    output, report = run(images=[f"{odd_images}/*.png"], max_reject_fraction=0.9)
+    rejects = pq.read_table(output / "rejects/captions.parquet").to_pylist()
+    assert sorted(rows(output)) == ["a b%20#é\nü", "good"]
+    assert sorted((r["image_id"], r["stage"], r["error"]) for r in rejects) == [
+        ("empty", "decode", "Empty"),
+        ("short", "decode", "Truncated"),
+        ("text", "decode", "NotAnImage"),
+    ]
+    assert report["inputs"] == 5 and report["records"] == 2 and report["rejects"] == 3
+
+
+def test_rejects_outlive_a_rerun_and_mended_images_are_taken(run, odd_images):
+    """Names that are no UTF-8 too; and an image that was bad, and is good now, is not refused for ever."""
+    for number in range(4):
+        (odd_images / f"bad\udcff{number}.png").write_text("x")
+    flags = {"images": [f"{odd_images}/*.png"], "max_reject_fraction": 0.9, "rows_per_file": 1}
+    output, first = run(**flags)
+    before = content(output)
+    _, second = run(**flags)
+    assert second["shards_reused"] == second["shards"] and content(output) == before
+    assert second["reject_reasons"] == first["reject_reasons"]
+
+    shutil.copy(odd_images / "good.png", odd_images / "text.png")
+    _, third = run(**flags)
+    assert third["records"] == first["records"] + 1 and third["rejects"] == first["rejects"] - 1
+    assert third["shards_reused"] == third["shards"] - 1
+    (output / "rejects/captions.parquet").unlink()
+    _, fourth = run(**flags)
+    assert fourth["rejects"] == third["rejects"] and fourth["reject_reasons"] == third["reject_reasons"]
+
+
+def test_the_output_may_lie_below_the_images(run, odd_images):
+    flags = {"images": [f"{odd_images}/**"], "output": odd_images / "out", "max_reject_fraction": 0.9}
+    _, first = run(**flags)
+    _, second = run(**flags)
+    assert first["inputs"] == second["inputs"] == 6
+
+
+def test_files_of_others_are_left_alone(run, tmp_path):
+    output = tmp_path / "captions"
+    output.mkdir()
+    others = {
+        "train-00000-of-00007.parquet": "a data set",
+        "rejects.txt": "notes",
+        "vocabulary.md": "mine",
+        "vocabulary.txt": "x",
+    }
+    for name, text in others.items():
+        (output / name).write_text(text)
+    run()
+    run(overwrite=True)
+    assert {name: (output / name).read_text() for name in others} == others
+    (output / "report.json").write_text('{"mine": 1}')
+    for overwrite in (False, True):
+        with pytest.raises(InputError, match=r"report.json was not written by this program"):
+            run(overwrite=overwrite)
+    (output / "report.json").unlink()
+    with pytest.raises(InputError, match=r"holds captions-00000-of-00001.parquet, but no report.json"):
+        run(overwrite=True)
+
+
+@pytest.mark.parametrize("how", [{}, {"sample": True}])
+def test_a_model_without_finite_probabilities_is_told_of(run, export_dir, how):
+    info, vocabulary = captioner.open_model(export_dir)
+    decoder = export.load_export(export_dir, info)
+    for weight in decoder.trainable_weights:
+        weight.assign(np.full(weight.shape, np.nan))
+    export.write(decoder, vocabulary, info, export_dir)
+    with pytest.raises(running.PipelineError, match="the model gives no finite log probability"):
+        run(**how)
+
+
+def test_only_bad_images_leave_an_empty_table(run, odd_images):
+    with pytest.raises(report_json.RejectsError, match=r"100.0% of the images were rejected"):
+        run(images=[f"{odd_images}/text.png", f"{odd_images}/empty.png"], output=odd_images / "out")
+    (path,) = (odd_images / "out").glob("captions-*")
+    assert pq.read_table(path).num_rows == 0
+    assert pq.read_table(odd_images / "out/rejects/captions.parquet").num_rows == 2
+
+
+def test_reruns_and_batches_change_nothing(run, tmp_path):
+    first, _ = run(tmp_path / "a", batch_size=8)
+    second, _ = run(tmp_path / "b", batch_size=3)
+    assert {i: r["caption"] for i, r in rows(first).items()} == {i: r["caption"] for i, r in rows(second).items()}
+    before = content(first)
+    _, report = run(tmp_path / "a", batch_size=8)
+    assert report["shards_reused"] == report["shards"] and content(first) == before
+    with pytest.raises(InputError, match=r"beam_width was 3, now 5"):
+        run(tmp_path / "a", beam_width=5)
+
+
+def test_other_weights_are_refused_by_digest_before_anything_is_read(run, tmp_path):
+    h5py.File(tmp_path / "other.h5", "w").close()
+    with pytest.raises(InputError, match=r"weights_digest differs: --weights .*other.h5 has .*, --model .* has"):
+        run(weights=str(tmp_path / "other.h5"), images=["/nowhere/*.jpg"])
+    assert not (tmp_path / "captions").exists()
+
+
+def test_weights_from_a_file_must_be_given_again(export_dir, run):
+    path = pathlib.Path(export_dir) / "model_info.json"
+    info = json.loads(path.read_text())
+    info["features"]["weights"] = "mine.h5"
+    path.write_text(json.dumps(info))
+    with pytest.raises(InputError, match=r"--weights: expected the file 'mine.h5' \(digest .*give --weights FILE"):
+        run()
+
+
+@pytest.mark.parametrize(
+    ("break_it", "message"),
+    [
+        (shutil.rmtree, "--model: expected an export directory with model_info.json, found none in"),
+        (lambda d: (d / "saved_model.pb").unlink(), "--model: expected an export directory with saved_model.pb"),
+        (
+            lambda d: replace(d / "vocabulary.txt", "a ", "zebra "),
+            "is not the vocabulary of this model",
+        ),
+        (lambda d: (d / "model_info.json").write_text("{}"), "model_info.json: expected schema_version 4, found None"),
+    ],
+)
+def test_model_directories_that_are_none(export_dir, tmp_path, capsys, break_it, message):
+    break_it(pathlib.Path(export_dir))
+    with pytest.raises(SystemExit) as exit_:
+        caption.main(["--images", "*.jpg", "--model", export_dir, "--output", str(tmp_path / "out")])
+    stderr = capsys.readouterr().err
+    assert exit_.value.code == 2 and stderr.startswith("error: ") and message in stderr and stderr.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_no_image_is_an_error_that_repeats_the_pattern(run, tmp_path):
+    with pytest.raises(InputError, match=r"found no file that matches '/nowhere/\*.jpg'"):
+        run(images=["/nowhere/*.jpg"])
+    assert not (tmp_path / "captions").exists()
+
+
+def test_the_network_comes_from_the_model(run, monkeypatch):
+    monkeypatch.delitem(networks.NETWORKS, "tiny")
+    with pytest.raises(InputError, match="--extractor: expected one of"):
+        run()

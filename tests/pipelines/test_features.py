@@ -1,0 +1,287 @@
+"""The real feature pipeline, with a network small enough to compute by hand."""
+
+import json
+import pathlib
+import shutil
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from pipelines import features
+from pipelines.engines import running
+from pipelines.output import report as report_json
+from pipelines.training_records import records
+from scripts import scenes
+from tfrecords_schema import record, shards
+from tfrecords_schema.dataset_info import DatasetInfo
+from tfrecords_schema.errors import InputError
+from tfrecords_schema.vocabulary import Vocabulary, count_words
+
+
+def content(directory: pathlib.Path) -> dict[str, bytes]:
+    """Every file but the report, which tells times."""
+    files = (path for path in directory.rglob("*") if path.is_file() and path.name != report_json.REPORT)
+    return {str(path.relative_to(directory)): path.read_bytes() for path in files}
+
+
+def read_split(directory: pathlib.Path, split: str) -> list[dict]:
+    info = DatasetInfo.loads((directory / "dataset_info.json").read_text())
+    found = []
+    for shard in info.splits[split].shards:
+        serialized = list(tf.data.TFRecordDataset(str(directory / shard.name)).as_numpy_iterator())
+        assert len(serialized) == shard.records and (directory / shard.name).stat().st_size == shard.bytes
+        found += [record.decode(s, info.features.shape, info.features.dtype, 16) for s in serialized]
+    return found
+
+
+def annotations(coco_dir: pathlib.Path, split: str) -> dict[str, list[str]]:
+    """Captions by image id, read without any code of the product."""
+    captions: dict[str, list[str]] = {}
+    for entry in json.loads((coco_dir / f"annotations/captions_{split}2017.json").read_text())["annotations"]:
+        captions.setdefault(str(entry["image_id"]), []).append(entry["caption"])
+    return captions
+
+
+def test_records_equal_an_independent_computation(make_features, coco_dir):
+    output, report = make_features(records_per_shard=10)
+    vocabulary = Vocabulary.loads((output / "vocabulary.txt").read_text())
+    assert report["inputs"] == report["records"] == 32 and report["rejects"] == 0
+    for split, count in (("train", 24), ("val", 8)):
+        captions = annotations(coco_dir, split)
+        found = read_split(output, split)
+        assert sorted(r["image/id"] for r in found) == sorted(captions) and len(found) == count
+        for r in found:
+            path = coco_dir / f"{split}2017" / f"{int(r['image/id']):012d}.jpg"
+            image = Image.open(path).convert("RGB").resize((32, 32), Image.Resampling.BILINEAR)
+            grid = np.asarray(image, np.float32).reshape(4, 8, 4, 8, 3).mean((1, 3)) / 255
+            np.testing.assert_allclose(r["image/feature"], grid.reshape(48), atol=1e-3)
+            assert r["image/uri"] == str(path) and (r["image/height"], r["image/width"]) == (72, 96)
+            assert r["caption/text"] == captions[r["image/id"]]
+            expected = [vocabulary.encode(caption, 16) for caption in r["caption/text"]]
+            assert r["caption/ids"].tolist() == [ids for ids, _ in expected]
+            assert r["caption/length"].tolist() == [length for _, length in expected]
+
+
+def test_the_vocabulary_is_of_the_training_captions_only(make_features, coco_dir):
+    output, _ = make_features(min_word_count=3, vocab_size=20)
+    captions = annotations(coco_dir, "train")
+    counts = count_words([caption for each in captions.values() for caption in each])
+    expected = Vocabulary.from_counts(counts, 20, 3)
+    assert Vocabulary.loads((output / "vocabulary.txt").read_text()) == expected
+
+
+def test_shards_are_as_named_and_hashed(make_features):
+    output, report = make_features(records_per_shard=10)
+    names = [f"train-0000{i}-of-00003.tfrecord" for i in range(3)] + ["val-00000-of-00001.tfrecord"]
+    assert sorted(path.name for path in output.glob("*.tfrecord")) == names
+    assert report["shards"] == 4 and not (output / ".work").exists()
+    ids = [r["image/id"] for r in read_split(output, "train")]
+    assert ids == sorted(ids, key=lambda i: (shards.shard_of(i, 3), shards.order_in_shard(i)))
+
+
+def test_two_runs_give_the_same_bytes(make_features, tmp_path):
+    first, _ = make_features(tmp_path / "a", records_per_shard=10)
+    second, _ = make_features(tmp_path / "b", records_per_shard=10, read_threads=1)
+    assert content(first) == content(second)
+
+
+@pytest.fixture
+def damaged_coco(coco_dir, tmp_path) -> pathlib.Path:
+    """A copy with each kind of bad entry in its training split, and one more image that two entries claim."""
+    copy = tmp_path / "damaged"
+    shutil.copytree(coco_dir, copy)
+    names = sorted(path.name for path in (copy / "train2017").iterdir())
+    (copy / "train2017" / names[0]).unlink()
+    (copy / "train2017" / names[1]).write_text("not an image")
+    (copy / "train2017" / names[2]).write_bytes(b"")
+    data = (copy / "train2017" / names[3]).read_bytes()
+    (copy / "train2017" / names[3]).write_bytes(data[: len(data) // 2])
+    (copy / "train2017" / names[8]).unlink()
+    (copy / "train2017" / names[8]).mkdir()
+    Image.new("1", (10_000, 10_000)).save(copy / "train2017" / names[9], "PNG")  # 100 million pixels in 12 kB
+    path = copy / "annotations/captions_train2017.json"
+    coco = json.loads(path.read_text())
+    coco["images"].append("no entry")
+    fifth, sixth = (int(names[n].removesuffix(".jpg")) for n in (4, 5))
+    coco["annotations"] = [a for a in coco["annotations"] if a["image_id"] != fifth]  # without a caption
+    for a in coco["annotations"]:
+        if a["image_id"] == sixth:
+            a["caption"] = "...!"  # without a word
+    coco["annotations"].append({"id": 9999, "image_id": 777, "caption": "A ghost."})  # without an image
+    coco["images"].append({"id": int(names[6].removesuffix(".jpg")), "file_name": names[7]})  # an id twice
+    path.write_text(json.dumps(coco))
+    return copy
+
+
+def test_bad_images_are_told_apart_and_nothing_else_is_lost(make_features, damaged_coco):
+    output, report = make_features(coco_dir=str(damaged_coco), max_reject_fraction=1.0)
+    rows = pq.read_table(output / "rejects/train.parquet").to_pylist()
+    reasons = sorted((row["stage"], row["error"]) for row in rows)
+    assert reasons == [
+        ("caption", "NoWords"),
+        ("decode", "Empty"),
+        ("decode", "NotAnImage"),
+        ("decode", "TooLarge"),
+        ("decode", "Truncated"),
+        ("list", "BadEntry"),
+        ("list", "DuplicateId"),
+        ("list", "NoCaption"),
+        ("list", "NotListed"),
+        ("read", "Absent"),
+        ("read", "Unreadable"),
+    ]
+    assert report["reject_reasons"] == {f"{stage}/{error}": 1 for stage, error in reasons}
+    assert all(row["message"] and row["image_id"] for row in rows)
+    info = DatasetInfo.loads((output / "dataset_info.json").read_text())
+    assert info.splits["train"].images == 16 and info.splits["train"].rejects == 11
+    assert report["inputs"] == 24 + 3 + 8 == report["records"] + report["rejects"]
+    assert len(read_split(output, "train")) == 16
+
+
+def test_too_many_rejects_fail_with_the_output_in_place(make_features, damaged_coco, tmp_path):
+    with pytest.raises(report_json.RejectsError, match=r"31.4% of the images were rejected, more than .* 5.0%"):
+        make_features(coco_dir=str(damaged_coco))
+    assert (tmp_path / "features/dataset_info.json").exists() and (tmp_path / "features/rejects/train.parquet").exists()
+
+
+def test_a_run_that_breaks_goes_on_where_it_stopped(make_features, tmp_path, monkeypatch):
+    undisturbed, _ = make_features(tmp_path / "undisturbed", records_per_shard=5)
+    encode, calls = record.encode, []
+
+    def breaks_in_the_end(values, dtype):
+        calls.append(values["image/id"])
+        if len(calls) > 20:
+            raise OSError(28, "No space left on device")
+        return encode(values, dtype)
+
+    monkeypatch.setattr(records.record, "encode", breaks_in_the_end)
+    with pytest.raises(running.PipelineError, match=r"No space left on device.*; finished shards are kept"):
+        make_features(tmp_path / "disturbed", records_per_shard=5)
+    output = tmp_path / "disturbed"
+    finished = sorted(path.name for path in output.glob("*.tfrecord"))
+    assert finished and not (output / "dataset_info.json").exists()
+    assert not list(output.rglob("*.tmp")), "no half-written file is left"
+    untouched = {name: (output / name).stat().st_mtime_ns for name in finished}
+
+    monkeypatch.setattr(records.record, "encode", encode)
+    _, report = make_features(output, records_per_shard=5)
+    assert report["shards_reused"] == len(finished)
+    assert untouched == {name: (output / name).stat().st_mtime_ns for name in finished}
+    assert content(output) == content(undisturbed)
+
+
+def test_a_finished_output_is_not_made_again(make_features, monkeypatch):
+    output, _ = make_features()
+    before = content(output)
+    monkeypatch.setattr(records.RecordMaker, "load", lambda self: pytest.fail("the network was loaded"))
+    _, report = make_features()
+    assert report["shards_reused"] == report["shards"] == 2 and report["records"] == 32
+    assert content(output) == before
+
+
+def test_a_new_image_redoes_only_what_it_changes(make_features, coco_dir, tmp_path):
+    """A new validation image leaves the vocabulary, and so the training shards, as they are."""
+    copy = tmp_path / "grown"
+    shutil.copytree(coco_dir, copy)
+    (copy / "train2017/000000000001.jpg").unlink()  # a reject, which must outlive the second run
+    output, first = make_features(coco_dir=str(copy), records_per_shard=10)
+    scenes.write_images(copy / "val2017", 1, seed=5, first_id=300_000, size=(96, 72))
+    path = copy / "annotations/captions_val2017.json"
+    coco = json.loads(path.read_text())
+    coco["images"].append({"id": 300_000, "file_name": "000000300000.jpg"})
+    coco["annotations"].append({"image_id": 300_000, "caption": "A red circle."})
+    path.write_text(json.dumps(coco))
+    _, second = make_features(coco_dir=str(copy), records_per_shard=10)
+    assert (second["shards"], second["shards_reused"]) == (4, 3)
+    assert second["records"] == first["records"] + 1
+    assert second["reject_reasons"] == first["reject_reasons"] == {"read/Absent": 1}
+    assert pq.read_table(output / "rejects/train.parquet").num_rows == 1
+
+
+def test_fewer_shards_leave_no_old_ones_behind(make_features, coco_dir, tmp_path):
+    output, _ = make_features(records_per_shard=5)
+    make_features(records_per_shard=100, overwrite=True)
+    assert sorted(path.name for path in output.glob("*.tfrecord")) == [
+        "train-00000-of-00001.tfrecord",
+        "val-00000-of-00001.tfrecord",
+    ]
+
+
+def test_other_options_are_refused_with_the_difference(make_features):
+    make_features(max_caption_length=16)
+    with pytest.raises(InputError, match=r"max_caption_length was 16, now 12\); give --update .*--overwrite"):
+        make_features(max_caption_length=12)
+    make_features(max_caption_length=12, overwrite=True)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ("", "--coco_dir, --captions or --train_captions: expected one of them, found none"),
+        ("--coco_dir nowhere", "--coco_dir: expected a directory, found none at nowhere"),
+        ("--train_images d", "--train_images: expected --train_captions beside it, found none"),
+        (
+            "--coco_dir {coco} --train_images d",
+            "--train_images: expected either --coco_dir, which has its splits, or --train_images, found both",
+        ),
+        (
+            "--coco_dir {coco} --year 2014",
+            "expected a directory, a zip file or a pattern, found none at {coco}/train2014",
+        ),
+        ("--coco_dir {coco} --weights none.h5", "--weights: expected imagenet, random or a Keras .h5 file, found no"),
+        (
+            "--coco_dir {coco} --weights README.md",
+            "--weights: expected imagenet, random or a Keras .h5 file, found no HDF5",
+        ),
+        ("--coco_dir {coco} --weights random --vocab_size 4", "--vocab_size: expected at least 5"),
+        ("--coco_dir {coco} --weights random --batch_size 0", "--batch_size: expected a whole number of at least 1"),
+        ("--coco_dir {coco} --weights random --runner Foo", "--runner: expected one of Beam's runners, found 'Foo'"),
+        ("--coco_dir {coco} --weights random --direct_num_workers a", "--direct_num_workers: invalid int value"),
+        ("--coco_dir foo://x", "--coco_dir: no filesystem for foo://x"),
+        ("--coco_dir {coco} --weights random --max_caption_length 2", "--max_caption_length: expected at least 3"),
+        ("--coco_dir {coco} --weights random --wieghts x", "--wieghts: neither this command nor Beam knows this flag"),
+        ("--coco_dir {coco} --weights random --extractor vgg", "--extractor: expected one of inception_v3, vgg16"),
+    ],
+)
+def test_mistakes_are_told_in_one_line(flags, message, coco_dir, tmp_path, capsys):
+    with pytest.raises(SystemExit) as exit_:
+        features.main(["--output", str(tmp_path / "out"), *flags.format(coco=coco_dir).split()])
+    stderr = capsys.readouterr().err
+    assert exit_.value.code == 2 and stderr.count("\n") == 1
+    assert stderr.startswith("error: ") and message.format(coco=coco_dir) in stderr
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("flag", ["--min_word_count 100000", "--weights {other}"])
+def test_mistakes_that_a_worker_finds_are_mistakes_all_the_same(flag, coco_dir, tmp_path, capsys):
+    import h5py
+
+    h5py.File(tmp_path / "other.h5", "w").close()
+    given = ["--output", str(tmp_path / "out"), "--coco_dir", str(coco_dir), "--extractor", "vgg16", "--weights"]
+    given += [str(tmp_path / "other.h5"), *flag.format(other=tmp_path / "other.h5").split()]
+    with pytest.raises(SystemExit) as exit_:
+        features.main(given)
+    stderr = capsys.readouterr().err
+    assert exit_.value.code == 2 and f"error: {flag.split()[0]}" in stderr and "goes on from there" not in stderr
+
+
+def test_an_empty_output_name(make_features):
+    with pytest.raises(InputError, match="--output: expected a directory, found an empty name"):
+        make_features("")
+
+
+def test_a_vocabulary_that_is_not_ours_is_left_alone(make_features, tmp_path):
+    (tmp_path / "features").mkdir()
+    (tmp_path / "features/vocabulary.txt").write_text("mine")
+    with pytest.raises(InputError, match=r"holds vocabulary.txt, but no report.json of a run that made it"):
+        make_features()
+    assert (tmp_path / "features/vocabulary.txt").read_text() == "mine"
+
+
+def test_an_output_that_cannot_be_written_to(make_features, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="--output: expected a directory that can be written to"):
+        make_features(tmp_path / "file" / "below")

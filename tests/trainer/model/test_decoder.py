@@ -1,0 +1,165 @@
+"""Every kind of decoder: whole sequences equal single steps, padding changes nothing, and all can learn."""
+
+import functools
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests.support import decoders
+from tfrecords_schema.errors import InputError
+from tfrecords_schema.vocabulary import END, PAD, START
+from trainer.config import TrainConfig
+from trainer.model.attention import BahdanauAttention
+from trainer.model.variables import tensors
+from trainer.search.caption_module import CaptionModule
+from trainer.training import objectives
+from trainer.training.update import make_update
+
+
+def shape_of(decoder):
+    return decoder.config.feature_shape
+
+
+@pytest.mark.parametrize("kind", decoders.KINDS)
+def test_whole_sequences_equal_single_steps(kind):
+    """The layers of training (cuDNN's on a GPU) and the cells of beam search, on the same weights."""
+    decoder = decoders.make(kind)
+    batch = decoders.batch(4, shape=shape_of(decoder))
+    logits, attention = decoder((batch.features, batch.ids), seed=None)  # [4, 7, 11]
+    image = decoder.encode(batch.features)
+    state = decoder.initial_state(image)
+    for time in range(batch.ids.shape[1]):
+        found, state = decoder.step(batch.ids[:, time], state, image)
+        np.testing.assert_allclose(found, logits[:, time], atol=1e-5)
+        if decoder.attention:
+            np.testing.assert_allclose(state.attention, attention[:, time], atol=1e-6)
+    assert (attention is not None) == bool(decoder.attention)
+
+
+@pytest.mark.parametrize("kind", ["lstm", "gru_initial_state", "attention"])
+def test_hypotheses_of_one_image_share_what_is_known_of_it(kind):
+    """Three hypotheses an image, side by side, against one at a time."""
+    decoder = decoders.make(kind)
+    features = decoders.batch(2, shape=shape_of(decoder)).features
+    image = decoder.encode(features)
+    state = tf.nest.map_structure(lambda t: tf.repeat(t, 3, axis=0), decoder.initial_state(image))
+    words = np.array([4, 5, 6, 7, 8, 9])
+    logits, _ = decoder.step(words, state, image)
+    for place, word in enumerate(words):
+        alone = decoder.encode(features[place // 3][None])
+        expected, _ = decoder.step(np.array([word]), decoder.initial_state(alone), alone)
+        np.testing.assert_allclose(logits[place], expected[0], atol=1e-5)
+
+
+def test_attention_equals_its_formula():
+    layer = BahdanauAttention(4)
+    layer.build((None, None, 3), (None, 5))
+    generator = np.random.default_rng(0)
+    positions, state = generator.normal(size=(1, 2, 3)).astype("f4"), generator.normal(size=(1, 5)).astype("f4")
+    context, weights = layer(state, layer.keys(positions), positions)
+    kernel, bias = (w.numpy() for w in layer.keys.weights)
+    energy = [np.tanh(p @ kernel + bias + state[0] @ layer.query.kernel.numpy()) for p in positions[0]]
+    energy = np.array([e @ layer.score.kernel.numpy()[:, 0] for e in energy])
+    expected = np.exp(energy) / np.exp(energy).sum()
+    np.testing.assert_allclose(weights[0], expected, atol=1e-6)
+    np.testing.assert_allclose(context[0], expected @ positions[0], atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", decoders.KINDS)
+def test_padding_changes_neither_loss_nor_gradients(kind):
+    decoder = decoders.make(kind)
+    batch = decoders.batch(4, shape=shape_of(decoder))
+    padded = batch._replace(ids=np.pad(batch.ids, ((0, 0), (0, 6)), constant_values=PAD))
+    found = []
+    for given in (batch, padded):
+        with tf.GradientTape() as tape:
+            loss = objectives.cross_entropy(decoder, given, None, 0.0, TrainConfig())
+        gradients = tape.gradient(loss.total, tensors(decoder.trainable_weights))
+        found.append((float(loss.total), float(loss.tokens), [tf.convert_to_tensor(g).numpy() for g in gradients]))
+    (loss, tokens, gradients), (padded_loss, padded_tokens, padded_gradients) = found
+    assert padded_loss == pytest.approx(loss, abs=1e-4) and padded_tokens == tokens
+    assert any(np.abs(g).max() > 1e-2 for g in gradients)
+    for a, b in zip(gradients, padded_gradients, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-4)
+
+
+def memorise(decoder, batch, steps: int = 400):
+    optimizer = keras.optimizers.Adam(0.03)
+    strategy = tf.distribute.get_strategy()
+    objective = functools.partial(objectives.cross_entropy, config=TrainConfig(attention_penalty=0.1))
+    update = make_update(decoder, optimizer, objective, strategy, seed=0, clip_norm=5.0)
+    given = type(batch)(*map(tf.constant, batch))
+    for step in range(steps):
+        reported, _, _ = update(given, tf.constant(step, tf.int64), tf.constant(0.0))
+    return reported
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", decoders.KINDS)
+def test_every_decoder_learns_ten_captions_by_heart(kind):
+    decoder = decoders.make(kind, scale=0.4)
+    batch = decoders.batch(10, shape=shape_of(decoder))
+    total, tokens = memorise(decoder, batch)["accuracy"]
+    found = CaptionModule(decoder).caption(batch.features, 3, decoders.LENGTH, 0.0)["ids"].numpy()[:, 0]
+    for ids, said in zip(batch.ids, found, strict=True):
+        caption = [i for i in ids if i not in (START, PAD)]
+        assert list(said[: len(caption)]) == caption and caption[-1] == END
+    assert float(total) == float(tokens), "every word is predicted"
+
+
+def test_dropout_is_a_function_of_the_seed():
+    """All four kinds: the same seed gives the same numbers, another one others, and none those of the export."""
+    for name in ("image_dropout", "embedding_dropout", "state_dropout", "output_dropout"):
+        for kind in ("two_layers", "attention"):
+            decoder = decoders.make(kind, **{name: 0.5})
+            batch = decoders.batch(4, shape=shape_of(decoder))
+            run = functools.partial(decoder, (batch.features, batch.ids))
+            seeds = [tf.constant(seed, tf.int64) for seed in ([1, 2], [1, 2], [1, 3])]
+            one, same, other = (run(seed=seed)[0].numpy() for seed in seeds)
+            without = run(seed=None)[0].numpy()
+            assert np.array_equal(one, same) and not np.allclose(one, other) and not np.allclose(one, without)
+
+
+@pytest.mark.parametrize("kind", ["lstm", "gru_initial_state"])
+def test_dropped_recurrent_weights_are_those_of_every_step(kind):
+    """Whole layers with dropped weights equal cells that step with the same ones."""
+    decoder = decoders.make(kind, state_dropout=0.5)
+    batch = decoders.batch(3)
+    seed = tf.constant([3, 4], tf.int64)
+    whole, _ = decoder((batch.features, batch.ids), seed=seed)
+    kernels = decoder._recurrent_kernels(seed)
+    assert all(0.3 < np.mean(kernel.numpy() == 0) < 0.7 for kernel in kernels)
+    image = decoder.encode(batch.features)
+    state = decoder.initial_state(image, kernels)
+    for time in range(batch.ids.shape[1]):
+        output, state = decoder._advance(decoder.word_embedding(batch.ids[:, time]), state, image, kernels)
+        np.testing.assert_allclose(decoder._logits(output), whole[:, time], atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["lstm", "attention_gru", "tied"])
+@pytest.mark.parametrize("dtype", ["mixed_bfloat16", "mixed_float16"])
+def test_mixed_precision_is_near_float32_and_keeps_float32_weights(kind, dtype):
+    decoder, mixed = decoders.make(kind, scale=0.3), decoders.make(kind, scale=0.3, dtype=dtype)
+    batch = decoders.batch(4, shape=shape_of(decoder))
+    assert {w.dtype for w in mixed.weights} == {"float32"}
+    expected, found = (d((batch.features, batch.ids), seed=None)[0] for d in (decoder, mixed))
+    assert found.dtype == tf.float32 and not np.array_equal(found, expected)
+    np.testing.assert_allclose(found, expected, atol=0.05)
+
+
+def test_nothing_switches_the_fused_kernels_off():
+    """What Keras asks of a layer before it uses cuDNN's kernel."""
+    for cell in ("lstm", "gru"):
+        decoder = decoders.make("two_layers", cell=cell)
+        for layer in decoder.recurrent:
+            assert layer.use_cudnn == "auto" and not layer.unroll and layer.recurrent_dropout == 0
+            assert layer.activation is keras.activations.tanh
+            assert layer.recurrent_activation is keras.activations.sigmoid
+            assert layer.use_bias and (cell == "lstm" or layer.reset_after)
+
+
+def test_attention_needs_a_grid():
+    with pytest.raises(InputError, match=r"--attention bahdanau: expected features \[positions, F\].*--feature_grid"):
+        decoders.make("attention", feature_shape=(5,))

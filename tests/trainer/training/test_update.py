@@ -1,0 +1,125 @@
+"""One update: the same for any number of replicas, and what is done about numbers that are none."""
+
+import functools
+import json
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests.support import decoders
+from tfrecords_schema.vocabulary import PAD, START
+from trainer.config import TrainConfig
+from trainer.training import objectives
+from trainer.training.objectives import Loss
+from trainer.training.update import make_update
+
+
+@pytest.fixture
+def one_step(tmp_path):
+    """A function: runs of (replicas, batch), side by side -> for each what tests.support.one_step found."""
+
+    def run(decoder, *runs):
+        processes = []
+        for number, (replicas, batch) in enumerate(runs):
+            weights = {f"weight_{i}": weight for i, weight in enumerate(decoder.get_weights())}
+            initial, out = (tmp_path / f"{name}-{number}.npz" for name in ("initial", "out"))
+            np.savez(initial, config=json.dumps(vars(decoder.config)), **batch._asdict(), **weights)
+            command = [sys.executable, "-m", "tests.support.one_step", str(replicas), str(initial), str(out)]
+            processes.append((subprocess.Popen(command, stderr=subprocess.PIPE), replicas, out))
+        results = []
+        for process, replicas, out in processes:
+            _, stderr = process.communicate(timeout=240)
+            assert process.returncode == 0, stderr.decode()
+            found = np.load(out)
+            assert found["replicas"] == replicas
+            results.append((found, [found[f"weight_{i}"] for i in range(len(decoder.weights))]))
+        return results
+
+    return run
+
+
+def filled_up(batch, size: int):
+    """The batch with captions that hold nothing to learn, as batches.py fills it up for replicas."""
+    ids = np.full((size - len(batch.ids), batch.ids.shape[1]), PAD, np.int32)
+    ids[:, 0] = START
+    features = np.repeat(batch.features[:1], len(ids), axis=0)
+    return type(batch)(
+        np.concatenate([batch.features, features]),
+        np.concatenate([batch.ids, ids]),
+        np.concatenate([batch.image, np.zeros(len(ids), np.int32)]),
+    )
+
+
+def largest_difference(a, b) -> float:
+    return max(np.abs(x - y).max() for x, y in zip(a, b, strict=True))
+
+
+@pytest.mark.parametrize("kind", ["two_layers", "attention"])
+def test_loss_and_update_depend_on_neither_replicas_nor_padding(one_step, kind):
+    """Six captions over one, two and four replicas: uneven shares of real tokens, and two only filled up."""
+    decoder = decoders.make(kind)
+    batch = decoders.batch(6, shape=decoder.config.feature_shape)
+    wider = batch._replace(ids=np.pad(batch.ids, ((0, 0), (0, 9)), constant_values=PAD))
+    runs = one_step(decoder, (1, batch), (2, batch), (4, filled_up(batch, 8)), (1, wider))
+    (found, updated), *others = runs
+
+    log_probs = decoders.log_softmax(decoder((batch.features, batch.ids[:, :-1]), seed=None)[0])
+    targets = batch.ids[:, 1:]
+    picked = np.take_along_axis(log_probs, targets[..., None], -1)[..., 0]
+    assert found["loss"] == pytest.approx(-picked[targets != PAD].mean(), abs=1e-5)
+    assert found["measured"] == pytest.approx(found["loss"], abs=1e-6)
+    assert largest_difference(updated, decoder.get_weights()) > 1e-3
+    for other, other_updated in others:
+        for name in ("loss", "measured", "tokens", "norm"):
+            assert other[name] == pytest.approx(found[name], rel=1e-4)
+        assert largest_difference(other_updated, updated) < 1e-5
+
+
+def overflowing(decoder, batch, seed, progress):
+    """A loss that is infinite for a progress of 1."""
+    scale = tf.where(progress < 1.0, 1.0, float("inf"))
+    total = scale * tf.reduce_sum(decoder((batch.features, batch.ids), seed=None)[0])
+    return Loss(total, tf.constant(1.0), {"loss": (total, tf.constant(1.0))})
+
+
+@pytest.mark.parametrize("skip", [True, False])
+def test_an_overflow_is_skipped_only_where_float16_makes_it_likely(skip):
+    decoder = decoders.make()
+    optimizer = keras.optimizers.SGD(0.1)
+    update = make_update(
+        decoder, optimizer, overflowing, tf.distribute.get_strategy(), seed=0, clip_norm=1.0, skip_overflow=skip
+    )
+    batch = type(decoders.batch(2))(*map(tf.constant, decoders.batch(2)))
+    before = decoder.get_weights()
+    update(batch, tf.constant(0, tf.int64), tf.constant(1.0))
+    finite = all(np.isfinite(w).all() for w in decoder.get_weights())
+    assert finite == skip
+    if skip:
+        assert largest_difference(decoder.get_weights(), before) == 0
+        update(batch, tf.constant(1, tf.int64), tf.constant(0.0))
+        assert largest_difference(decoder.get_weights(), before) > 1e-3
+
+
+def test_xla_computes_the_same_update():
+    """Without dropout: XLA draws other masks from a seed."""
+    found = []
+    for jit_compile in (False, True):
+        decoder = decoders.make("attention")
+        batch = decoders.batch(4, shape=decoder.config.feature_shape)
+        update = make_update(
+            decoder,
+            keras.optimizers.SGD(0.1),
+            functools.partial(objectives.cross_entropy, config=TrainConfig(label_smoothing=0.1)),
+            tf.distribute.get_strategy(),
+            seed=5,
+            clip_norm=1.0,
+            jit_compile=jit_compile,
+        )
+        reported, _, _ = update(type(batch)(*map(tf.constant, batch)), tf.constant(7, tf.int64), tf.constant(0.5))
+        found.append((float(reported["loss"][0]), decoder.get_weights()))
+    assert found[1][0] == pytest.approx(found[0][0], rel=1e-4)
+    assert largest_difference(found[0][1], found[1][1]) < 1e-4

@@ -1,0 +1,244 @@
+"""A command is one frozen dataclass: its fields are its flags, and parser, help and checks follow from them.
+
+    @dataclasses.dataclass(frozen=True, kw_only=True)
+    class Running(Settings):
+        batch_size: int = setting("images in a forward pass", 16, least=1)
+
+    @dataclasses.dataclass(frozen=True, kw_only=True)
+    class FeaturesConfig(Settings):
+        output: str = setting("directory to write", metavar="DIR")  # no default: a flag that must be given
+        running: Running = group(Running, "running")  # its flags are --batch_size …, not --running.batch_size
+
+tyro and simple-parsing do much of this. tyro 1.0 has no flag whose value may be left out (`--self_critical`), tells
+mistakes in boxes, and calls a switch's opposite --no_NAME; simple-parsing 0.1.9 takes a value behind every switch, and
+abbreviations; both pass `--no-forbid_unk` on as unknown, where Beam would get it. None knows ranges or templates.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import types
+import typing
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
+
+from tfrecords_schema.errors import ArgumentParser, InputError
+
+Config = TypeVar("Config", bound="Settings")
+
+_METAVARS = {int: "N", float: "X", str: "TEXT"}
+_NOUNS = {int: "a whole number", float: "a number"}
+
+
+@dataclasses.dataclass(frozen=True)
+class About:
+    """What `setting` says of a flag.
+
+    Attributes:
+      help: one line, begun in lower case; its default is added where it has one.
+      least, most, above: a number is at least, at most, or more than this.
+      choices: all values that there are.
+      bare: what the flag means without a value; None: it must have one.
+      metavar: stands for the value in the help text.
+      shape: regular expression of a text; `what` says it in words.
+      reads, writes: "file", "folder" or "place" (files, folders or patterns) that the value names.
+    """
+
+    help: str
+    least: float | None = None
+    most: float | None = None
+    above: float | None = None
+    choices: tuple[str, ...] = ()
+    bare: Any = None
+    metavar: str | None = None
+    shape: str | None = None
+    reads: str | None = None
+    writes: str | None = None
+
+
+def setting(help: str, default: Any = dataclasses.MISSING, **about: Any) -> Any:
+    """A field that is also a flag, with the attributes of About. False by default: a flag without a value."""
+    return dataclasses.field(default=default, metadata={"about": About(help, **about)})
+
+
+def group(settings: type[Config], title: str) -> Config:
+    """A field that holds settings of their own, under a title in the help text."""
+    return dataclasses.field(default_factory=settings, metadata={"title": title})
+
+
+class Flag(NamedTuple):
+    """One flag of a command.
+
+    Attributes:
+      name: without dashes, the field's.
+      type: of a value, or of one of several: bool, int, float or str.
+      many: whether it takes several values.
+      default: dataclasses.MISSING for a flag that must be given.
+      title: of its group; "" for the command's own.
+      way: from the command to its field, ("running", "batch_size").
+    """
+
+    name: str
+    type: type
+    many: bool
+    default: Any
+    about: About
+    title: str
+    way: tuple[str, ...]
+
+    @property
+    def is_required(self) -> bool:
+        """Whether it must be given."""
+        return self.default is dataclasses.MISSING
+
+    @property
+    def is_switch(self) -> bool:
+        """Whether it takes no value: --name, and --no-name where it is not False by default."""
+        return self.type is bool
+
+
+class Settings:
+    """What configs have in common: each field is checked when one is made.
+
+    Raises:
+      InputError: naming the flag, what was expected and what was found.
+    """
+
+    def __post_init__(self):
+        for flag in flags(type(self)):
+            if len(flag.way) == 1:
+                _check(flag, getattr(self, flag.name))
+
+
+def _check(flag: Flag, value: Any) -> None:
+    about = flag.about
+    for one in value if flag.many and value is not None else [] if value is None else [value]:
+        if about.choices and one not in about.choices:
+            raise InputError(f"--{flag.name}: expected one of {', '.join(about.choices)}, found {one}")
+        if about.least is not None and not one >= about.least:
+            raise InputError(f"--{flag.name}: expected at least {about.least}, found {one}")
+        if about.above is not None and not one > about.above:
+            raise InputError(f"--{flag.name}: expected more than {about.above}, found {one}")
+        if about.most is not None and not one <= about.most:
+            raise InputError(f"--{flag.name}: expected at most {about.most}, found {one}")
+
+
+def flags(config: type[Settings], title: str = "", way: tuple[str, ...] = ()) -> Iterator[Flag]:
+    """All flags of a command, those of its groups where these stand."""
+    hints = typing.get_type_hints(config)
+    for field in dataclasses.fields(config):  # type: ignore[arg-type]  # every Settings is a dataclass
+        if "title" in field.metadata:
+            yield from flags(hints[field.name], field.metadata["title"], (*way, field.name))
+        elif "about" in field.metadata:
+            kind, many = _value_type(hints[field.name])
+            yield Flag(field.name, kind, many, field.default, field.metadata["about"], title, (*way, field.name))
+
+
+def _value_type(hint: Any) -> tuple[type, bool]:
+    """(type of a value, whether there are several) of `int`, `int | None` and `tuple[str, ...]`."""
+    if isinstance(hint, types.UnionType):
+        (hint,) = (one for one in typing.get_args(hint) if one is not types.NoneType)
+    if typing.get_origin(hint) is tuple:
+        return typing.get_args(hint)[0], True
+    return hint, False
+
+
+def make(config: type[Config], values: Mapping[str, Any] | None = None, /, **given: Any) -> Config:
+    """A config from values by the names of its flags, whichever group they stand in, and of its other fields.
+
+    Raises:
+      InputError: a value does not fit.
+      TypeError: there is no such flag, or one that must be given is missing.
+    """
+    left = {**(values or {}), **given}
+    made = _make(config, left)
+    if left:
+        raise TypeError(f"{config.__name__} has no flag {next(iter(left))!r}")
+    return made
+
+
+def _make(config: type[Config], left: dict[str, Any]) -> Config:
+    """The same, of those among `left` that the config has, which it takes out."""
+    hints = typing.get_type_hints(config)
+    found = {}
+    for field in dataclasses.fields(config):  # type: ignore[arg-type]
+        if "title" in field.metadata and field.name not in left:
+            found[field.name] = _make(hints[field.name], left)
+        elif field.name in left:
+            value = left.pop(field.name)
+            found[field.name] = tuple(value) if isinstance(value, list) else value
+    return config(**found)
+
+
+def values(config: Settings) -> dict[str, Any]:
+    """The values of all flags, by name: what `make` takes."""
+    found = {}
+    for flag in flags(type(config)):
+        value: Any = config
+        for name in flag.way:
+            value = getattr(value, name)
+        found[flag.name] = value
+    return found
+
+
+def parser(config: type[Settings], **about: str) -> ArgumentParser:
+    """The command line of a config; `about` has argparse's `prog`, `description` and `epilog`."""
+    made = ArgumentParser(**about)
+    groups: dict[str, Any] = {"": made}
+    for flag in flags(config):
+        if flag.title not in groups:
+            groups[flag.title] = made.add_argument_group(flag.title)
+        _add(groups[flag.title], flag)
+    return made
+
+
+def _add(parser: Any, flag: Flag) -> None:
+    """Only what is said is in the result: what is not, the dataclass knows."""
+    about, name = flag.about, f"--{flag.name}"
+    shown = "" if flag.default in (dataclasses.MISSING, None, False, "", ()) else f" (default {_shown(flag.default)})"
+    more: dict[str, Any] = {"help": about.help.replace("%", "%%") + shown, "default": argparse.SUPPRESS}
+    if flag.is_switch:
+        more["action"] = "store_true" if flag.default is False else argparse.BooleanOptionalAction
+    else:
+        more["type"] = _reader(flag)
+        more["required"] = flag.is_required
+        more["metavar"] = about.metavar or (f"{{{','.join(about.choices)}}}" if about.choices else _METAVARS[flag.type])
+        if flag.many:
+            more["nargs"] = "+"
+        elif about.bare is not None:
+            more |= {"nargs": "?", "const": about.bare}
+    parser.add_argument(name, **more)
+
+
+def _shown(default: Any) -> str:
+    return " ".join(map(str, default)) if isinstance(default, tuple) else str(default)
+
+
+def _reader(flag: Flag) -> Any:
+    """An argparse type: text -> value."""
+
+    def read(text: str) -> Any:
+        if flag.type is str:
+            return text
+        try:
+            return flag.type(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"expected {_NOUNS[flag.type]}, found {text[:40]!r}") from None
+
+    return read
+
+
+def parse(config: type[Config], argv: Sequence[str] | None = None, **about: str) -> Config:
+    """A config from a command line, sys.argv's by default.
+
+    Raises:
+      InputError: a value does not fit. Where the command line itself does not, exits with status 2.
+    """
+    return make(config, vars(parser(config, **about).parse_args(argv)))
+
+
+def parse_known(config: type[Config], argv: Sequence[str] | None = None, **about: str) -> tuple[Config, list[str]]:
+    """The same, and what is left: flags that are none of the config's."""
+    given, left = parser(config, **about).parse_known_args(argv)
+    return make(config, vars(given)), left

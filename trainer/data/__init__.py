@@ -1,0 +1,1 @@
+"""Feature directories, opened and checked, as batches of captions."""

@@ -1,0 +1,1 @@
+"""The network that says captions: decoder, attention, dropout, scaling of features, pretrained embeddings."""

@@ -1,0 +1,254 @@
+"""The caption decoder: Show and Tell (Vinyals et al. 2015, https://arxiv.org/abs/1411.4555), and with attention Show,
+Attend and Tell (Xu et al. 2015, https://arxiv.org/abs/1502.03044)."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import keras
+import tensorflow as tf
+
+from trainer.config import DecoderConfig
+from trainer.model.attention import BahdanauAttention
+from trainer.model.dropout import drop
+from trainer.model.scaling import FeatureScaling, pool
+
+_CELLS = {"lstm": keras.layers.LSTM, "gru": keras.layers.GRU}
+_STATE_TENSORS = {"lstm": 2, "gru": 1}  # of a cell
+
+
+class Image(NamedTuple):
+    """What the decoder knows of B images; computed once, however many words and hypotheses follow.
+
+    Attributes:
+      embedding: `[B, E]`, of the whole image.
+      positions, keys: with attention, `[B, P, E]` and `[B, P, A]`; otherwise (), which tf.nest passes over.
+    """
+
+    embedding: Any
+    positions: Any = ()
+    keys: Any = ()
+
+
+class State(NamedTuple):
+    """Where N hypotheses stand.
+
+    Attributes:
+      layers: for each recurrent layer the tensors `[N, U]` of its cell.
+      attention: with attention, the weights `[N, P]` of the last word; otherwise ().
+    """
+
+    layers: tuple[tuple[Any, ...], ...]
+    attention: Any = ()
+
+
+class Decoder(keras.Model):
+    """An image, then word by word: `encode`, `initial_state`, `step`; `call` is all steps of given captions at once.
+
+    Without attention, `call` runs whole sequences through Keras' recurrent layers, which on GPUs are cuDNN's; `step`
+    uses the same layers' cells. With attention, each state needs the context that the state before it asked for, so
+    `call` steps too.
+
+    B images, N hypotheses or captions, T words, V words in the vocabulary, U units, E numbers in an embedding, P
+    positions of the feature grid. Masks of dropout follow from a seed (see dropout.py); without one, nothing is
+    dropped.
+    """
+
+    def __init__(self, config: DecoderConfig, dtype: str = "float32"):
+        super().__init__(name="decoder", dtype=dtype)
+        self.config = config
+        uniform = keras.initializers.RandomUniform(-0.08, 0.08)  # as im2txt
+        policy, embedding_dim = {"dtype": self.dtype_policy}, config.embedding_dim
+        self.scaling = FeatureScaling(config.feature_scaling, name="scaling")
+        self.image_embedding = keras.layers.Dense(embedding_dim, name="image_embedding", **policy)
+        self.word_embedding = keras.layers.Embedding(
+            config.vocabulary_size, embedding_dim, embeddings_initializer=uniform, name="word_embedding", **policy
+        )
+        # `reset_after`, `recurrent_dropout` and the activations stay as they are: others would switch cuDNN off.
+        self.recurrent = [
+            _CELLS[config.cell](config.units, return_sequences=True, name=f"{config.cell}_{i}", **policy)
+            for i in range(config.layers)
+        ]
+        self.first_states = []
+        if config.image_input == "initial_state":
+            self.first_states = [
+                keras.layers.Dense(config.units, "tanh", name=f"first_state_{i}", **policy)
+                for i in range(config.layers * _STATE_TENSORS[config.cell])
+            ]
+        self.attention = None
+        if config.attention == "bahdanau":
+            self.grid_scaling = FeatureScaling(config.feature_scaling, name="grid_scaling")
+            self.position_embedding = keras.layers.Dense(embedding_dim, name="position_embedding", **policy)
+            self.attention = BahdanauAttention(config.attention_units, name="attention", **policy)
+            self.gate = keras.layers.Dense(1, "sigmoid", name="gate", **policy)
+            self.output_context = keras.layers.Dense(embedding_dim, name="output_context", **policy)
+        self.output_embedding = None
+        if self.attention or (config.tie_embeddings and config.units != embedding_dim):
+            self.output_embedding = keras.layers.Dense(embedding_dim, name="output_embedding", **policy)
+        if config.tie_embeddings:
+            self.bias = self.add_weight(
+                name="bias", shape=(config.vocabulary_size,), initializer="zeros", autocast=False
+            )
+        else:
+            self.logits = keras.layers.Dense(
+                config.vocabulary_size, kernel_initializer=uniform, name="logits", **policy
+            )
+
+    def build(self, input_shape=None):
+        """Makes every weight, so that checkpoints can be loaded."""
+        config, embedding_dim, units = self.config, self.config.embedding_dim, self.config.units
+        features = (None, config.feature_shape[-1])
+        self.scaling.build(features)
+        self.image_embedding.build(self.scaling.compute_output_shape(features))
+        self.word_embedding.build((None, None))
+        size = embedding_dim * (2 if self.attention else 1)
+        for layer in self.recurrent:
+            layer.build((None, None, size))
+            size = units
+        for dense in self.first_states:
+            dense.build((None, embedding_dim))
+        if self.attention:
+            positions = (None, None, config.feature_shape[-1])
+            self.grid_scaling.build(positions)
+            self.position_embedding.build(self.grid_scaling.compute_output_shape(positions))
+            self.attention.build((None, None, embedding_dim), (None, units))
+            self.gate.build((None, units))
+            self.output_context.build((None, embedding_dim))
+        if self.output_embedding:
+            self.output_embedding.build((None, units))
+            units = embedding_dim
+        if not config.tie_embeddings:
+            self.logits.build((None, units))
+        self.built = True
+
+    def call(self, inputs, seed=None):
+        """(features `[N, *shape]`, ids `[N, T]`, START first) -> (logits `[N, T, V]` of the next words, attention).
+
+        Attention is the weights float32 `[N, T, P]`, or None.
+        """
+        features, ids = inputs
+        image = self.encode(features, seed)
+        words = drop(self.word_embedding(ids), self.config.embedding_dropout, seed, "words")  # [N, T, E]
+        recurrent_kernels = self._recurrent_kernels(seed)
+        if self.attention:
+            outputs, attention = self._step_through(words, image, recurrent_kernels)
+        else:
+            outputs, attention = self._run_through(words, image, recurrent_kernels, seed), None
+        return self._logits(drop(outputs, self.config.output_dropout, seed, "output")), attention
+
+    def encode(self, features, seed=None) -> Image:
+        """features `[B, *shape]`, of any float type -> what follows from the images alone."""
+        features = tf.cast(features, tf.float32)
+        whole = drop(self.scaling(pool(features)), self.config.image_dropout, seed, "image")
+        embedding = self.image_embedding(whole)
+        if not self.attention:
+            return Image(embedding)
+        grid = drop(self.grid_scaling(features), self.config.image_dropout, seed, "grid")
+        positions = tf.nn.relu(self.position_embedding(grid))
+        positions = drop(positions, self.config.embedding_dropout, seed, "positions")
+        return Image(embedding, positions, self.attention.keys(positions))
+
+    def initial_state(self, image: Image, recurrent_kernels=None) -> State:
+        """The state after the image and before the first word, one hypothesis an image."""
+        size = tf.shape(image.embedding)[0]
+        attention = tf.zeros([size, self.config.feature_shape[0]]) if self.attention else ()
+        tensors = _STATE_TENSORS[self.config.cell]
+        if self.first_states:
+            made = [dense(image.embedding) for dense in self.first_states]
+            return State(tuple(tuple(made[i : i + tensors]) for i in range(0, len(made), tensors)), attention)
+        zeros = tf.zeros([size, self.config.units], image.embedding.dtype)
+        state = State(((zeros,) * tensors,) * len(self.recurrent), attention)
+        return self._advance(image.embedding, state, image, recurrent_kernels)[1]
+
+    def context(self, image: Image) -> Image:
+        """What `step` reads of the images; of a decoder without attention, nothing."""
+        return image._replace(embedding=())
+
+    def step(self, ids, state: State, image: Image):
+        """ids `[N]` of the last words, their state -> (logits float32 `[N, V]` of the next words, new state).
+
+        Of `image` only its `context` is read. With attention N is a multiple of B, the hypotheses of one image side by
+        side.
+        """
+        outputs, state = self._advance(self.word_embedding(ids), state, image)
+        return self._logits(outputs), state
+
+    def _advance(self, x, state: State, image: Image, recurrent_kernels=None):
+        """x `[N, E]` into the cells -> (what the output layers see `[N, .]`, new state)."""
+        attention, context = (), None
+        word = x
+        if self.attention:
+            below = state.layers[0][0]
+            context, attention = self.attention(below, image.keys, image.positions)
+            context = context * self.gate(below)
+            x = tf.concat([x, context], axis=-1)
+        layers = []
+        for i, (layer, before) in enumerate(zip(self.recurrent, state.layers, strict=True)):
+            if recurrent_kernels is None:
+                x, after = layer.cell(x, list(before))
+            else:
+                (x, after), _ = layer.cell.stateless_call(*_weights(layer.cell, recurrent_kernels[i]), x, list(before))
+            layers.append(tuple(after))
+        if self.attention:  # the deep output of Show, Attend and Tell, eq. 7
+            x = self.output_embedding(x) + self.output_context(context) + word
+        return x, State(tuple(layers), attention)
+
+    def _step_through(self, words, image: Image, recurrent_kernels):
+        """words `[N, T, E]` one by one -> (outputs `[N, T, .]`, attention `[N, T, P]`)."""
+        steps = tf.shape(words)[1]
+        words = tf.transpose(words, [1, 0, 2])  # [T, N, E]
+        outputs = tf.TensorArray(words.dtype, steps, element_shape=[None, self.config.embedding_dim])
+        weights = tf.TensorArray(tf.float32, steps, element_shape=[None, self.config.feature_shape[0]])
+
+        def advance(time, state, outputs, weights):
+            output, state = self._advance(words[time], state, image, recurrent_kernels)
+            return time + 1, state, outputs.write(time, output), weights.write(time, state.attention)
+
+        first = self.initial_state(image, recurrent_kernels)
+        _, _, outputs, weights = tf.while_loop(
+            lambda time, *_: time < steps, advance, (0, first, outputs, weights), maximum_iterations=steps
+        )
+        return tf.transpose(outputs.stack(), [1, 0, 2]), tf.transpose(weights.stack(), [1, 0, 2])
+
+    def _run_through(self, words, image: Image, recurrent_kernels, seed):
+        """words `[N, T, E]` through whole layers -> outputs `[N, T, .]`."""
+        x, states = words, [None] * len(self.recurrent)
+        if self.first_states:
+            states = [list(tensors) for tensors in self.initial_state(image).layers]
+        else:
+            x = tf.concat([image.embedding[:, None], x], axis=1)  # [N, 1+T, E]
+        for i, (layer, state) in enumerate(zip(self.recurrent, states, strict=True)):
+            if i:
+                x = drop(x, self.config.output_dropout, seed, f"layer {i}")
+            if recurrent_kernels is None:
+                x = layer(x, initial_state=state)
+            else:
+                x, _ = layer.stateless_call(*_weights(layer, recurrent_kernels[i]), x, initial_state=state)
+        return x if self.first_states else x[:, 1:]
+
+    def _recurrent_kernels(self, seed):
+        """Each layer's recurrent weights with some of them dropped (Merity et al. 2017, https://arxiv.org/abs/1708.02182).
+
+        The same ones for all words and captions of the step, so that the fused layers can be used. None: as they are.
+        """
+        rate = self.config.state_dropout
+        if seed is None or not rate:
+            return None
+        kernels = [tf.convert_to_tensor(layer.cell.recurrent_kernel.value) for layer in self.recurrent]
+        return [drop(kernel, rate, seed, f"recurrent {i}") for i, kernel in enumerate(kernels)]
+
+    def _logits(self, outputs):
+        """outputs `[..., U]` (`[..., E]` with attention) -> float32 `[..., V]`."""
+        if self.output_embedding and not self.attention:
+            outputs = self.output_embedding(outputs)
+        if not self.config.tie_embeddings:
+            return tf.cast(self.logits(outputs), tf.float32)
+        table = tf.cast(self.word_embedding.embeddings.value, outputs.dtype)  # [V, E]
+        return tf.cast(tf.tensordot(outputs, table, [[-1], [1]]), tf.float32) + self.bias.value
+
+
+def _weights(layer, recurrent_kernel):
+    """(trainable, other) weights of a recurrent layer or cell, with this recurrent kernel in its own's place."""
+    own = getattr(layer, "cell", layer).recurrent_kernel
+    trainable = [recurrent_kernel if v is own else v.value for v in layer.trainable_variables]
+    return trainable, [v.value for v in layer.non_trainable_variables]

@@ -1,0 +1,123 @@
+"""Features -> captions as TensorFlow functions: a decoder or several together, with beam search or sampling."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from tfrecords_schema.vocabulary import END, PAD, START
+from trainer.model.decoder import Decoder
+from trainer.model.variables import tensors
+from trainer.search.beam_search import Hypotheses, beam_search
+from trainer.search.constraints import Constraints
+from trainer.search.sampling import sample
+
+
+class Ensemble:
+    """Decoders of one vocabulary and one kind of features as one: each word's probability is the mean of theirs.
+
+    Has the four methods of a Decoder that captions are made with; its states and images are tuples of theirs.
+    """
+
+    def __init__(self, decoders: Sequence[Decoder]):
+        self.decoders = tuple(decoders)
+        self.config = decoders[0].config
+        self.attention = None  # positions mean different things to different decoders
+        self.weights = [weight for decoder in decoders for weight in decoder.weights]
+
+    def encode(self, features):
+        """features `[B, *shape]` -> what each decoder makes of them."""
+        return tuple(decoder.encode(features) for decoder in self.decoders)
+
+    def initial_state(self, images):
+        """The state of each decoder."""
+        return tuple(decoder.initial_state(image) for decoder, image in zip(self.decoders, images, strict=True))
+
+    def context(self, images):
+        """What `step` reads of the images."""
+        return tuple(decoder.context(image) for decoder, image in zip(self.decoders, images, strict=True))
+
+    def step(self, ids, states, images):
+        """ids `[N]` -> (log of the mean probabilities `[N, V]`, new states)."""
+        log_probs, after = [], []
+        for decoder, state, image in zip(self.decoders, states, images, strict=True):
+            logits, state = decoder.step(ids, state, image)
+            log_probs.append(tf.nn.log_softmax(logits))
+            after.append(state)
+        return tf.reduce_logsumexp(tf.stack(log_probs), axis=0), tuple(after)
+
+
+class CaptionModule(tf.Module):
+    """What is exported. `weights` are its weights in the decoder's order, so that it can be built again.
+
+    Lengths count START and END, as in training. `min_length`, `no_repeat_ngram` and `forbid_unk` are those of
+    constraints.py; both functions take them, and have them off (but UNK forbidden) where they are not given.
+    """
+
+    def __init__(self, decoder: Decoder | Ensemble):
+        super().__init__(name="captioner")
+        self.weights = tensors(decoder.weights)
+        self._decoder = decoder
+        features = tf.TensorSpec([None, *decoder.config.feature_shape], tf.float32, name="features")
+        uniform = tf.TensorSpec([None, None, None], tf.float32, name="uniform")
+        constraints = _scalars(min_length=tf.int32, no_repeat_ngram=tf.int32, forbid_unk=tf.bool)
+        search = _scalars(beam_width=tf.int32, max_length=tf.int32, length_penalty=tf.float32)
+        drawing = _scalars(temperature=tf.float32, top_p=tf.float32)
+        self.caption = tf.function(self._caption, input_signature=[features, *search, *constraints])
+        self.sample = tf.function(self._sample, input_signature=[features, uniform, *drawing, *constraints])
+
+    def _caption(
+        self, features, beam_width, max_length, length_penalty, min_length=0, no_repeat_ngram=0, forbid_unk=True
+    ):
+        """The best captions: features `[B, ...]` -> ids `[B, K, T]`, log_prob `[B, K]`, length `[B, K]`, best first.
+
+        See beam_search.Hypotheses. With attention also `attention` `[B, K, T, P]`: where in the feature grid the model
+        looked when it chose a word. T is max_length - 1.
+        """
+        decoder = self._decoder
+        image = decoder.encode(features)
+        found = beam_search(
+            decoder.step,
+            decoder.initial_state(image),
+            tf.shape(features)[0],
+            beam_width,
+            max_length - 1,
+            length_penalty,
+            **self._how(min_length, no_repeat_ngram, forbid_unk),
+            context=decoder.context(image),
+        )
+        return self._outputs(found)
+
+    def _sample(self, features, uniform, temperature, top_p, min_length=0, no_repeat_ngram=0, forbid_unk=True):
+        """Captions drawn at random, in the order drawn; the same caption may be drawn twice.
+
+        features `[B, ...]`, uniform `[B, K, T]` of numbers from 0 to below 1 -> as `caption`; see sampling.py. T is the
+        greatest length less one. `log_prob` is the model's own, whatever temperature and top_p are.
+        """
+        decoder = self._decoder
+        image = decoder.encode(features)
+        drawn = sample(
+            decoder.step,
+            decoder.initial_state(image),
+            uniform,
+            **self._how(min_length, no_repeat_ngram, forbid_unk),
+            context=decoder.context(image),
+            temperature=temperature,
+            top_p=top_p,
+        )
+        return self._outputs(drawn)
+
+    def _how(self, *constraints) -> dict[str, Any]:
+        """What beam search and sampling have in common."""
+        record = (lambda state: state.attention) if self._decoder.attention else None
+        return {"start": START, "end": END, "pad": PAD, "allowed": Constraints(*constraints), "record": record}
+
+    def _outputs(self, found: Hypotheses) -> dict[str, Any]:
+        outputs = {"ids": found.ids, "log_prob": found.log_prob, "length": found.length}
+        return {**outputs, "attention": found.recorded} if self._decoder.attention else outputs
+
+
+def _scalars(**dtypes) -> list[tf.TensorSpec]:
+    return [tf.TensorSpec([], dtype, name=name) for name, dtype in dtypes.items()]

@@ -1,0 +1,158 @@
+"""What a run needs to go on after it was stopped in any way: weights, the optimizer's state, and how far it is."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+
+from tfrecords_schema.errors import RunError
+from trainer.config import DecoderConfig
+from trainer.model.decoder import Decoder
+from trainer.model.variables import tensors
+from trainer.storage import files
+
+# What TensorFlow raises for checkpoints whose files are gone, cut short or of another shape.
+_DAMAGED = (tf.errors.OpError, AssertionError, IndexError, ValueError)
+
+
+@dataclasses.dataclass
+class Progress:
+    """How far a run is.
+
+    Attributes:
+      epoch, step: the epoch, from 0, and how many of its batches are done.
+      steps: updates since the phase began; dropout and the learning rate follow from it.
+      sums: name -> (sum, what it is divided by), of the epoch so far.
+      tokens, seconds, waited_s: real tokens, seconds of training, and of these spent waiting for data; in this epoch.
+      history: a row for each finished epoch.
+      best: the best row so far by the monitored figure, {} before one.
+      without_better: validations since the best one.
+      steps_before: updates of earlier phases.
+      saves: checkpoints written; each has its own number, since one written over another could be lost with it.
+      finished: the phase is over.
+    """
+
+    epoch: int = 0
+    step: int = 0
+    steps: int = 0
+    sums: dict[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
+    tokens: float = 0.0
+    seconds: float = 0.0
+    waited_s: float = 0.0
+    history: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    best: dict[str, Any] = dataclasses.field(default_factory=dict)
+    without_better: int = 0
+    steps_before: int = 0
+    finished: bool = False
+    saves: int = 0
+
+    @property
+    def all_steps(self) -> int:
+        """Updates since the run began."""
+        return self.steps_before + self.steps
+
+    def next_epoch(self) -> None:
+        """The beginning of the next epoch."""
+        self.epoch, self.step, self.sums, self.tokens, self.seconds, self.waited_s = (
+            self.epoch + 1,
+            0,
+            {},
+            0.0,
+            0.0,
+            0.0,
+        )
+
+
+class _Saved(tf.train.experimental.PythonState):
+    """A Progress inside a TensorFlow checkpoint, as JSON."""
+
+    def __init__(self, progress: Progress):
+        self.progress = progress
+
+    def serialize(self) -> str:
+        return json.dumps(dataclasses.asdict(self.progress))
+
+    def deserialize(self, string_value) -> None:
+        for name, value in json.loads(string_value).items():
+            setattr(self.progress, name, value)
+
+
+class Checkpoints:
+    """The latest checkpoints of one phase. TensorFlow writes each whole before it is named as the latest."""
+
+    def __init__(self, directory: str, weights, optimizer_weights, progress: Progress, keep: int):
+        checkpoint = tf.train.Checkpoint(
+            weights=tensors(weights), optimizer=tensors(optimizer_weights), progress=_Saved(progress)
+        )
+        self._checkpoint = checkpoint
+        self._manager = tf.train.CheckpointManager(checkpoint, directory, max_to_keep=keep, step_counter=None)
+        self._progress, self._keep = progress, keep
+
+    def restore(self, say: Callable[[str], None]) -> bool:
+        """Goes back to the latest checkpoint that can be read; False where there is none at all.
+
+        Raises:
+          RunError: there are some, and all are damaged.
+        """
+        found = self._on_disk()
+        for path in found:
+            try:
+                self._checkpoint.restore(path).assert_consumed()
+                return True
+            except _DAMAGED as error:
+                say(f"{path}: cannot be read ({files.reason(error)}); trying the one before it")
+        if found:
+            raise RunError(f"{self._manager.directory}: no checkpoint can be read; --overwrite starts again")
+        return False
+
+    def _on_disk(self) -> list[str]:
+        """All checkpoints, latest first, whatever TensorFlow's own list of them says: it may be lost."""
+        indices = tf.io.gfile.glob(os.path.join(self._manager.directory, "ckpt-*.index"))
+        found = [path.removesuffix(".index") for path in indices]
+        return sorted(found, key=lambda path: int(path.rpartition("-")[2]), reverse=True)
+
+    def save(self) -> str:
+        """Writes a checkpoint, then deletes the oldest one too many, and any that a kill left. Returns its path."""
+        self._progress.saves += 1
+        saved = self._manager.save(self._progress.saves)
+        for path in self._on_disk()[self._keep :]:
+            files.delete(f"{path}.index", *tf.io.gfile.glob(f"{path}.data-*"))
+        return saved
+
+
+class Best:
+    """The weights of the best epoch so far."""
+
+    def __init__(self, directory: str, weights):
+        self._checkpoint = tf.train.Checkpoint(weights=tensors(weights))
+        self._manager = tf.train.CheckpointManager(self._checkpoint, directory, max_to_keep=1)
+
+    def save(self, step: int) -> None:
+        """Writes the weights as they are now, after `step` updates, then deletes the earlier best ones."""
+        self._manager.save(step)
+
+    def restore(self) -> None:
+        """The best weights. Raises RunError where they are not there any more, or damaged."""
+        latest = self._manager.latest_checkpoint
+        try:
+            if not latest:
+                raise ValueError("there is none")
+            self._checkpoint.restore(latest).assert_consumed()
+        except _DAMAGED as error:
+            raise RunError(
+                f"{self._manager.directory}: expected the weights of the best epoch, but they cannot be read "
+                f"({files.reason(error)}); --overwrite starts again"
+            ) from error
+
+
+def load_best(directory: str, config: DecoderConfig) -> Decoder:
+    """The decoder of a run with its best weights, in float32 and outside any strategy. Raises RunError."""
+    decoder = Decoder(config)
+    decoder.build()
+    Best(directory, decoder.weights).restore()
+    return decoder

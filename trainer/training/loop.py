@@ -1,0 +1,234 @@
+"""The training loop: the epochs of one phase, each followed by validation; it goes on after any stop."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+
+from tfrecords_schema.errors import RunError
+from trainer.config import TrainConfig
+from trainer.model.decoder import Decoder
+from trainer.storage import files
+from trainer.training.checkpoints import Best, Checkpoints, Progress
+from trainer.training.interruptions import Interruptions
+from trainer.training.journal import Journal, Sample
+from trainer.training.phases import SELF_CRITICAL, Phase
+from trainer.training.screen import Screen
+from trainer.training.update import make_update
+from trainer.training.validation import Captioned, Validation, add, mean_figures
+
+_FALLING = ("loss", "val_loss")  # figures that are better when smaller
+_READ_EVERY_S = 0.5  # results of steps are fetched from the device this often, and looked at
+_CURVE_EVERY_S = 5.0
+_SAMPLES = 8  # validation images that are shown with their captions
+
+
+@dataclasses.dataclass
+class Bench:
+    """What all phases of a run work with."""
+
+    config: TrainConfig
+    strategy: tf.distribute.Strategy
+    decoder: Decoder
+    best: Best
+    journal: Journal
+    screen: Screen
+    interruptions: Interruptions
+    push: Callable[[], str]  # sends the job directory to where it is kept; gives what is to be told of that
+    validation: Validation | None = None
+
+    def monitor(self, phase: Phase) -> str:
+        """The figure of an epoch's row that tells the best one of a phase."""
+        if self.validation:
+            return self.config.monitor
+        return "reward" if phase.name == SELF_CRITICAL else "loss"
+
+
+class PhaseRun:
+    """One phase, from its beginning or from its latest checkpoint on."""
+
+    def __init__(self, bench: Bench, phase: Phase, saved: Checkpoints, progress: Progress, last_epoch: int):
+        self._bench, self._phase, self._saved, self._progress = bench, phase, saved, progress
+        self._last_epoch = last_epoch
+        self._update = make_update(
+            bench.decoder,
+            phase.optimizer,
+            phase.objective,
+            bench.strategy,
+            seed=bench.config.seed,
+            clip_norm=bench.config.clip_norm,
+            jit_compile=phase.jit_compile,
+            skip_overflow=bench.config.mixed_precision == "float16",
+        )
+        self._monitor = bench.monitor(phase)
+        self._since_curve: dict[str, tuple[float, float]] = {}  # sums since the last point of TensorBoard's curves
+        self._curve_at = -math.inf
+
+    def run(self) -> None:
+        """All epochs that are left, or as many as there are before `patience` runs out."""
+        while self._progress.epoch < self._last_epoch and not self._progress.finished:
+            self._train()
+            self._validate()
+        if self._progress.epoch < self._last_epoch:
+            waited = self._bench.config.patience
+            self._bench.screen.say(f"no better {self._monitor} in {waited} validations (--patience): stopping here")
+        self._progress.finished = True
+        self._save()
+
+    def _train(self) -> None:
+        """The batches of the epoch that are left, with a checkpoint whenever one is due."""
+        bench, progress, config = self._bench, self._progress, self._bench.config
+        steps = self._phase.batches.steps(progress.epoch)
+        title = f"epoch {progress.epoch + 1}/{self._last_epoch}"
+        bench.screen.begin(title, progress.step, steps)
+        batches = bench.strategy.experimental_distribute_dataset(
+            self._phase.batches.dataset(progress.epoch, progress.step)
+        )
+        total_steps = max(1, steps * self._phase.epochs)
+        unread: list[Any] = []
+        begun = read_at = saved_at = time.monotonic()
+        for batch in _timed(batches, progress):
+            share = min(1.0, progress.steps / total_steps)
+            unread.append(self._update(batch, tf.constant(progress.steps, tf.int64), tf.constant(share, tf.float32)))
+            progress.step += 1
+            progress.steps += 1
+            now = time.monotonic()
+            due = now - saved_at > 60 * config.checkpoint_minutes
+            due |= bool(config.checkpoint_steps) and progress.steps % config.checkpoint_steps == 0
+            if due or bench.interruptions.came or now - read_at > _READ_EVERY_S:
+                self._read(unread)
+                progress.seconds += now - begun
+                begun = read_at = now
+                bench.screen.update(progress.step, self._figures())
+            if due or bench.interruptions.came:
+                self._save()
+                saved_at = time.monotonic()
+                bench.interruptions.check()
+        self._read(unread, is_last=True)
+        progress.seconds += time.monotonic() - begun
+        bench.screen.update(progress.step, self._figures())
+        self._save()  # validation takes a while, and who is stopped in it need not train this epoch again
+
+    def _figures(self) -> dict[str, float]:
+        """What the screen shows of an epoch that is not over yet."""
+        progress = self._progress
+        shown = {name: value for name, value in mean_figures(progress.sums).items() if name in ("loss", "reward")}
+        return {**shown, "tokens/s": progress.tokens / max(progress.seconds, 1e-9)}
+
+    def _read(self, unread: list[Any], is_last: bool = False) -> None:
+        """Adds up what steps have reported; waits for the last of them."""
+        progress = self._progress
+        for reported, tokens, norm in unread:
+            add(self._since_curve, {**reported, "gradient_norm": (norm, 1.0)})
+            add(progress.sums, reported)
+            progress.tokens += float(tokens)
+        unread.clear()
+        if not all(math.isfinite(total) for total, _ in [*progress.sums.values(), *self._since_curve.values()]):
+            raise RunError(
+                f"step {progress.steps} of {self._phase.name}: expected a finite loss, found one that is no number; "
+                "checkpoints from before are intact; try a smaller --learning_rate in another --job_dir, or --overwrite"
+            )
+        if self._since_curve and (is_last or time.monotonic() - self._curve_at > _CURVE_EVERY_S):
+            curves = mean_figures(self._since_curve, "train/")
+            self._bench.journal.scalars(progress.all_steps, {**curves, "train/learning_rate": self._learning_rate()})
+            self._since_curve, self._curve_at = {}, time.monotonic()
+
+    def _validate(self) -> None:
+        """The end of an epoch: its row, the best weights, and what is left for people to look at."""
+        bench, progress, config = self._bench, self._progress, self._bench.config
+        row: dict[str, Any] = {
+            "epoch": progress.epoch + 1,
+            "phase": self._phase.name,
+            **mean_figures(progress.sums),
+            "learning_rate": self._learning_rate(),
+            "tokens_per_s": progress.tokens / max(progress.seconds, 1e-9),
+            "waited": progress.waited_s / max(progress.seconds, 1e-9),
+        }
+        captioned: list[Captioned] = []
+        if bench.validation:
+            row |= mean_figures(bench.validation.losses(bench.interruptions.check), "val_")
+            if (progress.epoch + 1) % config.metrics_every == 0 or progress.epoch + 1 == self._last_epoch:
+                captioned = self._score(row)
+        if self._monitor in row:
+            self._judge(row)
+        progress.history.append(row)
+        bench.screen.close()
+        bench.screen.say(line(row) + ("  best" if progress.best is row else ""))
+        bench.journal.write_history(progress.history)
+        figures = {f"epoch/{name}": value for name, value in row.items() if isinstance(value, float)}
+        bench.journal.scalars(progress.all_steps, figures)
+        samples = [Sample(c.id, c.uri, c.caption, c.references) for c in captioned[:_SAMPLES]]
+        if samples:
+            bench.journal.samples(progress.epoch + 1, samples)
+        progress.next_epoch()
+        self._save()
+        bench.interruptions.check()
+
+    def _score(self, row: dict[str, Any]) -> list[Captioned]:
+        """Adds to the row what the captions of the validation images are worth; returns these."""
+        bench, validation = self._bench, self._bench.validation
+        bench.screen.waiting("scoring validation captions")
+        scores, captioned = validation.scores(bench.interruptions.check)
+        row |= {**scores.corpus, "comparable": scores.comparable}
+        for note in scores.notes:
+            bench.screen.say_once(f"note: {note}")
+        if self._monitor not in row:
+            raise RunError(
+                f"--monitor {self._monitor}: cannot be measured here ({'; '.join(scores.notes)}); start again with "
+                "another one and --overwrite"
+            )
+        return captioned
+
+    def _judge(self, row: dict[str, Any]) -> None:
+        """Keeps the weights of the best epoch so far, and ends the phase when there was no better one for too long."""
+        progress = self._progress
+        if math.isfinite(row[self._monitor]) and (not progress.best or self._worth(row) > self._worth(progress.best)):
+            self._bench.best.save(progress.all_steps)
+            progress.best, progress.without_better = row, 0
+        else:
+            progress.without_better += 1
+            progress.finished = progress.without_better >= self._bench.config.patience
+
+    def _worth(self, row: dict[str, Any]) -> tuple[float, float]:
+        """What epochs are ranked by: the monitored figure; of equal ones (no caption has any CIDEr yet) the loss."""
+        return (-1 if self._monitor in _FALLING else 1) * row[self._monitor], -row.get("val_loss", 0.0)
+
+    def _save(self) -> None:
+        try:
+            self._saved.save()
+        except (tf.errors.OpError, OSError) as error:
+            raise RunError(
+                f"the checkpoint of step {self._progress.steps} could not be written ({files.reason(error)}); "
+                "earlier ones are intact, and the same command goes on from the latest"
+            ) from error
+        if told := self._bench.push():
+            self._bench.screen.say(told)
+
+    def _learning_rate(self) -> float:
+        return float(self._phase.learning_rate(max(0, self._progress.steps - 1)))
+
+
+def _timed(batches, progress: Progress):
+    """The batches; the time that was spent waiting for them is added to `progress.waited_s`."""
+    iterator = iter(batches)
+    while True:
+        begun = time.monotonic()
+        try:
+            batch = next(iterator)
+        except StopIteration:
+            return
+        progress.waited_s += time.monotonic() - begun
+        yield batch
+
+
+def line(row: dict[str, Any]) -> str:
+    """An epoch in one line."""
+    shown = {"loss": ".3f", "reward": ".3f", "greedy_reward": ".3f", "val_loss": ".3f", "val_perplexity": ".2f"}
+    shown |= {"bleu_4": ".1f", "meteor": ".1f", "rouge_l": ".1f", "cider": ".1f", "tokens_per_s": ",.0f"}
+    figures = "  ".join(f"{name} {row[name]:{form}}" for name, form in shown.items() if name in row)
+    return f"epoch {row['epoch']:>3}  {figures}"

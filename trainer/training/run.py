@@ -1,0 +1,183 @@
+"""A feature directory and settings -> the best weights: what a run is made of, and its phases one after the other."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from tfrecords_schema.errors import InputError
+from trainer import config
+from trainer.config import DecoderConfig, TrainConfig
+from trainer.data import dataset
+from trainer.data.batches import Batches
+from trainer.model.decoder import Decoder
+from trainer.model.pretrained import read_embeddings
+from trainer.training import job, phases
+from trainer.training.checkpoints import Best, Checkpoints, Progress
+from trainer.training.interruptions import Interruptions
+from trainer.training.journal import Journal
+from trainer.training.loop import Bench, PhaseRun
+from trainer.training.mirror import Local, Mirror
+from trainer.training.screen import Screen
+from trainer.training.validation import Validation
+
+
+def decoder_config(directory: dataset.FeatureDirectory, flags: Mapping[str, Any]) -> DecoderConfig:
+    """The decoder that fits a feature directory, with the rest from flags."""
+    return config.from_flags(
+        DecoderConfig,
+        flags,
+        vocabulary_size=len(directory.vocabulary),
+        max_length=directory.info.max_caption_length,
+        feature_shape=directory.info.features.shape,
+    )
+
+
+def train(
+    directory: dataset.FeatureDirectory,
+    place: Local | Mirror,
+    decoder_config: DecoderConfig,
+    train_config: TrainConfig,
+    interruptions: Interruptions,
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Trains, or goes on where an earlier run of the same command stopped, in a job directory that `job.opened` gave.
+
+    Writes there what job.py lists: config.json, checkpoints/ (for going on), best/ (the weights of the best epoch), and
+    what journal.py leaves for people.
+
+    Returns:
+      The row of the best epoch, {} where no epoch had a finite figure.
+
+    Raises:
+      InputError: a setting does not fit, or the directory holds something else; nothing was trained or deleted.
+      RunError: training cannot go on; earlier checkpoints are intact.
+      Preempted, KeyboardInterrupt: a signal came; if training had begun, the checkpoint is written.
+    """
+    job_dir, settings = place.directory, _settings(directory, decoder_config, train_config)
+    goes_on = job.check(job_dir, settings, overwrite)
+    if train_config.monitor == "meteor" and not shutil.which("java"):
+        raise InputError("--monitor meteor: expected `java` on the PATH, found none; choose another or install one")
+    phases.check(directory, train_config)
+    embeddings = None
+    if train_config.pretrained_embeddings and not goes_on:
+        embeddings, coverage = read_embeddings(
+            train_config.pretrained_embeddings, directory.vocabulary, decoder_config.embedding_dim, train_config.seed
+        )
+    job.begin(place, settings, anew=not goes_on)
+
+    keras.utils.set_random_seed(train_config.seed)
+    strategy = tf.distribute.MirroredStrategy()
+    precision = train_config.mixed_precision
+    with strategy.scope():
+        decoder = Decoder(decoder_config, "float32" if precision == "none" else f"mixed_{precision}")
+        decoder.build()
+        decoder.word_embedding.trainable = not train_config.freeze_embeddings
+    best = Best(os.path.join(job_dir, job.BEST), decoder.weights)
+    bench = Bench(train_config, strategy, decoder, best, Journal(job_dir), Screen(), interruptions, place.push)
+    bench.validation = _validation(directory, bench)
+    try:
+        if not goes_on:
+            _introduce(directory, bench)
+            if embeddings is not None:
+                decoder.word_embedding.embeddings.assign(embeddings)
+                bench.screen.say(str(coverage))
+            _measure_features(directory, decoder, interruptions)
+        return _run_phases(directory, job_dir, bench)
+    finally:
+        bench.screen.close()
+        if bench.validation:
+            bench.validation.close()
+
+
+def _validation(directory: dataset.FeatureDirectory, bench: Bench) -> Validation | None:
+    """None without validation images."""
+    split, settings = directory.info.splits.get("val"), bench.config
+    if not split or not split.images:
+        return None
+    batches = Batches(
+        directory,
+        "val",
+        settings.batch_size,
+        settings.cache_gb * 1e9,
+        settings.seed,
+        multiple=bench.strategy.num_replicas_in_sync,
+    )
+    return Validation(batches, settings, bench.decoder, bench.strategy)
+
+
+def _introduce(directory: dataset.FeatureDirectory, bench: Bench) -> None:
+    """What is about to happen."""
+    split, replicas = directory.info.splits["train"], bench.strategy.num_replicas_in_sync
+    first = phases.cross_entropy_batches(directory, bench.config, replicas)
+    kept = "kept in memory" if first.is_cached else "read again in each epoch (--cache_gb)"
+    bench.screen.say(
+        f"training on {split.images:,} images with {split.captions:,} captions, {kept}; {first.steps(0):,} steps an "
+        f"epoch, {bench.decoder.count_params():,} weights, {replicas} replica(s)"
+    )
+    if not bench.validation:
+        bench.screen.say("no validation images: the best epoch is told by what is trained on, and nothing is scored")
+
+
+def _measure_features(directory: dataset.FeatureDirectory, decoder: Decoder, interruptions: Interruptions) -> None:
+    """Sets the decoder's scaling; one or two passes over all training features."""
+    kind = decoder.config.feature_scaling
+    if kind == "none":
+        return
+    layers = [(decoder.scaling, True)] + ([(decoder.grid_scaling, False)] if decoder.attention else [])
+    for layer, pooled in layers:
+        layer.measure(*dataset.feature_moments(directory, pooled, kind == "whiten", interruptions.check))
+
+
+def _run_phases(directory: dataset.FeatureDirectory, job_dir: str, bench: Bench) -> dict[str, Any]:
+    """All phases, or what is left of them. A later one starts from the best weights of the one before."""
+    names = [phases.CROSS_ENTROPY] + [phases.SELF_CRITICAL] * bool(bench.config.self_critical)
+    progress = Progress()
+    for name in names:
+        before, progress = (
+            progress,
+            Progress(
+                epoch=progress.epoch,
+                history=progress.history,
+                # Without validation, losses and rewards cannot be compared, and a later phase begins its own search.
+                best=progress.best if bench.validation else {},
+                steps_before=progress.all_steps,
+            ),
+        )
+        with bench.strategy.scope():
+            phase = phases.BY_NAME[name](directory, bench.config, bench.strategy.num_replicas_in_sync)
+            phase.optimizer.build(bench.decoder.trainable_variables)
+        saved = Checkpoints(
+            os.path.join(job_dir, job.CHECKPOINTS, name),
+            bench.decoder.weights,
+            phase.optimizer.variables,
+            progress,
+            bench.config.keep_checkpoints,
+        )
+        last_epoch = before.epoch + phase.epochs
+        if saved.restore(bench.screen.say):
+            if progress.epoch < last_epoch and not progress.finished:
+                bench.screen.say(f"going on with epoch {progress.epoch + 1}, after {progress.step:,} of its steps")
+        elif before.best:
+            bench.best.restore()
+        if not progress.finished:
+            PhaseRun(bench, phase, saved, progress, last_epoch).run()
+    return progress.best
+
+
+def _settings(directory: dataset.FeatureDirectory, *configs: Any) -> dict[str, dict[str, Any]]:
+    """Everything that must stay the same for a run to go on. The data is named by its digests."""
+    shards = [shard.sha256 for split in directory.info.splits.values() for shard in split.shards]
+    data = {
+        "vocabulary": directory.vocabulary.digest,
+        "features": directory.info.features.weights_digest,
+        "records": hashlib.sha256("".join(shards).encode()).hexdigest(),
+    }
+    return {**json.loads(config.dumps(*configs)), "Data": data}  # as JSON has them: they are compared with what it held
