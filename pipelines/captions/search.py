@@ -16,7 +16,7 @@ _BEAM, _SAMPLE = ("beam_width", "length_penalty"), ("temperature", "top_p", "see
 
 @dataclasses.dataclass(frozen=True)
 class Search:
-    """What the model is asked for; see trainer.beam_search and trainer.sampling, which run inside the exported graph.
+    """What the model is asked for; see trainer.search, whose functions run inside the exported graph.
 
     Attributes:
       beam_width: hypotheses kept for each image.

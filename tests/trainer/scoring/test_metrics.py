@@ -190,7 +190,7 @@ def test_java_that_fails_later_has_references_tokenised_anew(monkeypatch):
 def test_without_java_the_notes_say_so(tmp_path):
     """In a process of its own that has no Java on its PATH."""
     code = (
-        "from trainer.metrics import Scorer\n"
+        "from trainer.scoring.metrics import Scorer\n"
         "found = Scorer({'1': ['a dog runs'], '2': ['two cats']})({'1': 'a dog runs', '2': 'cats'})\n"
         "assert not found.comparable and list(found.corpus) == ['bleu_1', 'bleu_2', 'bleu_3', 'bleu_4', 'rouge_l', "
         "'cider']\n"
