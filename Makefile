@@ -8,7 +8,7 @@ INSTALLED := .venv/.installed
 # A test that hangs ends the run and shows where pytest is, instead of nothing when CI's time is up.
 PYTEST := $(BIN)/python -m pytest -o faulthandler_timeout=1500 -o faulthandler_exit_on_timeout=true
 
-.PHONY: help demo test test-slow test-engines lint format requirements clean
+.PHONY: help demo test test-slow test-engines lint format templates requirements clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -40,6 +40,9 @@ lint: $(INSTALLED)  ## check style and formatting
 format: $(INSTALLED)  ## mend what lint finds, where that can be done by machine
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+templates: $(INSTALLED)  ## make the Flex Templates' metadata anew from the commands' flags
+	$(BIN)/python -m scripts.flex.templates
 
 requirements:  ## pin setup.py's ranges anew in requirements.txt (needs uv)
 	uv pip compile --quiet --universal --python-version 3.11 --no-header --no-annotate --extra dev setup.py --output-file requirements.txt

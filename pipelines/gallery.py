@@ -11,66 +11,30 @@ from collections.abc import Callable, Sequence
 from typing import Any, BinaryIO
 
 from pipelines import cli
-from tfrecords_schema.errors import ArgumentParser, InputError
+from pipelines.settings.gallery import PAGE_IMAGES, SHEET_IMAGES, SORTS, GalleryConfig
+from tfrecords_schema import command
+from tfrecords_schema.errors import InputError
 
-SORTS = {"random": "random", "log_prob": "highest log probability first", "worst": "lowest CIDEr first"}
-_PAGE_IMAGES, _SHEET_IMAGES = 200, 24
-
-
-def parser() -> ArgumentParser:
-    """The command line."""
-    p = ArgumentParser(prog="python -m pipelines.gallery", description="Show captioned images with their captions.")
-    p.add_argument("--captions", required=True, metavar="DIR", help="output directory of pipelines.caption")
-    p.add_argument("--output", metavar="FILE.html", help="web page to write, one file with everything in it")
-    p.add_argument("--contact_sheet", metavar="FILE.png", help="picture to write")
-    p.add_argument(
-        "--n",
-        type=cli.positive,
-        help=f"images at most (default {_PAGE_IMAGES}; {_SHEET_IMAGES} for a contact sheet alone)",
-    )
-    p.add_argument(
-        "--sort",
-        choices=SORTS,
-        default="random",
-        help="random (the same ones each time), or highest log probability, or lowest CIDEr first (default random)",
-    )
-    p.add_argument("--references", metavar="FILE", help="what people said, in any form that pipelines.features reads")
-    p.add_argument("--columns", type=cli.positive, default=4, help="of the contact sheet (default %(default)s)")
-    return p
+ABOUT = {"prog": "python -m pipelines.gallery", "description": "Show captioned images with their captions."}
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Exits with 0, or 2 for bad input."""
-    cli.run_command(run, **vars(parser().parse_args(argv)))
+    """The command `caption-gallery`."""
+    with cli.command():
+        run(command.parse(GalleryConfig, argv, **ABOUT))
 
 
-def run(
-    *,
-    captions: str,
-    output: str | None = None,
-    contact_sheet: str | None = None,
-    n: int | None = None,
-    sort: str = "random",
-    references: str | None = None,
-    columns: int = 4,
-) -> None:
-    """Writes the page, the picture or both; the arguments are the flags.
+def run(config: GalleryConfig) -> None:
+    """Writes the page, the picture or both.
 
     Raises:
       InputError: there is no complete caption table, no reference fits, or a file cannot be written.
     """
-    targets = {flag: path for flag, path in (("output", output), ("contact_sheet", contact_sheet)) if path}
-    if not targets:
-        raise InputError("expected --output FILE.html or --contact_sheet FILE.png, found neither")
-    n = (_PAGE_IMAGES if output else _SHEET_IMAGES) if n is None else n
-    for flag, value in (("n", n), ("columns", columns)):
-        if value < 1:
-            raise InputError(f"--{flag}: expected at least 1, found {value}")
-    if sort == "worst" and not references:
-        raise InputError("--sort worst: expected --references to compare the captions with, found none")
+    captions, targets, references = config.captions, config.targets(), config.references
+    n = config.n or (PAGE_IMAGES if config.output else SHEET_IMAGES)
     from pipelines.storage.filesystems import require_filesystems
 
-    require_filesystems(captions=captions, references=references, **targets)
+    require_filesystems(**command.places(config))
     for flag, path in targets.items():
         _check_file(flag, path)
     from tqdm import tqdm
@@ -83,28 +47,28 @@ def run(
 
     said = choice.find_references(captions, references) if references else {}
     cider = choice.score(captions, said)
-    if sort == "worst" and not cider:
+    if config.sort == "worst" and not cider:
         raise InputError("--sort worst: expected references of two images or more, to weigh words by; found one")
-    chosen, total = choice.choose(captions, n, sort, cider)
+    chosen, total = choice.choose(captions, n, config.sort, cider)
     rows = choice.fetch(captions, chosen)
     if not rows:
         raise InputError(f"--captions: {captions} holds no captioned image")
-    sheet = ContactSheet(len(rows), columns) if contact_sheet else None
+    sheet = ContactSheet(len(rows), config.columns) if config.contact_sheet else None
     unreadable = 0
     with Page() as page:
         read = thumbnails.read_all([row["image_uri"] for row in rows])
         progress = tqdm(read, total=len(rows), unit="image", disable=None, leave=False)
         for number, row, image in zip(chosen, rows, progress, strict=True):
             unreadable += isinstance(image, ImageError)
-            if output:
+            if config.output:
                 page.add(row, image, said.get(number, ()), cider.get(number))
             if sheet:
                 sheet.add(row, image)
         name = printable(posixpath.basename(paths.absolute(captions)))
-        counts = {"Images": f"{len(rows)} of {total}", "Order": SORTS[sort]}
+        counts = {"Images": f"{len(rows)} of {total}", "Order": SORTS[config.sort]}
         save = {
             "output": lambda handle: page.save(handle, name, counts, _options(captions)),
-            "contact_sheet": lambda handle: sheet.save(handle, contact_sheet),
+            "contact_sheet": lambda handle: sheet.save(handle, config.contact_sheet),
         }
         missing = f" ({unreadable} could not be read from here, and are grey)" if unreadable else ""
         for flag, path in targets.items():

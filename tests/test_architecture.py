@@ -2,6 +2,7 @@
 
 import ast
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -16,6 +17,7 @@ LEVELS = {
         ("items", "clock"),
         ("storage",),
         ("sources", "vision"),
+        ("settings",),
         ("output",),
         ("captions", "training_records"),
         ("engines", "pictures"),
@@ -99,6 +101,20 @@ def test_each_room_imports_only_those_below_it(package):
             if other.startswith(f"{package}.") and level_of(other)[1] != room and level_of(other)[0] >= level:
                 broken.append(f"{name} imports {other}")
     assert not broken
+
+
+def test_readme_names_every_room_in_this_order_and_what_it_may_import():
+    rows = re.findall(r"^\| (&emsp;)?(`.+?) \| (.+?) \| (.*?) ?\|$", (ROOT / "README.md").read_text(), re.M)
+    start = next(at for at, row in enumerate(rows) if row[1] == "`tfrecords_schema/`")
+    named: dict[str, list] = {}
+    for indent, names, what, may_import in rows[start:]:
+        if not indent:
+            package = names.strip("`/")
+            named[package] = []
+        else:
+            named[package].append(tuple(re.findall(r"`(\w+)(?:/|\.py)`", names)))
+        assert what and may_import
+    assert named == LEVELS
 
 
 def test_no_module_imports_itself_in_a_circle():

@@ -41,8 +41,8 @@ class About:
       choices: all values that there are.
       bare: what the flag means without a value; None: it must have one.
       metavar: stands for the value in the help text.
-      shape: regular expression of a text; `what` says it in words.
       reads, writes: "file", "folder" or "place" (files, folders or patterns) that the value names.
+      positional: it is given by its place on the command line, without its name.
     """
 
     help: str
@@ -52,9 +52,9 @@ class About:
     choices: tuple[str, ...] = ()
     bare: Any = None
     metavar: str | None = None
-    shape: str | None = None
     reads: str | None = None
     writes: str | None = None
+    positional: bool = False
 
 
 def setting(help: str, default: Any = dataclasses.MISSING, **about: Any) -> Any:
@@ -182,6 +182,12 @@ def values(config: Settings) -> dict[str, Any]:
     return found
 
 
+def places(config: Settings) -> dict[str, Any]:
+    """The values of those flags that name files and folders to be read or written."""
+    named = {flag.name for flag in flags(type(config)) if flag.about.reads or flag.about.writes}
+    return {name: value for name, value in values(config).items() if name in named}
+
+
 def parser(config: type[Settings], **about: str) -> ArgumentParser:
     """The command line of a config; `about` has argparse's `prog`, `description` and `epilog`."""
     made = ArgumentParser(**about)
@@ -195,14 +201,15 @@ def parser(config: type[Settings], **about: str) -> ArgumentParser:
 
 def _add(parser: Any, flag: Flag) -> None:
     """Only what is said is in the result: what is not, the dataclass knows."""
-    about, name = flag.about, f"--{flag.name}"
+    about, name = flag.about, flag.name if flag.about.positional else f"--{flag.name}"
     shown = "" if flag.default in (dataclasses.MISSING, None, False, "", ()) else f" (default {_shown(flag.default)})"
     more: dict[str, Any] = {"help": about.help.replace("%", "%%") + shown, "default": argparse.SUPPRESS}
     if flag.is_switch:
         more["action"] = "store_true" if flag.default is False else argparse.BooleanOptionalAction
     else:
         more["type"] = _reader(flag)
-        more["required"] = flag.is_required
+        if not about.positional:
+            more["required"] = flag.is_required
         more["metavar"] = about.metavar or (f"{{{','.join(about.choices)}}}" if about.choices else _METAVARS[flag.type])
         if flag.many:
             more["nargs"] = "+"
@@ -229,16 +236,21 @@ def _reader(flag: Flag) -> Any:
     return read
 
 
-def parse(config: type[Config], argv: Sequence[str] | None = None, **about: str) -> Config:
-    """A config from a command line, sys.argv's by default.
+def given(config: type[Settings], argv: Sequence[str] | None = None, **about: str) -> tuple[dict[str, Any], list[str]]:
+    """(the values that a command line gives, by flag; what is left of it: flags that are none of the config's).
 
-    Raises:
-      InputError: a value does not fit. Where the command line itself does not, exits with status 2.
+    Where the command line does not fit, exits with status 2. `argv` is sys.argv's by default.
     """
-    return make(config, vars(parser(config, **about).parse_args(argv)))
+    found, left = parser(config, **about).parse_known_args(argv)
+    return vars(found), left
 
 
 def parse_known(config: type[Config], argv: Sequence[str] | None = None, **about: str) -> tuple[Config, list[str]]:
-    """The same, and what is left: flags that are none of the config's."""
-    given, left = parser(config, **about).parse_known_args(argv)
-    return make(config, vars(given)), left
+    """A config from a command line, and what `given` leaves of it. Raises InputError where a value does not fit."""
+    found, left = given(config, argv, **about)
+    return make(config, found), left
+
+
+def parse(config: type[Config], argv: Sequence[str] | None = None, **about: str) -> Config:
+    """The same for a command that knows all of its flags."""
+    return make(config, vars(parser(config, **about).parse_args(argv)))

@@ -2,34 +2,39 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import os
 import sys
 from collections.abc import Iterator, Sequence
 
-from tfrecords_schema.errors import ArgumentParser, InputError, told_in_one_line
+from tfrecords_schema import command
+from tfrecords_schema.command import Settings, setting
+from tfrecords_schema.errors import InputError, told_in_one_line
 
 _WIDTH = 12
 
 
-def parser() -> ArgumentParser:
-    """The command line."""
-    p = ArgumentParser(
-        prog="python -m tfrecords_schema.show", description="Print what a feature directory holds, and some records."
-    )
-    p.add_argument("directory", metavar="DIR", help="that pipelines.features wrote")
-    p.add_argument("--n", type=int, default=3, help="records of each split, from 0 up (default %(default)s)")
-    return p
+ABOUT = {
+    "prog": "python -m tfrecords_schema.show",
+    "description": "Print what a feature directory holds, and some records.",
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ShowConfig(Settings):
+    """The whole of `python -m tfrecords_schema.show`."""
+
+    directory: str = setting("that pipelines.features wrote", metavar="DIR", reads="folder", positional=True)
+    n: int = setting("records of each split, from 0 up", 3, least=0)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """The command."""
-    args = parser().parse_args(argv)
     with told_in_one_line():
-        if args.n < 0:
-            raise InputError(f"--n: expected a whole number from 0 up, found {args.n}")
+        config = command.parse(ShowConfig, argv, **ABOUT)
         try:
-            for line in describe(args.directory, args.n):
+            for line in describe(config.directory, config.n):
                 print(line)
         except BrokenPipeError:  # `| head` has seen enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

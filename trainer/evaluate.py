@@ -2,70 +2,63 @@
 
 from __future__ import annotations
 
+import dataclasses
 import fnmatch
 import posixpath
 import sys
 from collections.abc import Sequence
 from typing import Any
 
-from tfrecords_schema.errors import ArgumentParser, InputError, RunError, told_in_one_line
+from tfrecords_schema import command
+from tfrecords_schema.command import Settings, setting
+from tfrecords_schema.errors import InputError, RunError, told_in_one_line
 
 _METRICS_JSON, _SCORES, _EXAMPLES = "metrics.json", "scores.parquet", "examples.md"
 
 
-def parser() -> ArgumentParser:
-    """The command line."""
-    p = ArgumentParser(
-        prog="python -m trainer.evaluate", description="Score captions against what people wrote of the same images."
-    )
-    p.add_argument(
-        "--captions",
-        required=True,
-        nargs="+",
-        metavar="PATH",
-        help="what to score, side by side: output directories of pipelines.caption, or .parquet, COCO results .json or "
+ABOUT = {
+    "prog": "python -m trainer.evaluate",
+    "description": "Score captions against what people wrote of the same images.",
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EvaluateConfig(Settings):
+    """The whole of `python -m trainer.evaluate`."""
+
+    captions: tuple[str, ...] = setting(
+        "what to score, side by side: output directories of pipelines.caption, or .parquet, COCO results .json or "
         ".jsonl files with image_id and caption",
+        metavar="PATH",
+        reads="place",
     )
-    p.add_argument(
-        "--references", required=True, nargs="+", metavar="FILE.json", help="captions of COCO, or Karpathy's dataset_*"
+    references: tuple[str, ...] = setting(
+        "captions of COCO, or Karpathy's dataset_*", metavar="FILE.json", reads="file"
     )
-    p.add_argument("--split", help="of Karpathy's files (default test)")
-    p.add_argument("--output", required=True, metavar="DIR", help="for metrics.json, scores.parquet and examples.md")
-    p.add_argument(
-        "--n", type=int, default=10, help="of the worst and of the best captions shown (default %(default)s)"
-    )
-    p.add_argument("--overwrite", action="store_true", help="replace an earlier evaluation in --output")
-    return p
+    output: str = setting("for metrics.json, scores.parquet and examples.md", metavar="DIR", writes="folder")
+    split: str | None = setting("of Karpathy's files (default test)", None, metavar="NAME")
+    n: int = setting("of the worst and of the best captions shown", 10, least=1)
+    overwrite: bool = setting("replace an earlier evaluation in --output", False)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """The command `caption-evaluate`: exits with 0, 1 for a run that failed, 2 for bad input, 130 for Ctrl-C."""
-    args = parser().parse_args(argv)
     try:
         with told_in_one_line():
-            run(**vars(args))
+            run(command.parse(EvaluateConfig, argv, **ABOUT))
     except KeyboardInterrupt:
         print("error: interrupted; nothing was written", file=sys.stderr)
         sys.exit(130)
 
 
-def run(
-    *,
-    captions: Sequence[str],
-    references: Sequence[str],
-    output: str,
-    split: str | None = None,
-    n: int = 10,
-    overwrite: bool = False,
-) -> dict[str, Any]:
-    """Scores, prints and writes; returns the content of metrics.json. Arguments are the command's flags.
+def run(config: EvaluateConfig) -> dict[str, Any]:
+    """Scores, prints and writes; returns the content of metrics.json.
 
     Raises:
       InputError: a flag or a file does not fit; nothing was written.
       RunError: the output could not be written.
     """
-    if n < 1:
-        raise InputError(f"--n: expected a whole number of at least 1, found {n}")
+    captions, references, output = config.captions, config.references, config.output
     from trainer.scoring import scorecard
     from trainer.scoring.metrics import Scorer
     from trainer.scoring.predictions import read_predictions
@@ -75,8 +68,8 @@ def run(
     names = _names(captions)
     results = ["results.json"] if len(names) == 1 else [f"results-{k}.json" for k in range(1, len(names) + 1)]
     written = (_SCORES, _EXAMPLES, *results, _METRICS_JSON)
-    stale = _begin(output, written, overwrite)
-    known = read_references(references, split)
+    stale = _begin(output, written, config.overwrite)
+    known = read_references(references, config.split)
     try:
         given = [read_predictions(path) for path in captions]
     except OSError as error:
@@ -93,10 +86,10 @@ def run(
         scorecard.Card(name, path, result, found, len(known), score)
         for name, path, result, found, score in zip(names, captions, results, matched, scores, strict=True)
     ]
-    summary = scorecard.summary(cards, {"files": list(references), "split": split}, known, written)
+    summary = scorecard.summary(cards, {"files": list(references), "split": config.split}, known, written)
     contents = {
         _SCORES: scorecard.scores_parquet(cards, known),
-        _EXAMPLES: scorecard.examples(cards, known, n).encode("utf-8"),
+        _EXAMPLES: scorecard.examples(cards, known, config.n).encode("utf-8"),
         **{card.results: scorecard.results_json(card, known) for card in cards},
         _METRICS_JSON: scorecard.as_json(summary),
     }

@@ -14,8 +14,10 @@ import tempfile
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from tfrecords_schema import command
+from tfrecords_schema.command import Settings, setting
 from tfrecords_schema.dataset_info import VOCABULARY
-from tfrecords_schema.errors import ArgumentParser, InputError, told_in_one_line
+from tfrecords_schema.errors import InputError, told_in_one_line
 from tfrecords_schema.model_info import MODEL_INFO, ModelInfo
 from tfrecords_schema.quiet import import_tensorflow
 from tfrecords_schema.vocabulary import Vocabulary
@@ -29,27 +31,31 @@ if TYPE_CHECKING:
 _OURS = {"saved_model.pb", "fingerprint.pb", "variables", "assets", VOCABULARY, MODEL_INFO}
 
 
-def parser() -> ArgumentParser:
-    """The command line."""
-    p = ArgumentParser(
-        prog="python -m trainer.export",
-        description="Make one model of several exports that were trained on the same data: each word's probability is "
-        "the mean of theirs.",
-    )
-    p.add_argument("--ensemble", required=True, nargs="+", metavar="DIR", help="exports of trainer.task, two or more")
-    p.add_argument("--output", required=True, metavar="DIR", help="export directory to write")
-    p.add_argument("--overwrite", action="store_true", help="replace an export that is there")
-    return p
+ABOUT = {
+    "prog": "python -m trainer.export",
+    "description": "Make one model of several exports that were trained on the same data: each word's probability is "
+    "the mean of theirs.",
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ExportConfig(Settings):
+    """The whole of `python -m trainer.export`."""
+
+    ensemble: tuple[str, ...] = setting("exports of trainer.task, two or more", metavar="DIR", reads="folder")
+    output: str = setting("export directory to write", metavar="DIR", writes="folder")
+    overwrite: bool = setting("replace an export that is there", False)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Exits with 0, or 2 for bad input."""
     with told_in_one_line():
-        run(**vars(parser().parse_args(argv)))
+        run(command.parse(ExportConfig, argv, **ABOUT))
 
 
-def run(*, ensemble: Sequence[str], output: str, overwrite: bool = False) -> ModelInfo:
+def run(config: ExportConfig) -> ModelInfo:
     """Writes the export of an ensemble. Raises InputError where models do not fit each other."""
+    ensemble, output = config.ensemble, config.output
     if len(ensemble) < 2:
         raise InputError(f"--ensemble: expected two exports or more, found {len(ensemble)}")
     places = [_place(directory) for directory in (*ensemble, output)]
@@ -67,7 +73,7 @@ def run(*, ensemble: Sequence[str], output: str, overwrite: bool = False) -> Mod
         if info.vocabulary_digest != first.vocabulary_digest:
             raise InputError(f"--ensemble: {directory} and {ensemble[0]} have different words; train on the same data")
     require_ours("--output", output)
-    if files.exists(output) and not overwrite:
+    if files.exists(output) and not config.overwrite:
         raise InputError(f"--output: {output} exists; give --overwrite, or another directory")
     from trainer.search.caption_module import Ensemble
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tfrecords_schema.errors import ArgumentParser, RunError, told_in_one_line
-from trainer import config
+from tfrecords_schema import command
+from tfrecords_schema.command import Settings, group, setting
+from tfrecords_schema.errors import RunError, told_in_one_line
+from trainer.config import DecoderSettings, TrainConfig
 from trainer.training.interruptions import Interruptions, Preempted
 
 PREEMPTED_STATUS = 75  # EX_TEMPFAIL of sysexits.h: try again
@@ -27,31 +29,29 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
-def parser() -> ArgumentParser:
-    """The command line; most flags are the fields of the configs."""
-    p = ArgumentParser(
-        prog="python -m trainer.task",
-        description="Train a caption decoder on all visible devices, and export its best epoch.",
-    )
-    p.add_argument("--data", required=True, metavar="DIR", help="feature directory that pipelines.features wrote")
-    p.add_argument("--job_dir", required=True, metavar="DIR", help="for checkpoints, logs and export/")
-    p.add_argument("--overwrite", action="store_true", help="delete an earlier run in --job_dir instead of going on")
-    p.add_argument(
-        "--preset", choices=sorted(PRESETS), help="other defaults, for a data set of this size; flags still count"
-    )
-    config.add_flags(p, config.DecoderConfig)
-    config.add_flags(p, config.TrainConfig)
-    return p
+ABOUT = {
+    "prog": "python -m trainer.task",
+    "description": "Train a caption decoder on all visible devices, and export its best epoch.",
+}
 
 
-def parse(argv: Sequence[str] | None = None) -> dict[str, Any]:
-    """The keyword arguments of `run`."""
-    p = parser()
-    preset = p.parse_args(argv).preset
-    p.set_defaults(**PRESETS.get(preset, {}))
-    flags = vars(p.parse_args(argv))
-    del flags["preset"]
-    return flags
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TaskConfig(Settings):
+    """The whole of `python -m trainer.task`."""
+
+    data: str = setting("feature directory that pipelines.features wrote", metavar="DIR", reads="folder")
+    job_dir: str = setting("for checkpoints, logs and export/", metavar="DIR", writes="folder")
+    overwrite: bool = setting("delete an earlier run in --job_dir instead of going on", False)
+    preset: str | None = setting(
+        "other defaults, for a data set of this size; flags still count", None, choices=tuple(sorted(PRESETS))
+    )
+    decoder: DecoderSettings = group(DecoderSettings, "the decoder")
+    training: TrainConfig = group(TrainConfig, "training")
+
+
+def with_preset(given: Mapping[str, Any]) -> TaskConfig:
+    """The config of the flags given, over the defaults of their `--preset`. Raises InputError."""
+    return command.make(TaskConfig, {**PRESETS.get(given.get("preset", ""), {}), **given})
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -62,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """
     try:
         with told_in_one_line():
-            run(**parse(argv))
+            run(with_preset(vars(command.parser(TaskConfig, **ABOUT).parse_args(argv))))
     except Preempted:
         print("error: SIGTERM; the same command goes on where this run stopped", file=sys.stderr)
         sys.exit(PREEMPTED_STATUS)
@@ -71,15 +71,15 @@ def main(argv: Sequence[str] | None = None) -> None:
         sys.exit(130)
 
 
-def run(*, data: str, job_dir: str, overwrite: bool = False, **flags: Any) -> dict[str, Any]:
-    """Trains and exports; returns the figures of the best epoch. `flags` are the configs' fields.
+def run(config: TaskConfig) -> dict[str, Any]:
+    """Trains and exports; returns the figures of the best epoch.
 
     Raises:
       InputError: a flag, the data or the job directory does not fit; nothing was trained.
       RunError: training cannot go on.
       Preempted, KeyboardInterrupt: a signal came; a checkpoint is written.
     """
-    train_config = config.from_flags(config.TrainConfig, flags)
+    job_dir, training = config.job_dir, config.training
     with Interruptions().watched() as interruptions:
         from tfrecords_schema.quiet import import_tensorflow
 
@@ -92,14 +92,14 @@ def run(*, data: str, job_dir: str, overwrite: bool = False, **flags: Any) -> di
         from trainer.training.checkpoints import load_best
         from trainer.training.run import decoder_config, train
 
-        directory = dataset.open_directory(data, interruptions.check)
-        shape = decoder_config(directory, flags)
+        directory = dataset.open_directory(config.data, interruptions.check)
+        shape = decoder_config(directory, config.decoder)
         export_dir = os.path.join(job_dir, job.EXPORT)
         with job.opened(job_dir) as place:
             export.require_ours("--job_dir", export_dir)
             try:
                 with place.told():
-                    best = train(directory, place, shape, train_config, interruptions, overwrite)
+                    best = train(directory, place, shape, training, interruptions, config.overwrite)
                     best_dir = os.path.join(place.directory, job.BEST)
                     decoder = load_best(best_dir, shape) if best else None
             except tf.errors.OpError as error:
@@ -110,7 +110,7 @@ def run(*, data: str, job_dir: str, overwrite: bool = False, **flags: Any) -> di
                 raise RunError(f"--job_dir: {job_dir}: {error} (the same command goes on)") from error
             place.finish()
             if decoder is None:
-                raise RunError(f"{job_dir}: no epoch had a finite {train_config.monitor}, nothing was exported")
+                raise RunError(f"{job_dir}: no epoch had a finite {training.monitor}, nothing was exported")
             info = ModelInfo(
                 decoder=dataclasses.asdict(shape),
                 features=directory.info.features,
@@ -118,7 +118,7 @@ def run(*, data: str, job_dir: str, overwrite: bool = False, **flags: Any) -> di
                 vocabulary_digest=directory.vocabulary.digest,
                 digest="",
                 metrics=best,
-                search={"beam_width": train_config.beam_width, "length_penalty": train_config.length_penalty},
+                search={"beam_width": training.beam_width, "length_penalty": training.length_penalty},
             )
             info = export.write(decoder, directory.vocabulary, info, export_dir)
     print(f"best        {loop.line(best)}")

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from pipelines.captions.detokenise import detokenise
-from pipelines.captions.search import Search
+from pipelines.settings.search import Search
 from pipelines.storage import copies, files, paths
 from tfrecords_schema.dataset_info import VOCABULARY
 from tfrecords_schema.errors import InputError

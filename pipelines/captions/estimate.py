@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from pipelines.captions.plan import Task
+from pipelines.captions.plan import Plan
 from pipelines.captions.rows import RowMaker
 from pipelines.clock import StageClock
 from pipelines.items import Item, Reject
@@ -19,7 +19,7 @@ from pipelines.vision import devices
 _SAMPLE = 96  # images; of more, Ctrl-C would be the way to an answer
 
 
-def estimate(task: Task, maker: RowMaker, images: int, shards: int, output: str) -> dict[str, Any]:
+def estimate(plan: Plan, maker: RowMaker, images: int, shards: int, output: str) -> dict[str, Any]:
     """Prints what a run would do; returns the figures. Writes nothing.
 
     Args:
@@ -32,7 +32,7 @@ def estimate(task: Task, maker: RowMaker, images: int, shards: int, output: str)
     started = time.monotonic()
     loaded = maker.load()
     load_seconds = time.monotonic() - started
-    items = list(_spread(task.source.read(), images))
+    items = list(_spread(plan.source.read(), images))
     job = ShardJob(items, io.BytesIO(), lambda: loaded, StageClock(), {})
     started = time.monotonic()
     outcomes = list(loaded.make(job))
@@ -41,7 +41,7 @@ def estimate(task: Task, maker: RowMaker, images: int, shards: int, output: str)
     rate = len(items) / seconds if reasons.total() < len(items) else None
     found = {
         "images": images,
-        "bytes": task.source.bytes(),
+        "bytes": plan.source.bytes(),
         "files": shards,
         "sample": len(items),
         "sample_rejects": dict(reasons),
@@ -49,7 +49,7 @@ def estimate(task: Task, maker: RowMaker, images: int, shards: int, output: str)
         "images_per_second": rate,
         "seconds": load_seconds + images / rate if rate else None,
     }
-    _show(task, found, output)
+    _show(plan, found, output)
     return found
 
 
@@ -58,8 +58,8 @@ def _spread(items: Iterator[Item], count: int) -> Iterator[Item]:
     return itertools.islice(itertools.islice(items, 0, None, max(1, count // _SAMPLE)), _SAMPLE)
 
 
-def _show(task: Task, found: dict[str, Any], output: str) -> None:
-    info, asked = task.info, task.model.search.describe()
+def _show(plan: Plan, found: dict[str, Any], output: str) -> None:
+    info, asked = plan.info, plan.model.search.describe()
     size = "" if found["bytes"] is None else f", {found['bytes'] / 1e6:,.1f} MB"
     reasons = ", ".join(f"{name} {count}" for name, count in found["sample_rejects"].items())
     cider = info.metrics.get("cider")
@@ -70,8 +70,8 @@ def _show(task: Task, found: dict[str, Any], output: str) -> None:
         duration = f"about {_duration(found['seconds'])} on one worker like this machine ({devices.cores()} cores)"
     lines = [
         ("images", f"{found['images']:,}{size}"),
-        ("model", f"{task.model.directory} (digest {info.digest[:12]}…{figures})"),
-        ("features", f"{task.spec.extractor}, {task.spec.layer}, weights {task.spec.weights}"),
+        ("model", f"{plan.model.directory} (digest {info.digest[:12]}…{figures})"),
+        ("features", f"{plan.spec.extractor}, {plan.spec.layer}, weights {plan.spec.weights}"),
         ("search", ", ".join(f"{name} {value}" for name, value in asked.items())),
         ("sample", f"{found['sample']} images, {sum(found['sample_rejects'].values())} rejected {reasons}".rstrip()),
         *([("rate", f"{found['images_per_second']:.1f} images/s")] if found["images_per_second"] else []),

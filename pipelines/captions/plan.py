@@ -1,4 +1,4 @@
-"""From the flags of pipelines.caption to what is to be done: which images, which network, which model, which search."""
+"""From what pipelines.caption is asked for to what is to be done: which images, which network, model and search."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ import importlib.metadata
 import json
 from typing import Any
 
-from pipelines.captions import captioner, search, stored
+from pipelines.captions import captioner, stored
 from pipelines.captions.rows import ExtractedFeatures, FeatureMaker, RowMaker
 from pipelines.output.lifecycle import Options
-from pipelines.sources.image_sets import Columns, ImageSets
+from pipelines.settings.caption import CaptionConfig
+from pipelines.sources.image_sets import ImageSets
+from pipelines.sources.table_columns import Columns
 from pipelines.vision import extractors
 from pipelines.vision.reading import Reading
 from tfrecords_schema import __version__, caption_table
@@ -19,12 +21,11 @@ from tfrecords_schema.dataset_info import FeatureSpec
 from tfrecords_schema.errors import InputError
 from tfrecords_schema.model_info import ModelInfo
 
-_OF_TABLES = ("uri_column", "image_column", "id_column", "metadata_columns")
-_OF_IMAGES = ("root", *_OF_TABLES, "weights", "precision")
+_OF_IMAGES = ("root", "uri_column", "image_column", "id_column", "metadata_columns", "weights", "precision")
 
 
 @dataclasses.dataclass(frozen=True)
-class Task:
+class Plan:
     """What is to be captioned, and how.
 
     Attributes:
@@ -64,72 +65,64 @@ def _version(name: str) -> str:
     return "unknown"
 
 
-def plan(flags: dict[str, Any]) -> Task:
-    """What the flags ask for; nothing but the model's and the features' descriptions is read.
+def plan(config: CaptionConfig) -> Plan:
+    """What a command line asks for; nothing but the model's and the features' descriptions is read.
 
     Raises:
       InputError: a flag, or the model, does not fit.
     """
-    model = flags["model"]
-    info, _ = captioner.open_model(model)
-    names = (field.name for field in dataclasses.fields(search.Search))
-    asked = search.resolve({name: flags[name] for name in names}, info)
-    if flags["attention"] and info.decoder.get("attention", "none") == "none":
-        raise InputError(f"--attention: expected a model with attention, found none in {model}; leave the flag out")
-    if bool(flags["images"]) == bool(flags["features"]):
-        found = "both" if flags["images"] else "none"
+    what, table = config.what, config.table
+    info, _ = captioner.open_model(config.model)
+    search = config.search.resolved(info)
+    if table.attention and info.decoder.get("attention", "none") == "none":
+        raise InputError(f"--attention: expected a model with attention, found none in {config.model}; leave it out")
+    if bool(what.images) == bool(what.features):
+        found = "both" if what.images else "none"
         raise InputError(f"--images or --features: expected one of them, found {found}; see --help")
-    source, features, spec, image = (_of_features if flags["features"] else _of_images)(flags, info)
+    source, features, spec, image = (_of_features if what.features else _of_images)(config, info)
     other = {
         "model": info.digest,
-        **asked.describe(),
+        **search.describe(),
         **source.describe(),
-        "rows_per_file": flags["rows_per_file"],
-        **{name: True for name in ("attention", "capitalise") if flags[name]},
+        "rows_per_file": table.rows_per_file,
+        **{name: True for name in ("attention", "capitalise") if getattr(table, name)},
     }
-    loader = captioner.Captioner(model, asked, flags["attention"], flags["capitalise"])
-    return Task(source, features, spec, loader, info, Options(image, other))
+    model = captioner.Captioner(config.model, search, table.attention, table.capitalise)
+    return Plan(source, features, spec, model, info, Options(image, other))
 
 
-def _of_images(flags: dict[str, Any], info: ModelInfo) -> tuple[ImageSets, FeatureMaker, FeatureSpec, dict[str, Any]]:
-    if flags["split"]:
+_Parts = tuple[ImageSets | stored.FeatureRecords, FeatureMaker, FeatureSpec, dict[str, Any]]
+
+
+def _of_images(config: CaptionConfig, info: ModelInfo) -> _Parts:
+    what, running = config.what, config.running
+    if what.split:
         raise InputError("--split: expected --features beside it, found --images, which have no splits")
-    weights = _weights(flags["weights"], info.features)
-    extractor = extractors.of_spec(info.features, weights, flags["batch_size"], flags["precision"])
+    weights = _weights(config.network.weights, info.features)
+    extractor = extractors.of_spec(info.features, weights, running.batch_size, config.network.precision)
     spec = extractor.spec(info.features.dtype)
-    spec.require_same(info.features, mine=f"--weights {weights}", theirs=f"--model {flags['model']}")
-    uri, image, image_id, metadata = (flags[name] for name in _OF_TABLES)
+    spec.require_same(info.features, mine=f"--weights {weights}", theirs=f"--model {config.model}")
     source = ImageSets(
-        tuple(flags["images"]),
-        root=tuple(flags["root"] or ()),
-        columns=Columns(uri, image, image_id, tuple(metadata or ())),
-        excluding=flags["output"],
-        limit=flags["limit"],
+        what.images,
+        root=what.root,
+        columns=Columns(what.uri_column, what.image_column, what.id_column, what.metadata_columns),
+        excluding=config.output,
+        limit=what.limit,
     )
-    features = ExtractedFeatures(extractor, Reading(flags["read_threads"], flags["max_pixels"]), info.features.dtype)
-    max_pixels = flags["max_pixels"]
-    return (
-        source,
-        features,
-        spec,
-        {
-            "weights": spec.weights_digest,
-            "precision": spec.precision,
-            "max_pixels": max_pixels,
-        },
-    )
+    features = ExtractedFeatures(extractor, Reading(running.read_threads, running.max_pixels), info.features.dtype)
+    shaping = {"weights": spec.weights_digest, "precision": spec.precision, "max_pixels": running.max_pixels}
+    return source, features, spec, shaping
 
 
-def _of_features(
-    flags: dict[str, Any], info: ModelInfo
-) -> tuple[stored.FeatureRecords, FeatureMaker, FeatureSpec, dict[str, Any]]:
+def _of_features(config: CaptionConfig, info: ModelInfo) -> _Parts:
+    given = {**vars(config.what), **vars(config.network)}
     for name in _OF_IMAGES:
-        if flags[name]:
+        if given[name]:
             raise InputError(f"--{name}: expected --images beside it, found --features; leave one of them out")
-    directory = flags["features"]
+    directory = config.what.features
     spec = stored.open_features(directory).features
-    spec.require_same(info.features, mine=f"--features {directory}", theirs=f"--model {flags['model']}")
-    source = stored.FeatureRecords(directory, flags["split"], flags["limit"])
+    spec.require_same(info.features, mine=f"--features {directory}", theirs=f"--model {config.model}")
+    source = stored.FeatureRecords(directory, config.what.split, config.what.limit)
     return source, stored.StoredFeatures(spec.shape, spec.dtype), spec, {"weights": spec.weights_digest}
 
 

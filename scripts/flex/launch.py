@@ -7,33 +7,40 @@ Dataflow's workers have no `scripts`.
 
 from __future__ import annotations
 
-import importlib
 import os
 import sys
 
+from pipelines import caption, features
+from pipelines.settings.caption import CaptionConfig
+from pipelines.settings.features import FeaturesConfig
+from tfrecords_schema.command import Settings, flags
 
-def as_flags(parser, parameters: list[str]) -> list[str]:
-    """The parameters as `parser` reads them; Beam's own flags, and what cannot be made out, stay as they are."""
-    flags = []
+
+def as_flags(config: type[Settings], parameters: list[str]) -> list[str]:
+    """The parameters as the command reads them; Beam's own flags, and what cannot be made out, stay as they are."""
+    known = {f"--{flag.name}": flag for flag in flags(config)}
+    found = []
     for parameter in parameters:
         name, given, value = parameter.partition("=")
-        action = parser._option_string_actions.get(name)
+        flag = known.get(name)
         if given and not value:  # a field that was left empty
             continue
-        if action is None or not given:
-            flags.append(parameter)
-        elif action.nargs == 0 and value.lower() == "true":
-            flags.append(name)
-        elif action.nargs == 0 and value.lower() == "false":
-            flags += [option for option in action.option_strings if option == name.replace("--", "--no-", 1)]
-        elif action.nargs == "+":
-            flags += [name, *value.split(",")]
+        if flag is None or not given:
+            found.append(parameter)
+        elif flag.is_switch and value.lower() == "true":
+            found.append(name)
+        elif flag.is_switch and value.lower() == "false":
+            found += [] if flag.default is False else [name.replace("--", "--no-", 1)]
+        elif flag.many:
+            found += [name, *value.split(",")]
         else:
-            flags.append(parameter)
-    return flags
+            found.append(parameter)
+    return found
 
 
 if __name__ == "__main__":
-    command = importlib.import_module(f"pipelines.{os.environ['PIPELINE']}")
-    sys.argv[1:] = as_flags(command.parser(), sys.argv[1:])  # there, since Beam too looks for its flags in it
+    command, config = {"features": (features, FeaturesConfig), "caption": (caption, CaptionConfig)}[
+        os.environ["PIPELINE"]
+    ]
+    sys.argv[1:] = as_flags(config, sys.argv[1:])  # there, since Beam too looks for its flags in it
     command.main()

@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 
 from pipelines.captions.captioner import Captioner, open_model
-from pipelines.captions.search import Search
+from pipelines.settings.search import Search
 from tests.support import decoders
 from tfrecords_schema.dataset_info import FeatureSpec
 from tfrecords_schema.errors import InputError
@@ -24,7 +24,7 @@ VOCABULARY = Vocabulary(
     ("<pad>", "<start>", "<end>", "<unk>", *(f"word{i}" for i in range(decoders.WORDS - 4))), (0,) * decoders.WORDS
 )
 
-SEARCH = Search(beam_width=2, captions_per_image=2, max_length=5, min_length=2)
+SEARCH = Search(beam_width=2, captions_per_image=2, max_length=5, min_length=2, length_penalty=0.0)
 FREE = {"min_length": 0, "no_repeat_ngram": 0, "forbid_unk": True}
 CONSTRAINED = {"min_length": 5, "no_repeat_ngram": 2, "forbid_unk": False}
 ENSEMBLE = {"lstm": 0.7, "gru_initial_state": 0.5, "tied": 0.9}  # kinds, and how far their weights spread

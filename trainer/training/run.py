@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -14,7 +13,7 @@ import tensorflow as tf
 
 from tfrecords_schema.errors import InputError
 from trainer import config
-from trainer.config import DecoderConfig, TrainConfig
+from trainer.config import DecoderConfig, DecoderSettings, TrainConfig
 from trainer.data import dataset
 from trainer.data.batches import Batches
 from trainer.model.decoder import Decoder
@@ -29,11 +28,10 @@ from trainer.training.screen import Screen
 from trainer.training.validation import Validation
 
 
-def decoder_config(directory: dataset.FeatureDirectory, flags: Mapping[str, Any]) -> DecoderConfig:
-    """The decoder that fits a feature directory, with the rest from flags."""
-    return config.from_flags(
-        DecoderConfig,
-        flags,
+def decoder_config(directory: dataset.FeatureDirectory, settings: DecoderSettings) -> DecoderConfig:
+    """The decoder of these settings that fits a feature directory. Raises InputError."""
+    return DecoderConfig(
+        **vars(settings),
         vocabulary_size=len(directory.vocabulary),
         max_length=directory.info.max_caption_length,
         feature_shape=directory.info.features.shape,

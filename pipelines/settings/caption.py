@@ -1,0 +1,72 @@
+"""What can be asked of `pipelines.caption`."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from pipelines.settings.running import Running
+from pipelines.settings.search import Search
+from pipelines.vision.networks import PRECISIONS
+from tfrecords_schema.command import Settings, group, setting
+
+_IMAGES = "quoted patterns ('photos/**.jpg'), directories, zip files; tables (CSV, TSV, JSONL, Parquet); a COCO JSON"
+FORMATS = ("jsonl", "csv", "coco")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Images(Settings):
+    """What is captioned: images, or stored features of them."""
+
+    images: tuple[str, ...] = setting(_IMAGES, (), metavar="PLACE", reads="place")
+    root: tuple[str, ...] = setting(
+        "where names in tables lie (default: beside it)", (), metavar="PLACE", reads="place"
+    )
+    uri_column: str | None = setting("of a table, with names or URIs (default: guessed)", None, metavar="NAME")
+    image_column: str | None = setting("of a Parquet table, with the images' bytes", None, metavar="NAME")
+    id_column: str | None = setting("of a table (default: image_id or id, if there is one)", None, metavar="NAME")
+    metadata_columns: tuple[str, ...] = setting(
+        "of a table, to be carried along into the output", (), metavar="NAME[=NEW]"
+    )
+    features: str | None = setting(
+        "output of pipelines.features: captions it without the images", None, metavar="DIR", reads="folder"
+    )
+    split: str | None = setting("of --features (default: all)", None, metavar="NAME")
+    limit: int | None = setting("only the first N images", None, least=1)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Network(Settings):
+    """How images become the features that the model was trained on."""
+
+    weights: str | None = setting(
+        "of the feature extractor; by default what the model was trained on, where that can be found again",
+        None,
+        metavar="imagenet|random|FILE",
+    )
+    precision: str | None = setting(
+        "of the forward pass (default: as the model's features were made)", None, choices=PRECISIONS
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Table(Settings):
+    """What the output holds, and in which formats."""
+
+    format: tuple[str, ...] = setting("beside Parquet; coco is COCO's results JSON", (), choices=FORMATS)
+    attention: bool = setting("a column of where an attention model looked, by word", False)
+    capitalise: bool = setting("captions begin with a capital letter", False)
+    rows_per_file: int = setting("images in an output file, about", 1000, least=1)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CaptionConfig(Settings):
+    """The whole of `python -m pipelines.caption`."""
+
+    model: str = setting("export directory of the trainer", metavar="DIR", reads="folder")
+    output: str = setting("directory to write captions-*.parquet to", metavar="DIR", writes="folder")
+    what: Images = group(Images, "what to caption: --images, or --features")
+    network: Network = group(Network, "the network")
+    search: Search = group(Search, "captions, by beam search or --sample")
+    table: Table = group(Table, "output")
+    running: Running = group(Running, "running")
+    dry_run: bool = setting("write nothing; tell what would be done, and how long it would take", False)

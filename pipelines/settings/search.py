@@ -1,0 +1,83 @@
+"""How captions are searched for, or drawn: the flags, their checks, and what a later run is compared with."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from tfrecords_schema.command import Settings, setting
+from tfrecords_schema.errors import InputError
+from tfrecords_schema.model_info import ModelInfo
+
+_WIDEST = 1000  # more would not fit into memory for the images that are searched together
+_LARGEST_PENALTY = 10  # of which a caption of twice the length counts for a thousandth of its log probability
+_BEAM, _SAMPLE = ("beam_width", "length_penalty"), ("temperature", "top_p", "seed")
+
+
+@dataclasses.dataclass(frozen=True)
+class Search(Settings):
+    """What the model is asked for; see trainer.search, whose functions run inside the exported graph.
+
+    Attributes that are None by default follow from the model: `resolved` fills them in.
+
+    Attributes:
+      beam_width: hypotheses kept for each image.
+      captions_per_image: given for each image, at most; the best of the beam, or as many as are drawn.
+      max_length, min_length: ids in a caption, START and END counted: 3 asks for a word.
+      length_penalty: GNMT's alpha: 0 ranks by log probability alone; larger values favour longer captions.
+      no_repeat_ngram: so many words never stand twice in the same order in a caption; 0 for no such rule.
+      forbid_unk: never says that a word is unknown.
+      sample: draws captions in place of searching for the most probable ones.
+      temperature: of drawing; lower is nearer to the most probable caption.
+      top_p: draws each word from the most probable ones that together have this probability.
+      seed: of drawing, with the image's id.
+    """
+
+    beam_width: int = setting("hypotheses searched (default: as validated)", None, least=1, most=_WIDEST)
+    captions_per_image: int = setting("at most (default: as wide as the beam)", None, least=1, most=_WIDEST)
+    max_length: int = setting("ids in a caption at most, START and END counted (default: trained)", None, least=3)
+    min_length: int = setting("ids in a caption at least, START and END counted: 3 is a word", 3, least=2)
+    length_penalty: float = setting(
+        "larger favours longer captions (default: as validated)", None, least=0, most=_LARGEST_PENALTY
+    )
+    no_repeat_ngram: int = setting("never the same N words twice in a caption; 0: no such rule", 0, least=0)
+    forbid_unk: bool = setting("never say <unk> for a word", True)
+    sample: bool = setting("draw captions, the same ones whenever it is done again", False)
+    temperature: float = setting("of drawing; lower is more probable", 1.0, above=0, most=1e9)
+    top_p: float = setting("draw from the most probable words of this probability", 1.0, above=0, most=1)
+    seed: int = setting("of drawing; another one draws other captions", 0)
+
+    def __post_init__(self):
+        super().__post_init__()
+        for name in _BEAM if self.sample else _SAMPLE:
+            if getattr(self, name) != getattr(Search, name):
+                raise InputError(
+                    f"--{name}: expected it without --sample, which draws captions and has no beam; leave one out"
+                    if self.sample
+                    else f"--{name}: expected --sample beside it, found none; beam search draws nothing"
+                )
+        if self.max_length is not None and self.min_length > self.max_length:
+            raise InputError(
+                f"--min_length: expected at most the greatest length, {self.max_length}, found {self.min_length}"
+            )
+        if None not in (self.beam_width, self.captions_per_image) and self.captions_per_image > self.beam_width:
+            raise InputError(
+                f"--captions_per_image: expected at most the beam's width, {self.beam_width}, found "
+                f"{self.captions_per_image}; give --beam_width {self.captions_per_image}"
+            )
+
+    def resolved(self, info: ModelInfo) -> Search:
+        """The same, with what was not said as the model was validated. Raises InputError where it does not fit it."""
+        if self.sample:
+            follows: dict[str, Any] = {"captions_per_image": 1}
+        else:  # who asks for ten captions, and says nothing of the beam, is given a beam of ten
+            width = self.beam_width or max(int(info.search["beam_width"]), self.captions_per_image or 1)
+            penalty = float(info.search["length_penalty"])
+            follows = {"beam_width": width, "captions_per_image": width, "length_penalty": penalty}
+        said = {name: value for name, value in vars(self).items() if value is not None}
+        return Search(**{"max_length": info.max_caption_length, **follows, **said})
+
+    def describe(self) -> dict[str, Any]:
+        """What the captions follow from, by flag."""
+        without = _BEAM if self.sample else _SAMPLE
+        return {name: value for name, value in vars(self).items() if name not in without}

@@ -1,0 +1,47 @@
+"""How the search of a command line is understood."""
+
+import pytest
+
+from pipelines.settings.search import Search
+from tfrecords_schema.dataset_info import FeatureSpec
+from tfrecords_schema.errors import InputError
+from tfrecords_schema.model_info import ModelInfo
+
+FEATURES = FeatureSpec("inception_v3", "layer", "random", "digest", (4,), "float16", "float32", "bilinear")
+INFO = ModelInfo({}, FEATURES, 20, "digest", "digest", {}, {"beam_width": 3, "length_penalty": 0.7})
+
+
+def test_what_is_not_said_is_as_the_model_was_validated():
+    assert Search().resolved(INFO) == Search(3, 3, max_length=20, length_penalty=0.7)
+    assert Search(5).resolved(INFO) == Search(5, 5, max_length=20, length_penalty=0.7)
+    assert Search(captions_per_image=2).resolved(INFO) == Search(3, 2, max_length=20, length_penalty=0.7)
+    assert Search(captions_per_image=10).resolved(INFO) == Search(10, 10, max_length=20, length_penalty=0.7)
+    drawn = Search(captions_per_image=1, max_length=20, sample=True, top_p=0.9)
+    assert Search(sample=True, top_p=0.9).resolved(INFO) == drawn
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ({"beam_width": 3, "captions_per_image": 4}, "--captions_per_image: .* found 4; give --beam_width 4"),
+        ({"beam_width": 1001}, "--beam_width: expected at most 1000, found 1001"),
+        ({"max_length": 2}, "--max_length: expected at least 3, found 2"),
+        ({"min_length": 21}, "--min_length: expected at most the greatest length, 20, found 21"),
+        ({"length_penalty": float("nan")}, "--length_penalty: expected at least 0, found nan"),
+        ({"top_p": 0.5}, "--top_p: expected --sample beside it, found none"),
+        ({"seed": 1}, "--seed: expected --sample beside it"),
+        ({"sample": True, "beam_width": 3}, "--beam_width: expected it without --sample"),
+        ({"sample": True, "length_penalty": 0.0}, "--length_penalty: expected it without --sample"),
+        ({"sample": True, "temperature": 0.0}, "--temperature: expected more than 0, found 0.0"),
+        ({"sample": True, "temperature": float("inf")}, "--temperature: expected at most 1000000000.0, found inf"),
+        ({"sample": True, "top_p": 1.5}, "--top_p: expected at most 1, found 1.5"),
+    ],
+)
+def test_what_does_not_fit_is_refused(flags, message):
+    with pytest.raises(InputError, match=message):
+        Search(**flags).resolved(INFO)
+
+
+def test_only_what_shapes_the_captions_is_compared_with_a_later_run():
+    assert "seed" not in Search().resolved(INFO).describe() and "beam_width" in Search().resolved(INFO).describe()
+    assert {"seed", "top_p"} <= Search(sample=True).resolved(INFO).describe().keys()
