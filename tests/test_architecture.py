@@ -2,6 +2,7 @@
 
 import ast
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -113,6 +114,13 @@ def test_no_module_imports_itself_in_a_circle():
 
     for name in OURS:
         visit(name, ())
+
+
+def test_no_test_module_imports_another():
+    """What tests share is in tests/support and in conftest.py."""
+    found = {str(path.relative_to(ROOT)): imports(path) for path in sorted((ROOT / "tests").rglob("*.py"))}
+    shared = re.compile(r"tests\..*\b(test_\w+|conftest)\b")
+    assert not {path: names for path, full in found.items() if (names := sorted(filter(shared.match, full)))}
 
 
 def test_folders_and_modules_are_of_a_size_to_read():

@@ -7,7 +7,6 @@ import shutil
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-import tensorflow as tf
 from PIL import Image
 
 from pipelines import features
@@ -15,34 +14,11 @@ from pipelines.engines import running
 from pipelines.output import report as report_json
 from pipelines.training_records import records
 from scripts import scenes
+from tests.support.outputs import annotations, content, read_split
 from tfrecords_schema import record, shards
 from tfrecords_schema.dataset_info import DatasetInfo
 from tfrecords_schema.errors import InputError
 from tfrecords_schema.vocabulary import Vocabulary, count_words
-
-
-def content(directory: pathlib.Path) -> dict[str, bytes]:
-    """Every file but the report, which tells times."""
-    files = (path for path in directory.rglob("*") if path.is_file() and path.name != report_json.REPORT)
-    return {str(path.relative_to(directory)): path.read_bytes() for path in files}
-
-
-def read_split(directory: pathlib.Path, split: str) -> list[dict]:
-    info = DatasetInfo.loads((directory / "dataset_info.json").read_text())
-    found = []
-    for shard in info.splits[split].shards:
-        serialized = list(tf.data.TFRecordDataset(str(directory / shard.name)).as_numpy_iterator())
-        assert len(serialized) == shard.records and (directory / shard.name).stat().st_size == shard.bytes
-        found += [record.decode(s, info.features.shape, info.features.dtype, 16) for s in serialized]
-    return found
-
-
-def annotations(coco_dir: pathlib.Path, split: str) -> dict[str, list[str]]:
-    """Captions by image id, read without any code of the product."""
-    captions: dict[str, list[str]] = {}
-    for entry in json.loads((coco_dir / f"annotations/captions_{split}2017.json").read_text())["annotations"]:
-        captions.setdefault(str(entry["image_id"]), []).append(entry["caption"])
-    return captions
 
 
 def test_records_equal_an_independent_computation(make_features, coco_dir):

@@ -9,7 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipelines import caption
-from tests.trainer.scoring.test_metrics import CAPTIONS, REFERENCES
+from tests.support import commands
+from tests.support.scored import CAPTIONS, REFERENCES
 from tfrecords_schema import caption_table
 from tfrecords_schema.errors import InputError
 from trainer import evaluate
@@ -17,11 +18,6 @@ from trainer.scoring import java
 from trainer.scoring.metrics import METRICS, Scorer
 from trainer.scoring.predictions import Prediction
 from trainer.scoring.references import Reference, match, read_references
-
-
-@pytest.fixture
-def no_java(monkeypatch, tmp_path):
-    monkeypatch.setenv("PATH", str(tmp_path))
 
 
 def coco(references) -> dict:
@@ -63,11 +59,11 @@ def results(tmp_path) -> pathlib.Path:
 
 @pytest.fixture
 def run(references, results, tmp_path):
-    """A function that runs the command as a Python function; keyword arguments are run()'s."""
+    """A function that runs the command; keyword arguments are its flags."""
 
     def run(*captions, output=tmp_path / "out", **changes):
         given = {"captions": [str(c) for c in captions or (results,)], "references": [str(references)], **changes}
-        return pathlib.Path(output), evaluate.run(output=str(output), **given)
+        return pathlib.Path(output), commands.evaluate(output=str(output), **given)
 
     return run
 

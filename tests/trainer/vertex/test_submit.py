@@ -15,8 +15,11 @@ import yaml
 from google.cloud import aiplatform_v1
 from google.protobuf import json_format
 
+from tests.support import ROOT, commands
+from tests.support.outputs import steps_done
+from tests.support.processes import wait_for
+from tests.support.small import STOPPABLE
 from tests.support.vertex import NAME, JobServer, serving
-from tests.trainer.training.test_stops import FLAGS, ROOT, data, steps_done, wait_for  # noqa: F401 - `data` is a fixture
 from tfrecords_schema.errors import InputError
 from trainer import submit, task
 from trainer.vertex import spec
@@ -429,7 +432,7 @@ def test_the_trainers_image_can_be_built_of_what_is_here():
 
 
 def local(job: pathlib.Path, directory: pathlib.Path, **changes) -> subprocess.Popen:
-    flags = {"data": directory, "job_dir": job, **FLAGS, "self_critical": 0, **changes}
+    flags = {"data": directory, "job_dir": job, **STOPPABLE, "self_critical": 0, **changes}
     return subprocess.Popen(
         [sys.executable, "-m", "trainer.submit", "--local"] + [str(x) for k, v in flags.items() for x in (f"--{k}", v)],
         cwd=ROOT,
@@ -444,7 +447,7 @@ def local(job: pathlib.Path, directory: pathlib.Path, **changes) -> subprocess.P
 @pytest.mark.parametrize(
     ("number", "status", "word"), [(signal.SIGTERM, 75, "SIGTERM"), (signal.SIGINT, 130, "interrupted")]
 )
-def test_a_rehearsed_preemption_saves_a_checkpoint_and_the_same_command_goes_on(data, tmp_path, number, status, word):  # noqa: F811
+def test_a_rehearsed_preemption_saves_a_checkpoint_and_the_same_command_goes_on(data, tmp_path, number, status, word):
     job = tmp_path / "job"
     process = local(job, data, epochs=500, checkpoint_steps=0)
     wait_for(process, lambda: (job / "history.csv").exists())
@@ -464,7 +467,7 @@ def test_a_rehearsed_preemption_saves_a_checkpoint_and_the_same_command_goes_on(
 
 
 @pytest.mark.slow
-def test_a_rehearsal_ends_as_the_trainer_does(data, tmp_path):  # noqa: F811
+def test_a_rehearsal_ends_as_the_trainer_does(data, tmp_path):
     process = local(tmp_path / "job", data, epochs=1)
     stdout, stderr = process.communicate(timeout=180)
     assert process.returncode == 0, stderr
@@ -478,4 +481,4 @@ def test_a_rehearsal_needs_neither_project_nor_cloud_paths_but_checks_the_rest(c
     assert status_of(["--local", "--data", str(tmp_path), "--job_dir", str(tmp_path), "--epochs", "0"]) == 2
     assert capsys.readouterr().err == "error: --epochs: expected at least 1, found 0\n"
     with pytest.raises(InputError, match="--accelerator: expected one of"):
-        submit.run(local=True, data=str(tmp_path), job_dir=str(tmp_path), accelerator="tpu")
+        commands.submit(local=True, data=str(tmp_path), job_dir=str(tmp_path), accelerator="tpu")
