@@ -26,6 +26,7 @@ from collections.abc import Callable
 import numpy as np
 
 from benchmarks.features import Turns, bare_rate, load_photos, one_at_a_time, run_quietly, write_coco
+from tests.support import commands
 
 WAYS = {"im2txt": 60, "tutorials": 20}  # images in a turn
 
@@ -129,7 +130,6 @@ def main() -> None:
     if args.way:
         serve(args.way, args)
         return
-    from pipelines import caption
     from pipelines.vision import extractors
 
     argv = sys.argv[1:]
@@ -151,7 +151,7 @@ def main() -> None:
             row["features"] = report["images_per_second_per_worker"]
             with contextlib.redirect_stdout(io.StringIO()):
                 flags = {"images": coco["train_images"], "model": args.model, "weights": args.weights}
-                report = caption.run(output=f"{scratch}/captions-{number}", beam_width=3, **flags)
+                report = commands.caption(output=f"{scratch}/captions-{number}", beam_width=3, **flags)
             row["captions"] = report["images_per_second_per_worker"]
             row["bare"] = statistics.mean([row["bare"], bare_rate(extractor, 10, extractor.in_flight)])
             row |= {way: other.measure() for way, other in others.items()}

@@ -22,6 +22,8 @@ import time
 import numpy as np
 from PIL import Image
 
+from tests.support import commands
+
 
 def draw_photo(generator: np.random.Generator) -> bytes:
     """A 640 x 480 JPEG with detail at every scale, about as many bytes as a COCO photograph (160 kB)."""
@@ -58,10 +60,8 @@ def write_coco(directory: pathlib.Path, count: int, photos: list[bytes]) -> dict
 
 def run_quietly(**flags) -> dict:
     """The report of a run of the feature pipeline, whose summary is not printed."""
-    from pipelines import features
-
     with contextlib.redirect_stdout(io.StringIO()):
-        return features.run(**flags)
+        return commands.features(**flags)
 
 
 def bare_rate(extractor, seconds: float, at_a_time: int) -> float:

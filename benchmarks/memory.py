@@ -15,16 +15,17 @@ import tempfile
 from benchmarks.features import load_photos, write_coco
 
 _RUN = """
-import importlib, json, resource, sys
-importlib.import_module(sys.argv[1]).run(**json.loads(sys.argv[2]))
+import json, resource, sys
+from tests.support import commands
+getattr(commands, sys.argv[1])(**json.loads(sys.argv[2]))
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 
 
-def peak_mb(flags: dict, pipeline: str = "pipelines.features") -> float:
-    """Runs the pipeline in a new process; its peak in MB."""
-    command = [sys.executable, "-c", _RUN, pipeline, json.dumps(flags)]
-    found = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+def peak_mb(flags: dict, command: str = "features") -> float:
+    """Runs a pipeline in a new process; its peak in MB."""
+    arguments = [sys.executable, "-c", _RUN, command, json.dumps(flags)]
+    found = subprocess.run(arguments, stdout=subprocess.PIPE, text=True, check=True)
     return int(found.stdout.split()[-1]) / 1e3
 
 
@@ -67,7 +68,7 @@ def main() -> None:
             if args.model:
                 flags = {"images": coco["train_images"], "model": args.model, "weights": args.weights}
                 flags |= {"output": f"{scratch}/captions-{count}", "rows_per_file": 250}
-                rows.append(("captions", count, peak_mb(flags, "pipelines.caption")))
+                rows.append(("captions", count, peak_mb(flags, "caption")))
                 continue
             for grid in (False, True):
                 flags = {

@@ -38,6 +38,7 @@ def run(config: CaptionConfig, beam_args: Sequence[str] = ()) -> dict[str, Any]:
     from pipelines.engines.engine import choose
     from pipelines.engines.running import run_pipeline
     from pipelines.output import keys, lifecycle, sharding
+    from pipelines.output.progress import telling
     from pipelines.output.report import summarise
     from tfrecords_schema.shards import shard_count
 
@@ -45,7 +46,8 @@ def run(config: CaptionConfig, beam_args: Sequence[str] = ()) -> dict[str, Any]:
     engine = choose(beam_args, running.gpu, running.accelerator)
     engine.require_reachable(**command.places(config))
     planned = plan(config)
-    counts = planned.source.count()
+    with telling("listing the images"):
+        counts = planned.source.count()
     if not counts["captions"]:
         flag = "features" if config.what.features else "images"
         raise InputError(f"--{flag}: expected images, found a table without any")

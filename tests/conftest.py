@@ -2,15 +2,20 @@
 
 import pathlib
 import shutil
+import signal
 
 import pytest
 
 from pipelines.vision import networks
 from scripts import scenes
+from tests.support import commands
+from tests.support.small import TINY, train, write_features
 from tfrecords_schema.quiet import import_tensorflow
 
 
 def pytest_configure(config):
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as a shell starts what it runs in the background
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # else no child could be stopped by Ctrl-C
     config.addinivalue_line("markers", "java: scores with Java's programs too, where others in the file do not")
     config.addinivalue_line("markers", "engines: needs a cluster of another engine; run by `make test-engines`")
     config.addinivalue_line("markers", "slow: takes more than a few seconds; run by `make test-slow`")
@@ -25,24 +30,6 @@ def coco_dir(tmp_path_factory) -> pathlib.Path:
     return directory
 
 
-def _tiny_model(weights):
-    """Mean colours of an 4 x 4 grid, by one fixed layer: a network whose result can be computed by hand."""
-    import keras
-
-    inputs = keras.Input([32, 32, 3])
-    return keras.Model(inputs, keras.layers.Flatten()(keras.layers.AveragePooling2D(8, name="pool")(inputs)))
-
-
-TINY = networks.Network(
-    build=_tiny_model,
-    preprocess=lambda pixels: pixels / 255,
-    size=32,
-    pooled=networks.Endpoint("means", (48,)),
-    grid=networks.Endpoint("pool", (16, 3), layer="pool"),
-    keras_file=("none.h5", "none"),
-)
-
-
 @pytest.fixture(scope="session")
 def tiny_network():
     """The registry name of a network that loads in no time."""
@@ -51,23 +38,9 @@ def tiny_network():
         yield "tiny"
 
 
-def write_features(output, extractor, coco_dir, **flags) -> dict:
-    """Runs the real feature pipeline, with settings for tiny data; `flags` are further arguments of its run()."""
-    from pipelines import features
-
-    given = {
-        "coco_dir": coco_dir and str(coco_dir),
-        "weights": "random",
-        "min_word_count": 1,
-        "max_caption_length": 16,
-        **flags,
-    }
-    return features.run(output=str(output), extractor=extractor, **given)
-
-
 @pytest.fixture
 def make_features(tiny_network, coco_dir, tmp_path):
-    """A function that runs the real feature pipeline with the tiny network; keyword arguments are run()'s."""
+    """A function that runs the real feature pipeline with the tiny network; keyword arguments are its flags."""
 
     def run(output=tmp_path / "features", **flags):
         report = write_features(output, tiny_network, flags.pop("coco_dir", coco_dir), **flags)
@@ -76,34 +49,12 @@ def make_features(tiny_network, coco_dir, tmp_path):
     return run
 
 
-# Training flags for a decoder small enough to learn something in seconds.
-SMALL = {
-    "units": 16,
-    "embedding_dim": 16,
-    "batch_size": 8,
-    "learning_rate": 0.02,
-    "embedding_dropout": 0.0,
-    "output_dropout": 0.0,
-    "patience": 99,
-}
-
-
-def training_flags(**changes) -> dict:
-    """Every setting as the command line would give it, at small sizes; keyword arguments of `task.run`."""
-    from trainer import task
-
-    defaults = vars(task.parser().parse_args(["--data", "", "--job_dir", ""]))
-    return {name: value for name, value in {**defaults, **SMALL, **changes}.items() if name not in ("data", "job_dir")}
-
-
 @pytest.fixture(scope="session")
 def trained(tiny_network, coco_dir, tmp_path_factory) -> pathlib.Path:
     """A directory with `features/` and `job/export/`, made by the real commands; read only."""
-    from trainer import task
-
     directory = tmp_path_factory.mktemp("trained")
     write_features(directory / "features", tiny_network, coco_dir)
-    task.run(data=str(directory / "features"), job_dir=str(directory / "job"), **training_flags(epochs=3))
+    train(directory / "features", directory / "job", epochs=3)
     return directory
 
 
@@ -115,12 +66,11 @@ def export_dir(trained, tmp_path) -> str:
 
 @pytest.fixture
 def run(coco_dir, export_dir, tmp_path):
-    """A function that runs the real caption pipeline, over the validation images; keyword arguments are run()'s."""
-    from pipelines import caption
+    """A function that runs the real caption pipeline, over the validation images; keyword arguments are its flags."""
 
     def run(output=tmp_path / "captions", **changes):
         images = {} if "features" in changes else {"images": [f"{coco_dir}/val2017/*.jpg"]}
-        return pathlib.Path(output), caption.run(output=str(output), **{"model": export_dir, **images, **changes})
+        return pathlib.Path(output), commands.caption(output=str(output), **{"model": export_dir, **images, **changes})
 
     return run
 
@@ -128,10 +78,7 @@ def run(coco_dir, export_dir, tmp_path):
 @pytest.fixture(scope="session")
 def attentive(tiny_network, coco_dir, tmp_path_factory) -> pathlib.Path:
     """As `trained`, with attention over a grid of 4 x 4 positions; read only."""
-    from trainer import task
-
     directory = tmp_path_factory.mktemp("attentive")
     write_features(directory / "features", tiny_network, coco_dir, feature_grid=True)
-    flags = training_flags(epochs=2, attention="bahdanau", attention_units=8)
-    task.run(data=str(directory / "features"), job_dir=str(directory / "job"), **flags)
+    train(directory / "features", directory / "job", epochs=2, attention="bahdanau", attention_units=8)
     return directory

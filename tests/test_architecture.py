@@ -131,6 +131,13 @@ def test_no_module_imports_itself_in_a_circle():
         visit(name, ())
 
 
+def test_no_test_module_imports_another():
+    """What tests share is in tests/support and in conftest.py."""
+    found = {str(path.relative_to(ROOT)): imports(path) for path in sorted((ROOT / "tests").rglob("*.py"))}
+    shared = re.compile(r"tests\..*\b(test_\w+|conftest)\b")
+    assert not {path: names for path, full in found.items() if (names := sorted(filter(shared.match, full)))}
+
+
 def test_folders_and_modules_are_of_a_size_to_read():
     sizes = {name: len(path.read_text().splitlines()) for name, path in OURS.items()}
     assert not {name: lines for name, lines in sizes.items() if lines > MOST_LINES}

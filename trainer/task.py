@@ -54,6 +54,11 @@ def with_preset(given: Mapping[str, Any]) -> TaskConfig:
     return command.make(TaskConfig, {**PRESETS.get(given.get("preset", ""), {}), **given})
 
 
+def parse(argv: Sequence[str] | None = None) -> TaskConfig:
+    """The config of a command line. Raises InputError; where the command line does not fit, exits with status 2."""
+    return with_preset(vars(command.parser(TaskConfig, **ABOUT).parse_args(argv)))
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """The command `caption-train`.
 
@@ -62,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """
     try:
         with told_in_one_line():
-            run(with_preset(vars(command.parser(TaskConfig, **ABOUT).parse_args(argv))))
+            run(parse(argv))
     except Preempted:
         print("error: SIGTERM; the same command goes on where this run stopped", file=sys.stderr)
         sys.exit(PREEMPTED_STATUS)

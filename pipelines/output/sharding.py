@@ -30,10 +30,11 @@ from pipelines.vision.reading import some_can_be_read
 
 @dataclasses.dataclass(frozen=True)
 class Written:
-    """Some images went into the shard: how many records, how many captions they hold."""
+    """Some images went into the shard: how many records, how many captions they hold, how many of these were cut."""
 
     records: int
     captions: int
+    captions_cut: int = 0
 
 
 @dataclasses.dataclass
@@ -115,13 +116,15 @@ class ProcessShard(beam.DoFn):
         def load() -> Any:  # here and not in setup(): a rerun with nothing to extract loads nothing
             nonlocal load_seconds
             started = time.monotonic()
+            progress.doing("loading the network")
             self._model = self._shared.acquire(self._maker.load)  # kept here: Shared itself holds it weakly
+            progress.doing("")
             load_seconds += time.monotonic() - started
             return self._model
 
         started = time.monotonic()
         unique, rejects = _set_duplicates_aside(items)
-        records = captions = 0
+        records = captions = captions_cut = 0
         with ShardProgress(self._directory, name) as progress, files.replacing(self._directory, name) as handle:
             job = ShardJob(unique, handle, load, StageClock(), context)
             if earlier and self._maker.keeps_features:
@@ -133,6 +136,7 @@ class ProcessShard(beam.DoFn):
                 else:
                     records += outcome.records
                     captions += outcome.captions
+                    captions_cut += outcome.captions_cut
                 progress.show(records, len(rejects))
             if records + len(rejects) != len(items):  # before the file gets its name
                 raise AssertionError(f"{name}: {len(items)} images in, {records} records + {len(rejects)} rejects out")
@@ -146,6 +150,7 @@ class ProcessShard(beam.DoFn):
             inputs=len(items),
             records=records,
             captions=captions,
+            captions_cut=captions_cut,
             bytes=handle.tell(),
             rejects=len(rejects),
             kept="features" if job.earlier else "",

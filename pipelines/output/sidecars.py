@@ -20,6 +20,7 @@ class ShardResult:
       made_from: digest of everything that its content follows from.
       images: digest of its images and of how features are made of them.
       sha256: of the file.
+      captions_cut: of the captions those that were too long, and lost their last words.
       kept: "" if it was made in this run, "shard" if an earlier one made it, "features" if it was written anew with an
         earlier one's features.
       run: the run that made it; an engine may ask for a shard twice in one, when a worker has died.
@@ -36,6 +37,7 @@ class ShardResult:
     captions: int
     bytes: int
     rejects: int
+    captions_cut: int = 0
     kept: str = ""
     run: str = ""
     seconds: float = 0.0

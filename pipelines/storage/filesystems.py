@@ -17,14 +17,21 @@ def require_filesystems(**places: str | Iterable[str] | None) -> None:
         for path in [given] if isinstance(given, str) else given or ():
             try:
                 FileSystems.get_filesystem(path)
-            except ValueError as error:
-                told = (str(error).strip() or type(error).__name__).splitlines()[0]
-                extra = "pip install 'apache-beam[gcp]' for gs://, 'apache-beam[aws]' for s3://"
-                raise InputError(f"--{flag}: no filesystem for {path}: {told}; {extra}") from None
+            except ValueError:
+                raise InputError(f"--{flag}: no filesystem for {path}; {way_out(path)}") from None
             bucket = "/".join(path.split("/")[:3])
             if objects.is_object(path) and bucket not in answered:
                 _require_bucket(flag, bucket)
                 answered.add(bucket)
+
+
+def way_out(path: str) -> str:
+    """What to do about a path that Beam has no filesystem for."""
+    scheme = path.partition("://")[0].lower()
+    if scheme in ("http", "https"):
+        return "web addresses are not read: download first, images for example with img2dataset, and give the directory"
+    extra = {"gs": "gcp", "s3": "aws", "hdfs": "hadoop", "abfs": "azure"}.get(scheme)
+    return f"pip install 'apache-beam[{extra}]'" if extra else "copy it to this machine, or to gs:// or s3://"
 
 
 def _require_bucket(flag: str, bucket: str) -> None:

@@ -51,7 +51,7 @@ class RecordMaker:
             if isinstance(outcome, Reject):
                 yield outcome
                 continue
-            captions = 0
+            captions = captions_cut = 0
             with job.clock.stage("write"):
                 for item, (height, width), feature in outcome:
                     encoded = [words.encode(caption, self.max_caption_length) for caption in item.captions]
@@ -67,7 +67,8 @@ class RecordMaker:
                     }
                     shards.write_framed(job.handle, record.encode(values, self.dtype))
                     captions += len(encoded)
-            yield Written(len(outcome), captions)
+                    captions_cut += sum(len(tokenise(text)) + 2 > self.max_caption_length for text in item.captions)
+            yield Written(len(outcome), captions, captions_cut)
 
     def _extracted(self, job: ShardJob, items: list[Item]) -> Iterator[list[_Featured] | Reject]:
         for outcome in extract(items, self.extractor, job.load, self.reading, job.clock, self.dtype):

@@ -15,6 +15,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pipelines.clock import StageClock
 from pipelines.items import ImageError, Item
 from pipelines.storage import archives, files, parquet_cells, paths
+from pipelines.storage.filesystems import way_out
 from pipelines.vision import devices, images
 
 _MAX_FILE_BYTES = 1 << 30  # held in memory by each thread; no photograph is larger
@@ -90,6 +91,10 @@ def read(uri: str) -> bytes:
             _check_size(archive.size(member[1]) or 0)
             return archive.read(member[1])
         if not paths.is_local(uri):
+            if not paths.has_filesystem(uri):
+                raise ImageError(
+                    "read", "Unreadable", f"no filesystem for {uri.partition('://')[0]}://; {way_out(uri)}"
+                )
             return files.read_bytes(uri)
         status = os.stat(uri)
         # A pipe would be waited on for ever, a device may have no end.

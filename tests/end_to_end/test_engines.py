@@ -17,11 +17,9 @@ import psutil
 import pytest
 from apache_beam.portability.api import beam_job_api_pb2, beam_job_api_pb2_grpc
 
-from tests.end_to_end.test_caption_processes import mixture, model  # noqa: F401 - fixtures, as are most of those below
-from tests.end_to_end.test_caption_processes import start as start_captions  # noqa: F401
-from tests.end_to_end.test_processes import ROOT, finish, finished, many_images, network, small_images, wait_for_shards  # noqa: F401
-from tests.end_to_end.test_processes import start as start_features  # noqa: F401
-from tests.pipelines.test_features import content, read_split
+from tests.support import ROOT
+from tests.support.outputs import content, read_split
+from tests.support.processes import finish, finished, wait_for_shards
 
 pytestmark = pytest.mark.engines
 
@@ -95,7 +93,7 @@ def same_as_direct(expected, key, run, output) -> None:
     assert content(output) == content(directory)
 
 
-def test_the_same_features(cluster, start_features, small_images, expected, tmp_path):  # noqa: F811
+def test_the_same_features(cluster, start_features, small_images, expected, tmp_path):
     """Ids, order, captions and, since a forward pass has the same number of threads everywhere, the same bytes."""
     finish(start_features(small_images, tmp_path / "out", *cluster.flags))
     same_as_direct(expected, "small", lambda output: start_features(small_images, output), tmp_path / "out")
@@ -109,7 +107,7 @@ def test_the_same_features(cluster, start_features, small_images, expected, tmp_
     assert cluster.workers_started() >= (1 if cluster.name == "prism" else 2)
 
 
-def test_a_python_worker_dies(cluster, start_features, many_images, expected, tmp_path):  # noqa: F811
+def test_a_python_worker_dies(cluster, start_features, many_images, expected, tmp_path):
     process = start_features(many_images, tmp_path / "out", *cluster.flags)
     wait_for_shards(process, tmp_path / "out", 4)
     max(cluster.python_workers(), key=psutil.Process.create_time).kill()
@@ -126,7 +124,7 @@ def test_a_python_worker_dies(cluster, start_features, many_images, expected, tm
     same_as_direct(expected, "many", lambda output: start_features(many_images, output), tmp_path / "out")
 
 
-def test_the_same_captions_though_an_engine_worker_dies(cluster, start_captions, expected, tmp_path):  # noqa: F811
+def test_the_same_captions_though_an_engine_worker_dies(cluster, start_captions, expected, tmp_path):
     process = start_captions(tmp_path / "out", *cluster.flags)
     if cluster.name in ENGINE_WORKERS:
         wait_for_shards(process, tmp_path / "out", 4)
@@ -135,7 +133,7 @@ def test_the_same_captions_though_an_engine_worker_dies(cluster, start_captions,
     same_as_direct(expected, "captions", start_captions, tmp_path / "out")
 
 
-def test_ctrl_c_ends_the_job(cluster, start_features, many_images, tmp_path):  # noqa: F811
+def test_ctrl_c_ends_the_job(cluster, start_features, many_images, tmp_path):
     process = start_features(many_images, tmp_path / "out", *cluster.flags)
     wait_for_shards(process, tmp_path / "out", 2)
     assert cluster.running_jobs()
@@ -149,7 +147,7 @@ def test_ctrl_c_ends_the_job(cluster, start_features, many_images, tmp_path):  #
         time.sleep(0.2)
 
 
-def test_an_error_of_a_worker_is_told_in_one_line(cluster, start_features, small_images, tmp_path):  # noqa: F811
+def test_an_error_of_a_worker_is_told_in_one_line(cluster, start_features, small_images, tmp_path):
     (tmp_path / "out/train-00001-of-00004.tfrecord").mkdir(parents=True)  # where a shard's file is to be
     text = finish(start_features(small_images, tmp_path / "out", *cluster.flags), status=1)
     *progress, last = text.strip().splitlines()
@@ -167,7 +165,7 @@ def dask_workers(command: subprocess.Popen) -> list[psutil.Process]:
 
 
 @pytest.mark.parametrize("size", [400, 20, 10])
-def test_dask_gives_the_same_features(size, start_features, many_images, expected, tmp_path):  # noqa: F811
+def test_dask_gives_the_same_features(size, start_features, many_images, expected, tmp_path):
     """From one shard of a split to 40 of them."""
     flags = ["--records_per_shard", str(size)]  # the last of a flag counts
     finish(start_features(many_images, tmp_path / "out", *DASK, *flags))
@@ -176,7 +174,7 @@ def test_dask_gives_the_same_features(size, start_features, many_images, expecte
     )
 
 
-def test_dask_goes_on_without_a_worker(start_captions, expected, tmp_path):  # noqa: F811
+def test_dask_goes_on_without_a_worker(start_captions, expected, tmp_path):
     process = start_captions(tmp_path / "out", *DASK)
     wait_for_shards(process, tmp_path / "out", 4)
     workers = dask_workers(process)

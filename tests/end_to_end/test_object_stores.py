@@ -30,12 +30,10 @@ from pipelines.output.rejects import read_parquet
 from pipelines.storage import archives, files, finding, objects
 from pipelines.storage import copies as pipeline_copies
 from pipelines.vision import reading
-from tests.conftest import SMALL, training_flags
-from tests.end_to_end.test_processes import many_images, network  # noqa: F401 - fixtures
-from tests.pipelines.test_caption import rows
-from tests.pipelines.test_features import content, read_split
-from tests.support import ROOT, stores
-from tests.trainer.training.test_stops import outcome
+from tests.support import ROOT, commands, stores
+from tests.support.outputs import content, outcome, read_split, rows
+from tests.support.processes import finish, wait_for
+from tests.support.small import SMALL, train
 from tfrecords_schema.errors import InputError, RunError
 from trainer import evaluate, export, task
 from trainer.data import dataset
@@ -84,7 +82,7 @@ def test_from_images_to_captions_in_a_bucket(store, prefix, coco_dir, tiny_netwo
     common = {"weights": "random", "min_word_count": 1, "max_caption_length": 16, "records_per_shard": 10}
     at = {name: store.url(prefix, name) for name in ("coco", "features", "job", "captions", "scores")}
     for reused in (0, 4):
-        report = features.run(coco_dir=at["coco"], output=at["features"], extractor=tiny_network, **common)
+        report = commands.features(coco_dir=at["coco"], output=at["features"], extractor=tiny_network, **common)
         assert report["inputs"] == report["records"] == 32 and report["shards_reused"] == reused
     fetched = store.get_directory(f"{prefix}/features", tmp_path / "fetched")
     assert set(content(fetched)) == set(content(local)) and not (fetched / files.WORK).exists()
@@ -95,9 +93,8 @@ def test_from_images_to_captions_in_a_bucket(store, prefix, coco_dir, tiny_netwo
             f"{at['coco']}/{split}2017/{path.name}" for path in (coco_dir / f"{split}2017").iterdir()
         }
 
-    flags = training_flags(epochs=2)
-    task.run(data=at["features"], job_dir=at["job"], **flags)
-    task.run(data=str(local), job_dir=str(tmp_path / "job"), **flags)
+    train(at["features"], at["job"], epochs=2)
+    train(local, tmp_path / "job", epochs=2)
     told = capsys.readouterr().out
     assert f"copying 4 shards, 0.00 GB, from {at['features']}" in told and f"export      {at['job']}/export" in told
     fetched_job = store.get_directory(f"{prefix}/job", tmp_path / "fetched_job")
@@ -107,8 +104,10 @@ def test_from_images_to_captions_in_a_bucket(store, prefix, coco_dir, tiny_netwo
     assert not list((tmp_path / "temporary").glob("captioning-trainer-*/job-*[0-9a-f]")), "the mirror is deleted"
 
     model = {"model": f"{at['job']}/export"}
-    caption.run(images=[f"{at['coco']}/val2017"], output=at["captions"], format=["csv", "coco"], **model)
-    caption.run(images=[f"{coco_dir}/val2017"], output=str(tmp_path / "captions"), model=str(tmp_path / "job/export"))
+    commands.caption(images=[f"{at['coco']}/val2017"], output=at["captions"], format=["csv", "coco"], **model)
+    commands.caption(
+        images=[f"{coco_dir}/val2017"], output=str(tmp_path / "captions"), model=str(tmp_path / "job/export")
+    )
     fetched = rows(store.get_directory(f"{prefix}/captions", tmp_path / "fetched_captions"))
     expected = rows(tmp_path / "captions")
     assert {i: r["captions"] for i, r in fetched.items()} == {i: r["captions"] for i, r in expected.items()}
@@ -118,14 +117,14 @@ def test_from_images_to_captions_in_a_bucket(store, prefix, coco_dir, tiny_netwo
 
     references = "annotations/captions_val2017.json"
     given = {"captions": [at["captions"]], "references": [f"{at['coco']}/{references}"], "output": at["scores"]}
-    scores = evaluate.run(**given)
-    here = evaluate.run(
+    scores = commands.evaluate(**given)
+    here = commands.evaluate(
         captions=[str(tmp_path / "captions")], references=[f"{coco_dir}/{references}"], output=str(tmp_path / "scores")
     )
     assert [row["metrics"] for row in scores["predictions"]] == [row["metrics"] for row in here["predictions"]]
     assert set(store.listing(f"{prefix}/scores")) == {path.name for path in (tmp_path / "scores").iterdir()}
     with pytest.raises(InputError, match="holds an earlier evaluation"):
-        evaluate.run(**given)
+        commands.evaluate(**given)
 
 
 def content_names(job_dir: pathlib.Path) -> set[str]:
@@ -166,9 +165,9 @@ def test_every_kind_of_image_set_in_a_bucket(store, prefix, coco_dir, export_dir
     absent = store.url(prefix, "pictures/val/absent #[2].jpg")
     store.put(f"{prefix}/list.csv", "\n".join(["image_uri", *uris, absent, ""]).encode())
     images, output = [store.url(prefix, given)], store.url(prefix, "captions")
-    report = caption.run(images=images, model=export_dir, output=output, max_reject_fraction=0.5)
+    report = commands.caption(images=images, model=export_dir, output=output, max_reject_fraction=0.5)
     found = rows(store.get_directory(f"{prefix}/captions", tmp_path / "fetched"))
-    caption.run(images=[f"{source}/*.jpg"], model=export_dir, output=str(tmp_path / "local"))
+    commands.caption(images=[f"{source}/*.jpg"], model=export_dir, output=str(tmp_path / "local"))
     expected = rows(tmp_path / "local")
     if given.endswith("*[1-3].jpg"):
         expected = {i: r for i, r in expected.items() if i[-1] in "123"}
@@ -630,15 +629,15 @@ def test_an_ensemble_of_exports_in_a_bucket(store, prefix, trained, tmp_path):
     for name in ("one", "two"):
         store.put_directory(trained / "job/export", f"{prefix}/{name}")
     members = [store.url(prefix, name) for name in ("one", "two")]
-    info = export.run(ensemble=members, output=store.url(prefix, "all"))
+    info = commands.export(ensemble=members, output=store.url(prefix, "all"))
     two = shutil.copytree(trained / "job/export", tmp_path / "two")
-    here = export.run(ensemble=[str(trained / "job/export"), str(two)], output=str(tmp_path / "all"))
+    here = commands.export(ensemble=[str(trained / "job/export"), str(two)], output=str(tmp_path / "all"))
     assert info == here
     assert set(store.listing(f"{prefix}/all")) == set(content(tmp_path / "all"))
     with pytest.raises(InputError, match="exists; give --overwrite"):
-        export.run(ensemble=members, output=store.url(prefix, "all"))
+        commands.export(ensemble=members, output=store.url(prefix, "all"))
     with pytest.raises(InputError, match="expected different directories"):
-        export.run(ensemble=[members[0], members[0] + "/"], output=store.url(prefix, "all"))
+        commands.export(ensemble=[members[0], members[0] + "/"], output=store.url(prefix, "all"))
 
 
 @pytest.mark.parametrize("name", ["vectors.txt", "vectors.txt.gz"])
@@ -661,22 +660,8 @@ def start(store, *command) -> subprocess.Popen:
     return subprocess.Popen(arguments, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def wait_for(process, condition, timeout_s: float = 200) -> None:
-    until = time.monotonic() + timeout_s
-    while not condition():
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < until
-        time.sleep(0.02)
-
-
-def finish(process, status: int = 0) -> str:
-    stdout, stderr = process.communicate(timeout=300)
-    assert process.returncode == status, stdout + stderr
-    return stdout + stderr
-
-
 @pytest.mark.slow
-def test_a_killed_pipeline_goes_on_in_the_bucket(store, prefix, network, many_images, tmp_path):  # noqa: F811
+def test_a_killed_pipeline_goes_on_in_the_bucket(store, prefix, network, many_images, tmp_path):
     """SIGKILL: finished shards are not made again, and the end has the bytes of an undisturbed run."""
     store.put_directory(many_images, f"{prefix}/coco")
 
@@ -761,18 +746,18 @@ def test_a_stopped_training_goes_on_on_a_machine_with_an_empty_disk(store, prefi
 @pytest.mark.slow
 def test_other_settings_and_overwrite(store, prefix, trained):
     """Messages name the bucket; what --overwrite deletes here is deleted there, before the new settings are written."""
-    where = {"data": str(trained / "features"), "job_dir": store.url(prefix, "job")}
-    task.run(**where, **training_flags(epochs=1))
+    where = trained / "features", store.url(prefix, "job")
+    train(*where, epochs=1)
     store.put(f"{prefix}/job/notes.txt", b"mine")
     with pytest.raises(InputError) as error:
-        task.run(**where, **training_flags(epochs=1, units=8))
-    assert f"--job_dir: {where['job_dir']} holds a run with other settings (units was 16, now 8)" in str(error.value)
+        train(*where, epochs=1, units=8)
+    assert f"--job_dir: {where[1]} holds a run with other settings (units was 16, now 8)" in str(error.value)
     before = set(store.listing(f"{prefix}/job"))
-    task.run(**where, **training_flags(epochs=1, units=8, overwrite=True))
+    train(*where, epochs=1, units=8, overwrite=True)
     after = set(store.listing(f"{prefix}/job"))
     assert {name for name in before if "tensorboard" not in name} == {n for n in after if "tensorboard" not in n}
     assert not {name for name in before & after if "tensorboard" in name}
     assert json.loads(store.get(f"{prefix}/job/config.json"))["DecoderConfig"]["units"] == 8
-    busy = re.escape(f"another run is writing to {where['job_dir']};")
-    with job.opened(where["job_dir"]), pytest.raises(InputError, match=busy):
-        task.run(**where, **training_flags(epochs=1, units=8))
+    busy = re.escape(f"another run is writing to {where[1]};")
+    with job.opened(where[1]), pytest.raises(InputError, match=busy):
+        train(*where, epochs=1, units=8)

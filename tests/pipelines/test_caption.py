@@ -16,17 +16,10 @@ from pipelines.captions import captioner
 from pipelines.engines import running
 from pipelines.output import report as report_json
 from pipelines.vision import networks
-from tests.pipelines.test_features import content, read_split
 from tests.support.decoders import signature_inputs
-from tests.trainer.training.test_training import replace
+from tests.support.outputs import content, read_split, replace, rows
 from tfrecords_schema.errors import InputError
 from trainer import export
-
-
-def rows(directory: pathlib.Path) -> dict[str, dict]:
-    found = [row for path in sorted(directory.glob("captions-*.parquet")) for row in pq.read_table(path).to_pylist()]
-    assert len({row["image_id"] for row in found}) == len(found)
-    return {row["image_id"]: row for row in found}
 
 
 def test_rows_equal_an_independent_computation(run, export_dir, trained):

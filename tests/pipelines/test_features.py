@@ -7,7 +7,6 @@ import shutil
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-import tensorflow as tf
 from PIL import Image
 
 from pipelines import features
@@ -15,34 +14,12 @@ from pipelines.engines import running
 from pipelines.output import report as report_json
 from pipelines.training_records import records
 from scripts import scenes
+from tests.support.outputs import annotations, content, read_split
 from tfrecords_schema import record, shards
 from tfrecords_schema.dataset_info import DatasetInfo
 from tfrecords_schema.errors import InputError
-from tfrecords_schema.vocabulary import Vocabulary, count_words
-
-
-def content(directory: pathlib.Path) -> dict[str, bytes]:
-    """Every file but the report, which tells times."""
-    files = (path for path in directory.rglob("*") if path.is_file() and path.name != report_json.REPORT)
-    return {str(path.relative_to(directory)): path.read_bytes() for path in files}
-
-
-def read_split(directory: pathlib.Path, split: str) -> list[dict]:
-    info = DatasetInfo.loads((directory / "dataset_info.json").read_text())
-    found = []
-    for shard in info.splits[split].shards:
-        serialized = list(tf.data.TFRecordDataset(str(directory / shard.name)).as_numpy_iterator())
-        assert len(serialized) == shard.records and (directory / shard.name).stat().st_size == shard.bytes
-        found += [record.decode(s, info.features.shape, info.features.dtype, 16) for s in serialized]
-    return found
-
-
-def annotations(coco_dir: pathlib.Path, split: str) -> dict[str, list[str]]:
-    """Captions by image id, read without any code of the product."""
-    captions: dict[str, list[str]] = {}
-    for entry in json.loads((coco_dir / f"annotations/captions_{split}2017.json").read_text())["annotations"]:
-        captions.setdefault(str(entry["image_id"]), []).append(entry["caption"])
-    return captions
+from tfrecords_schema.shards import SPLITS
+from tfrecords_schema.vocabulary import Vocabulary, count_words, tokenise
 
 
 def test_records_equal_an_independent_computation(make_features, coco_dir):
@@ -80,6 +57,25 @@ def test_shards_are_as_named_and_hashed(make_features):
     assert report["shards"] == 4 and not (output / ".work").exists()
     ids = [r["image/id"] for r in read_split(output, "train")]
     assert ids == sorted(ids, key=lambda i: (shards.shard_of(i, 3), shards.order_in_shard(i)))
+
+
+def test_captions_that_are_cut_are_counted(make_features, coco_dir, capsys):
+    lengths = {
+        split: [len(tokenise(c)) for each in annotations(coco_dir, split).values() for c in each]
+        for split in SPLITS[:2]
+    }
+    kept = sorted(lengths["train"])[60]  # of half of the captions every word
+    cut = {split: sum(length > kept for length in lengths[split]) for split in lengths}
+    _, report = make_features(max_caption_length=kept + 2)
+    assert 0 < report["captions_cut"] == sum(cut.values()) < report["captions"]
+    assert {split: report["splits"][split]["captions_cut"] for split in cut} == cut
+    told = f"{sum(cut.values())} of them cut: longer than --max_caption_length {kept + 2}, START and END counted"
+    assert told in capsys.readouterr().out
+    _, again = make_features(max_caption_length=kept + 2)  # of shards that are left as they are
+    assert again["captions_cut"] == report["captions_cut"] and again["shards_reused"] == again["shards"]
+    capsys.readouterr()
+    _, report = make_features(max_caption_length=99, overwrite=True)
+    assert report["captions_cut"] == 0 and "of them cut" not in capsys.readouterr().out
 
 
 def test_two_runs_give_the_same_bytes(make_features, tmp_path):
@@ -237,10 +233,11 @@ def test_other_options_are_refused_with_the_difference(make_features):
             "--weights: expected imagenet, random or a Keras .h5 file, found no HDF5",
         ),
         ("--coco_dir {coco} --weights random --vocab_size 4", "--vocab_size: expected at least 5"),
-        ("--coco_dir {coco} --weights random --batch_size 0", "--batch_size: expected a whole number of at least 1"),
+        ("--coco_dir {coco} --weights random --batch_size 0", "--batch_size: expected at least 1, found 0"),
         ("--coco_dir {coco} --weights random --runner Foo", "--runner: expected one of Beam's runners, found 'Foo'"),
         ("--coco_dir {coco} --weights random --direct_num_workers a", "--direct_num_workers: invalid int value"),
-        ("--coco_dir foo://x", "--coco_dir: no filesystem for foo://x"),
+        ("--coco_dir foo://x", "--coco_dir: no filesystem for foo://x; copy it to this machine, or to gs:// or s3://"),
+        ("--captions a --images https://x.org/a.jpg", "--images: no filesystem for https://x.org/a.jpg; web addresses"),
         ("--coco_dir {coco} --weights random --max_caption_length 2", "--max_caption_length: expected at least 3"),
         ("--coco_dir {coco} --weights random --wieghts x", "--wieghts: neither this command nor Beam knows this flag"),
         ("--coco_dir {coco} --weights random --extractor vgg", "--extractor: expected one of inception_v3, vgg16"),

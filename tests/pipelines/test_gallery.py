@@ -20,7 +20,7 @@ from pipelines import gallery
 from pipelines.items import ImageError
 from pipelines.pictures import gallery_page, thumbnails
 from pipelines.vision import images
-from tests.support import browser
+from tests.support import browser, commands
 from tests.support.shelf import SHELF, ShelfFileSystem
 from tfrecords_schema.errors import InputError
 
@@ -104,7 +104,7 @@ def order(page: pathlib.Path) -> list[str]:
 def test_random_is_the_same_each_time_and_no_more_than_n(table, tmp_path, capsys):
     found = []
     for name, n in (("a", 200), ("b", 200), ("c", 4)):
-        gallery.run(captions=table, output=str(tmp_path / f"{name}.html"), n=n)
+        commands.gallery(captions=table, output=str(tmp_path / f"{name}.html"), n=n)
         found.append(order(tmp_path / f"{name}.html"))
     assert len(set(found[0])) == 10 and found[0] == found[1] and found[2] == found[0][:4]
     assert found[0] != sorted(found[0])
@@ -115,7 +115,7 @@ def test_random_is_the_same_each_time_and_no_more_than_n(table, tmp_path, capsys
 
 
 def test_the_highest_log_probability_first_and_unknown_ones_last(table, tmp_path):
-    gallery.run(captions=table, output=str(tmp_path / "a.html"), sort="log_prob")
+    commands.gallery(captions=table, output=str(tmp_path / "a.html"), sort="log_prob")
     assert order(tmp_path / "a.html")[:8] == [f"p{k}" for k in range(8)]
     assert "10 of 10" in (tmp_path / "a.html").read_text()
 
@@ -150,7 +150,7 @@ def judged(tmp_path) -> str:
 
 def test_the_worst_by_cider_first_beside_what_people_said(judged, tmp_path, capsys):
     references = write_coco(tmp_path / "people.json")
-    gallery.run(captions=judged, output=str(tmp_path / "a.html"), sort="worst", references=references)
+    commands.gallery(captions=judged, output=str(tmp_path / "a.html"), sort="worst", references=references)
     assert order(tmp_path / "a.html") == ["b/three.jpg", "2", "x"]
     assert f"3 of 4 images have references in {references}\n" in capsys.readouterr().out
     words = Elements(tmp_path / "a.html").words
@@ -161,7 +161,7 @@ def test_the_worst_by_cider_first_beside_what_people_said(judged, tmp_path, caps
 def test_references_in_any_order_of_images_and_of_any_kind(judged, tmp_path):
     lines = [{"image": f"{stem}.jpg", "caption": stem} for stem in ("one", "three", "four")]
     (tmp_path / "people.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
-    gallery.run(captions=judged, output=str(tmp_path / "a.html"), references=str(tmp_path / "people.jsonl"))
+    commands.gallery(captions=judged, output=str(tmp_path / "a.html"), references=str(tmp_path / "people.jsonl"))
     page = (tmp_path / "a.html").read_text()
     assert len(order(tmp_path / "a.html")) == 4 and page.count('<div class="references">') == 3
 
@@ -169,11 +169,11 @@ def test_references_in_any_order_of_images_and_of_any_kind(judged, tmp_path):
 def test_a_name_that_two_images_share_finds_no_reference(judged, tmp_path):
     two = {"8": ("train/one.jpg", ["this one"]), "9": ("val/one.jpg", ["or this"]), "2": ("two.jpg", ["snow"])}
     references = write_coco(tmp_path / "people.json", two)
-    gallery.run(captions=judged, output=str(tmp_path / "a.html"), references=references)
+    commands.gallery(captions=judged, output=str(tmp_path / "a.html"), references=references)
     words = Elements(tmp_path / "a.html").words
     assert "snow" in words and "this" not in words and "CIDEr" not in words
     with pytest.raises(InputError, match="--sort worst: expected references of two images or more"):
-        gallery.run(captions=judged, output=str(tmp_path / "a.html"), references=references, sort="worst")
+        commands.gallery(captions=judged, output=str(tmp_path / "a.html"), references=references, sort="worst")
 
 
 @pytest.mark.parametrize(
@@ -187,7 +187,7 @@ def test_a_name_that_two_images_share_finds_no_reference(judged, tmp_path):
         (["--output", "{tmp}/no/a.html"], "--output: expected a .html file to write, found {tmp}/no/a.html: no such"),
         (["--output", "{tmp}/" + "a" * 240], "--output: expected a .html file to write, found {tmp}/aaa"),
         (["--contact_sheet", "{tmp}/a.txt"], "--contact_sheet: expected a .png file to write, found {tmp}/a.txt"),
-        (["--output", "{tmp}/a.html", "--n", "0"], "expected a whole number of at least 1, found '0'"),
+        (["--output", "{tmp}/a.html", "--n", "0"], "--n: expected at least 1, found 0"),
         (["--output", "{tmp}/captions-0.parquet"], "--output: expected a .html file to write, found"),
         (["--output", "{tmp}/a.html", "--captions", "{tmp}"], "--captions: expected a directory that pipelines.capt"),
     ],
@@ -217,7 +217,7 @@ def test_thumbnails_are_small_upright_and_read_from_zip_files(tmp_path):
         {"image_id": "1", "image_uri": f"{tmp_path}/photos.zip!/b/photo.jpg", "caption": "large"},
         {"image_id": "2", "image_uri": small, "caption": "small"},
     ]
-    gallery.run(captions=write_table(tmp_path / "table", rows), output=str(tmp_path / "a.html"))
+    commands.gallery(captions=write_table(tmp_path / "table", rows), output=str(tmp_path / "a.html"))
     found = dict(Elements(tmp_path / "a.html").images)
     assert found["large"].size == (240, 360) and found["small"].size == (20, 10)
     np.testing.assert_allclose(np.asarray(found["large"])[100, 100], (255, 0, 0), atol=4)
@@ -229,7 +229,7 @@ def test_images_that_cannot_be_shown_say_why(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(images.open_upright, "__defaults__", (10_000,))
     uris = [str(tmp_path / "a.eps"), str(tmp_path / "bomb.png"), "/nowhere/<b>.jpg", None, "\0", str(tmp_path)]
     rows = [{"image_id": str(k), "image_uri": uri, "caption": "c"} for k, uri in enumerate(uris)]
-    gallery.run(captions=write_table(tmp_path / "table", rows), output=str(tmp_path / "a.html"))
+    commands.gallery(captions=write_table(tmp_path / "table", rows), output=str(tmp_path / "a.html"))
     assert "(6 could not be read from here, and are grey)" in capsys.readouterr().out
     page = Elements(tmp_path / "a.html")
     for reason in ("NotAnImage", "200 x 200 pixels", "no such file", "names no file", "null byte", "a directory"):
@@ -279,14 +279,14 @@ def test_contact_sheet(tmp_path, capsys):
     ]
     rows[0]["log_prob"] = -1.5
     directory = write_table(tmp_path / "table", rows)
-    gallery.run(captions=directory, contact_sheet=str(tmp_path / "sheet.png"), sort="log_prob", columns=2)
+    commands.gallery(captions=directory, contact_sheet=str(tmp_path / "sheet.png"), sort="log_prob", columns=2)
     sheet = Image.open(tmp_path / "sheet.png")
     assert sheet.size == (2 * 252 + 12, 2 * 254 + 12)
     assert sheet.getpixel((12 + 120, 12 + 90)) == (0, 0, 128), "the navy photograph"
     assert sheet.getpixel((12 + 252 + 120, 12 + 90)) == (217, 217, 217), "grey for the one that is gone"
     assert "3 images with their captions in" in capsys.readouterr().out
     with pytest.raises(InputError, match=r"--contact_sheet: expected a .png file to write, found .*/no/dir.png"):
-        gallery.run(captions=directory, contact_sheet=str(tmp_path / "no/dir.png"))
+        commands.gallery(captions=directory, contact_sheet=str(tmp_path / "no/dir.png"))
 
 
 def test_everything_may_be_in_an_object_store(tmp_path, monkeypatch):
@@ -296,7 +296,7 @@ def test_everything_may_be_in_an_object_store(tmp_path, monkeypatch):
     write_table(tmp_path / "table", rows)
     write_coco(tmp_path / "people.json", {"1": ("a.png", ["the dog of a person"])})
     places = {"captions": "table", "references": "people.json", "output": "out/a.html", "contact_sheet": "out/a.png"}
-    gallery.run(**{flag: SHELF + path for flag, path in places.items()})
+    commands.gallery(**{flag: SHELF + path for flag, path in places.items()})
     page = Elements(tmp_path / "out/a.html")
     assert [alt for alt, _ in page.images] == ["a dog"] and "the dog of a person" in page.words
     assert Image.open(tmp_path / "out/a.png").size == (264, 266)
@@ -338,7 +338,7 @@ def photographs(tmp_path_factory) -> str:
     rows.append({"image_id": "gone", "image_uri": "/nowhere/x.jpg", "caption": "a lost dog", "log_prob": -99.0})
     people = {str(k): (f"{k}.jpg", ["A dog is asleep", f"It is number {k}"]) for k in range(11)}
     output = directory / "gallery.html"
-    gallery.run(
+    commands.gallery(
         captions=write_table(directory / "my-captions", rows),
         output=str(output),
         sort="log_prob",
@@ -530,7 +530,7 @@ def test_words_of_a_caption_that_is_written_otherwise(chrome, tmp_path):
         {"caption": "no grid", "attention": [{"word": w, "weights": [0.5, 0.5]} for w in ("no", "grid")]},
     ]
     rows = [{"image_id": str(k), "image_uri": uri, "log_prob": -float(k), **row} for k, row in enumerate(rows)]
-    gallery.run(
+    commands.gallery(
         captions=write_table(tmp_path / "table", rows), output=str(tmp_path / "a.html"), sort="log_prob", columns=1
     )
     page = opened(chrome, (tmp_path / "a.html").as_uri())
@@ -563,7 +563,7 @@ def test_a_hostile_table_is_shown_word_for_word(chrome, tmp_path):
     rows[1]["image_uri"] = HOSTILE[1]
     rows += [{"image_id": "zero\0byte", "caption": "zero\0byte", "image_uri": uri}, {"image_uri": uri}]
     directory = write_table(tmp_path / "a <b>'\" table", rows)
-    gallery.run(captions=directory, output=str(tmp_path / "a b#.html"), sort="log_prob")
+    commands.gallery(captions=directory, output=str(tmp_path / "a b#.html"), sort="log_prob")
     page = opened(chrome, (tmp_path / "a b#.html").as_uri())
     texts = lambda selector: page.execute_script(  # noqa: E731
         "return [...document.querySelectorAll(arguments[0])].map((e) => e.textContent)", selector

@@ -10,10 +10,11 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines import caption, features
+from pipelines import features
 from pipelines.captions import captioner
-from tests.pipelines.test_features import annotations, content, read_split
-from tests.trainer.training.test_training import training_flags
+from tests.support import commands
+from tests.support.outputs import annotations, content, read_split
+from tests.support.small import train
 from tfrecords_schema.errors import InputError
 
 
@@ -151,22 +152,18 @@ def test_odd_names_through_the_whole_pipeline(make_features, coco_dir, tmp_path)
 
 
 def test_grid_features_train_and_caption(make_features, tiny_network, coco_dir, tmp_path):
-    from trainer import task
-
     output, _ = make_features(feature_grid=True)
     assert read_split(output, "train")[0]["image/feature"].shape == (16, 3)
-    task.run(data=str(output), job_dir=str(tmp_path / "job"), **training_flags(epochs=1))
+    train(output, tmp_path / "job", epochs=1)
     flags = {"images": [f"{coco_dir}/val2017/*.jpg"], "model": str(tmp_path / "job/export")}
-    assert caption.run(output=str(tmp_path / "captions"), **flags)["records"] == 8
+    assert commands.caption(output=str(tmp_path / "captions"), **flags)["records"] == 8
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
 def test_both_pipelines_compute_the_very_same_features(make_features, coco_dir, tmp_path, monkeypatch, dtype):
     """What the captioner is given equals, bit for bit, what the records hold."""
-    from trainer import task
-
     output, _ = make_features(feature_dtype=dtype, batch_size=8)
-    task.run(data=str(output), job_dir=str(tmp_path / "job"), **training_flags(epochs=1))
+    train(output, tmp_path / "job", epochs=1)
     given = {}
     caption_batch = captioner.Captioner.__call__
 
@@ -176,7 +173,7 @@ def test_both_pipelines_compute_the_very_same_features(make_features, coco_dir, 
 
     monkeypatch.setattr(captioner.Captioner, "__call__", spy)
     flags = {"images": [f"{coco_dir}/val2017/*.jpg"], "model": str(tmp_path / "job/export"), "batch_size": 8}
-    caption.run(output=str(tmp_path / "captions"), **flags)
+    commands.caption(output=str(tmp_path / "captions"), **flags)
     records = read_split(output, "val")
     assert len(records) == len(given) == 8
     for record in records:

@@ -9,7 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipelines import caption
-from tests.trainer.scoring.test_metrics import CAPTIONS, REFERENCES
+from tests.support import commands
+from tests.support.scored import CAPTIONS, REFERENCES
 from tfrecords_schema import caption_table
 from tfrecords_schema.errors import InputError
 from trainer import evaluate
@@ -17,11 +18,6 @@ from trainer.scoring import java
 from trainer.scoring.metrics import METRICS, Scorer
 from trainer.scoring.predictions import Prediction
 from trainer.scoring.references import Reference, match, read_references
-
-
-@pytest.fixture
-def no_java(monkeypatch, tmp_path):
-    monkeypatch.setenv("PATH", str(tmp_path))
 
 
 def coco(references) -> dict:
@@ -63,11 +59,11 @@ def results(tmp_path) -> pathlib.Path:
 
 @pytest.fixture
 def run(references, results, tmp_path):
-    """A function that runs the command as a Python function; keyword arguments are run()'s."""
+    """A function that runs the command; keyword arguments are its flags."""
 
     def run(*captions, output=tmp_path / "out", **changes):
         given = {"captions": [str(c) for c in captions or (results,)], "references": [str(references)], **changes}
-        return pathlib.Path(output), evaluate.run(output=str(output), **given)
+        return pathlib.Path(output), commands.evaluate(output=str(output), **given)
 
     return run
 
@@ -351,7 +347,7 @@ def test_other_flags_that_do_not_fit(no_java, results, references, tmp_path, cap
     assert_told([*flags, "--output", str(file / "below")], message, capsys)
     assert_told([*flags, "--output", ""], "--output: expected a directory, found an empty name", capsys)
     out = ["--output", str(tmp_path / "out")]
-    assert_told([*flags, *out, "--n", "0"], "--n: expected a whole number of at least 1, found 0", capsys)
+    assert_told([*flags, *out, "--n", "0"], "--n: expected at least 1, found 0", capsys)
     twice = ["--captions", str(results), str(results), *flags[2:], *out]
     assert_told(twice, f"--captions: expected each once, found {results} twice", capsys)
 

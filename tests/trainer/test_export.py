@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from pipelines.captions.captioner import Captioner, open_model
 from pipelines.settings.search import Search
-from tests.support import decoders
+from tests.support import commands, decoders
 from tfrecords_schema.dataset_info import FeatureSpec
 from tfrecords_schema.errors import InputError
 from tfrecords_schema.model_info import ModelInfo
@@ -86,7 +86,7 @@ def exported(tmp_path_factory):
             directories = [write(decoders.make(k, scale), root / kind / k) for k, scale in kinds.items()]
             members = [export.load_export(directory, open_model(directory)[0]) for directory in directories]
             if kind == "ensemble":
-                export.run(ensemble=directories, output=str(root / "ensemble/all"))
+                commands.export(ensemble=directories, output=str(root / "ensemble/all"))
                 directories = [str(root / "ensemble/all")]
             opened[kind] = tf.saved_model.load(directories[0]), members
         model, members = opened[kind]
@@ -216,7 +216,7 @@ def test_an_ensemble_averages_probabilities(tmp_path):
     """Greedy captions of three different decoders, against averaging by hand."""
     members = [decoders.make("lstm"), decoders.make("gru_initial_state", scale=0.5), decoders.make("tied", scale=0.9)]
     directories = [write(decoder, tmp_path / str(i)) for i, decoder in enumerate(members)]
-    info = export.run(ensemble=directories, output=str(tmp_path / "all"))
+    info = commands.export(ensemble=directories, output=str(tmp_path / "all"))
     assert len(info.decoder["ensemble"]) == 3 and info.search["beam_width"] == 3
     features = features_for(members[0])
     found = call(tf.saved_model.load(str(tmp_path / "all")).signatures["caption"], features, 1, length_penalty=0.0)
@@ -255,7 +255,7 @@ def test_models_that_do_not_fit_make_no_ensemble(tmp_path, capsys):
     words = write(decoders.make("lstm"), tmp_path / "words", other_words)
     weights = write(decoders.make("lstm"), tmp_path / "weights", weights_digest="cd")
     same = write(decoders.make("lstm"), tmp_path / "same")
-    export.run(ensemble=[one, same], output=str(tmp_path / "all"))
+    commands.export(ensemble=[one, same], output=str(tmp_path / "all"))
     for ensemble, message in (
         ([one], "--ensemble: expected two exports or more, found 1"),
         ([one, words], f"--ensemble: {words} and {one} have different words"),
@@ -270,7 +270,7 @@ def test_models_that_do_not_fit_make_no_ensemble(tmp_path, capsys):
         stderr = capsys.readouterr().err
         assert exit_.value.code == 2 and message in stderr and stderr.count("\n") == 1
     with pytest.raises(InputError, match=r"expected exports of trainer.task, found an ensemble"):
-        export.run(ensemble=[one, str(tmp_path / "all")], output=str(tmp_path / "more"))
+        commands.export(ensemble=[one, str(tmp_path / "all")], output=str(tmp_path / "more"))
     other = write(decoders.make("lstm", scale=0.3), tmp_path / "other")
     shutil.rmtree(tmp_path / "other/variables")
     shutil.copytree(tmp_path / "one/variables", tmp_path / "other/variables")
@@ -285,8 +285,8 @@ def test_overwriting_replaces_exports_and_nothing_else(tmp_path):
     """A directory that holds anything of the user's is refused before anything is loaded, and left as it is."""
     members = [write(decoders.make("lstm"), tmp_path / name) for name in ("one", "two")]
     output = tmp_path / "all"
-    export.run(ensemble=members, output=str(output))
-    export.run(ensemble=members, output=str(output), overwrite=True)
+    commands.export(ensemble=members, output=str(output))
+    commands.export(ensemble=members, output=str(output), overwrite=True)
     (output / "thesis.txt").write_text("mine")
     home, file = tmp_path / "home", tmp_path / "file"
     home.mkdir()
@@ -294,7 +294,7 @@ def test_overwriting_replaces_exports_and_nothing_else(tmp_path):
     file.write_text("mine")
     for place in (output, home, file):
         with pytest.raises(InputError, match=f"--output: expected an export or nothing in {place}, found"):
-            export.run(ensemble=members, output=str(place), overwrite=True)
+            commands.export(ensemble=members, output=str(place), overwrite=True)
     assert (output / "thesis.txt").exists() and (home / "thesis.txt").exists() and file.read_text() == "mine"
     with pytest.raises(InputError, match="--output: expected a directory, found an empty name"):
-        export.run(ensemble=members, output="")
+        commands.export(ensemble=members, output="")

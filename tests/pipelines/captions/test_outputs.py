@@ -10,11 +10,10 @@ import pyarrow.parquet as pq
 import pytest
 import tensorflow as tf
 
-from pipelines import caption
 from pipelines.captions import captioner
-from tests.pipelines.test_caption import rows
-from tests.pipelines.test_features import content, read_split
+from tests.support import commands
 from tests.support.decoders import signature_inputs
+from tests.support.outputs import content, read_split, rows
 from tfrecords_schema.errors import InputError
 
 FORMATS = ["jsonl", "csv", "coco"]
@@ -25,7 +24,7 @@ def tables(trained, coco_dir, tmp_path_factory):
     """A directory with the table in every format, in two shards."""
     output = tmp_path_factory.mktemp("tables") / "captions"
     flags = {"images": [f"{coco_dir}/val2017/*.jpg"], "model": str(trained / "job/export"), "rows_per_file": 4}
-    caption.run(output=str(output), format=FORMATS, **flags)
+    commands.caption(output=str(output), format=FORMATS, **flags)
     return output
 
 

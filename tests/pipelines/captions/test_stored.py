@@ -10,8 +10,9 @@ import pytest
 
 from pipelines import caption
 from pipelines.storage import copies
-from tests.pipelines.test_caption import rows
-from tests.pipelines.test_features import content
+from tests.support import commands
+from tests.support.outputs import content, rows
+from tests.support.shelf import SHELF, ShelfFileSystem
 from tfrecords_schema import shards
 from tfrecords_schema.errors import InputError
 
@@ -153,8 +154,6 @@ def test_the_command_line_of_it_all(features, trained, tmp_path, capsys):
 
 def test_a_model_is_copied_once_while_it_stays_the_same(trained, tmp_path, monkeypatch):
     """From a filesystem of Beam's that is not the local one."""
-    from tests.support.shelf import SHELF, ShelfFileSystem
-
     monkeypatch.setattr(ShelfFileSystem, "root", str(trained / "job"))
     monkeypatch.setattr(copies.tempfile, "gettempdir", lambda: str(tmp_path))
     first = copies.local_copy(f"{SHELF}export")
@@ -170,14 +169,12 @@ def test_a_model_is_copied_once_while_it_stays_the_same(trained, tmp_path, monke
 
 def test_everything_in_an_object_store(run, trained, coco_dir, tmp_path, monkeypatch):
     """Images, model and output; a rerun finds its shards there."""
-    from tests.support.shelf import SHELF, ShelfFileSystem
-
     shutil.copytree(trained / "job/export", tmp_path / "shelf/export")
     shutil.copytree(coco_dir / "val2017", tmp_path / "shelf/photos/val")
     monkeypatch.setattr(ShelfFileSystem, "root", str(tmp_path / "shelf"))
     flags = {"images": [f"{SHELF}photos/**.jpg"], "model": f"{SHELF}export", "format": ["csv", "coco"]}
     for reused in (0, 2):
-        report = caption.run(output=f"{SHELF}out", rows_per_file=4, **flags)
+        report = commands.caption(output=f"{SHELF}out", rows_per_file=4, **flags)
         assert report["records"] == 8 and report["shards_reused"] == reused
     remote = rows(tmp_path / "shelf/out")
     assert {r["image_uri"] for r in remote.values()} == {

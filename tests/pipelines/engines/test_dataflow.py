@@ -12,13 +12,12 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from google.cloud import dataflow_v1beta3
 from google.protobuf import json_format
 
-from pipelines import caption, features
 from pipelines.engines.gpu import GPUS
 from pipelines.engines.options import pipeline_options
 from pipelines.settings.caption import CaptionConfig
 from pipelines.settings.features import FeaturesConfig
 from scripts.flex import templates
-from tests.support import ROOT
+from tests.support import ROOT, commands
 from tests.support.google import BUCKET, IMAGE, emulated_bucket
 from tfrecords_schema.command import flags, parse_known
 
@@ -40,11 +39,11 @@ def bucket(coco_dir, trained):
 def translate(bucket, name, command, *beam_flags, **arguments):
     """The job that a real run wrote."""
     given = {"output": f"gs://{BUCKET}/{name}/out", "beam_args": [*bucket.flags(name), *beam_flags], **arguments}
-    if command is features:
+    if command is commands.features:
         given = {"extractor": "tiny", "weights": "random", "min_word_count": 1, **given}
     else:
         given = {"model": f"gs://{BUCKET}/model", **given}
-    assert command.run(**given) == {}  # no report: nothing has run
+    assert command(**given) == {}  # no report: nothing has run
     return bucket.job(name)
 
 
@@ -53,8 +52,12 @@ def jobs(bucket):
     """A job of each pipeline with `--gpu nvidia-l4`."""
     coco, images = f"gs://{BUCKET}/coco", [f"gs://{BUCKET}/coco/val2017/*.jpg"]
     return {
-        "features": translate(bucket, "job-features", features, "--max_num_workers=20", coco_dir=coco, gpu="nvidia-l4"),
-        "caption": translate(bucket, "job-caption", caption, "--max_num_workers=20", images=images, gpu="nvidia-l4"),
+        "features": translate(
+            bucket, "job-features", commands.features, "--max_num_workers=20", coco_dir=coco, gpu="nvidia-l4"
+        ),
+        "caption": translate(
+            bucket, "job-caption", commands.caption, "--max_num_workers=20", images=images, gpu="nvidia-l4"
+        ),
     }
 
 
@@ -104,8 +107,10 @@ def test_a_job_is_as_large_for_a_thousand_images_as_for_ten(bucket, tiny_network
         table = bucket.write(f"{count:04d}/images.csv", "\n".join(["image", *rows]))
         images = [f"gs://{BUCKET}/coco/train2017"]
         made = [
-            translate(bucket, f"features-{count:04d}", features, train_captions=[captions], train_images=images),
-            translate(bucket, f"caption-{count:04d}", caption, images=[table]),
+            translate(
+                bucket, f"features-{count:04d}", commands.features, train_captions=[captions], train_images=images
+            ),
+            translate(bucket, f"caption-{count:04d}", commands.caption, images=[table]),
         ]
         sizes[count] = [size for job in made for size in job.sizes]
     assert sizes[10] == pytest.approx(sizes[1_000], abs=200)
@@ -115,7 +120,7 @@ def test_several_processes_share_a_gpu_by_mps(bucket, tiny_network):
     """The second recipe of docs/dataflow.md: a service option, for all workers, and no hint."""
     option = "worker_accelerator=type:nvidia-l4;count:1;install-nvidia-driver;use_nvidia_mps"
     flags = [f"--dataflow_service_options={option}", "--machine_type=g2-standard-8"]
-    job = translate(bucket, "mps", features, *flags, coco_dir=f"gs://{BUCKET}/coco")
+    job = translate(bucket, "mps", commands.features, *flags, coco_dir=f"gs://{BUCKET}/coco")
     assert job.environment["serviceOptions"] == [option]
     assert job.pool["machineType"] == "g2-standard-8" and "numThreadsPerWorker" not in job.pool
     assert "use_multiple_sdk_containers" in job.environment["experiments"] and job.hints() == {}
@@ -124,7 +129,7 @@ def test_several_processes_share_a_gpu_by_mps(bucket, tiny_network):
 def test_a_dry_run_is_told_from_a_run(bucket, tiny_network, capsys):
     flags = [flag for flag in bucket.flags("dry") if not flag.startswith("--template_location")]
     given = {"coco_dir": f"gs://{BUCKET}/coco", "extractor": "tiny", "weights": "random"}
-    assert features.run(output=f"gs://{BUCKET}/dry/out", beam_args=[*flags, "--dry_run=True"], **given) == {}
+    assert commands.features(output=f"gs://{BUCKET}/dry/out", beam_args=[*flags, "--dry_run=True"], **given) == {}
     assert "translated, not started" in capsys.readouterr().out
     assert bucket.names("dry/staging") == []
 

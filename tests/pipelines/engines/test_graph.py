@@ -6,10 +6,10 @@ import re
 import apache_beam as beam
 import pytest
 
-from pipelines import features
 from pipelines.engines import running
 from pipelines.output.keys import every_shard, shard_ranges
 from pipelines.output.sharding import MakeShards, ProcessShard
+from tests.support import commands
 from tfrecords_schema.shards import shard_name
 
 
@@ -52,7 +52,7 @@ def test_no_annotation_is_baked_into_the_graph(coco_dir, tmp_path, tiny_network,
     (tmp_path / "many.json").write_text(json.dumps({"images": images, "annotations": captions}))
     for path in (coco_dir / "annotations/captions_train2017.json", tmp_path / "many.json"):
         with pytest.raises(StopHereError):
-            features.run(
+            commands.features(
                 output=str(tmp_path / "out"),
                 train_captions=[str(path)],
                 train_images=[str(coco_dir / "train2017")],

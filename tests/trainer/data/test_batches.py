@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tests.conftest import write_features
+from tests.support.small import write_features
 from tfrecords_schema.vocabulary import END, PAD, START, UNK, tokenise
 from trainer.data import dataset
 from trainer.data.batches import Batches, references

@@ -10,29 +10,10 @@ import sys
 import pytest
 
 from tests.support import ROOT
+from tests.support.scored import CAPTIONS, REFERENCES
 from tfrecords_schema.errors import InputError
 from trainer.scoring import java
 from trainer.scoring.metrics import METRICS, Scorer
-
-REFERENCES = {
-    "139": [
-        "A woman stands in the dining area at the table.",
-        "A room with chairs, a table, and a woman in it.",
-        "A woman standing in a kitchen by a window",
-    ],
-    "285": [
-        "A big burly grizzly bear is shown with grass in the background.",
-        "The large brown bear has a black nose.",
-    ],
-    "632": ["Bedroom scene with a bookcase, blue comforter and window."],
-    "724": ['A stop sign is mounted "upside-down" on its post. ', "It's a café's sign - in the U.S. (don't stop!)"],
-}
-CAPTIONS = {
-    "139": "a woman standing in a room with a table",
-    "285": "a brown bear is sitting in the grass",
-    "632": "A bedroom, with a bed and a bookcase.",
-    "724": "a café's stop sign on a post",
-}
 
 # Of no images that the figures in these tests are of.
 ODD = {"1": ["...", "a ||| b |||c", "<a|||b>"], "2": ["?", ""]}
@@ -45,11 +26,6 @@ def scorer():
     """METEOR takes seconds to start: one for all."""
     with Scorer({**REFERENCES, **ODD}) as scorer:
         yield scorer
-
-
-@pytest.fixture
-def no_java(monkeypatch, tmp_path):
-    monkeypatch.setenv("PATH", str(tmp_path))
 
 
 @pytest.fixture

@@ -8,30 +8,13 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.support.steps import table_step
 from trainer.search.beam_search import beam_search
 from trainer.search.constraints import Constraints
 
 PAD, START, END, UNK = 0, 1, 2, 3
 SPECIAL = {"start": START, "end": END, "pad": PAD}
 IDS = {**SPECIAL, "allowed": Constraints(forbid_unk=False)}  # every id but START and PAD
-
-
-def table_step(tables):
-    """A step function whose next-word logits depend on the whole history, by image.
-
-    tables: float `[B, T, H, V]`; the state holds (image, time, hash of the words so far), so that a state which does
-    not move with its words gives other logits.
-    """
-    tables = tf.constant(tables, tf.float32)
-
-    def step(ids, state, context=()):
-        image, time, history = state
-        history = (history * 7 + ids) % tables.shape[2]
-        logits = tf.gather_nd(tables, tf.stack([image, tf.minimum(time, tables.shape[1] - 1), history], axis=1))
-        return logits, (image, time + 1, history)
-
-    zeros = tf.zeros([tables.shape[0]], tf.int32)
-    return step, (tf.range(tables.shape[0]), zeros, zeros)
 
 
 def every_caption(table, max_steps, alpha=0.0, constraints=IDS["allowed"]):

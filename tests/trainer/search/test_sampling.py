@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.trainer.search.test_beam_search import table_step
+from tests.support.steps import table_step
 from tfrecords_schema.vocabulary import END, PAD, START, UNK
 from trainer.search.constraints import Constraints
 from trainer.search.sampling import sample

@@ -1,43 +1,27 @@
 """Runs that are stopped, killed or cannot go on: what is left, and what the same command makes of it."""
 
-import csv
-import io
 import json
 import os
-import pathlib
+import shutil
 import signal
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
 
-from pipelines.captions.captioner import open_model
-from tests.conftest import SMALL, write_features
-from tests.support import ROOT
+from tests.support import ROOT, small
+from tests.support.outputs import outcome, steps_done
+from tests.support.processes import finish, wait_for
+from tests.support.small import STOPPABLE
 from tfrecords_schema.errors import RunError
 from trainer import task
 
-
-@pytest.fixture(scope="module")
-def data(tiny_network, coco_dir, tmp_path_factory):
-    output = tmp_path_factory.mktemp("stops") / "features"
-    write_features(output, tiny_network, coco_dir, records_per_shard=8)
-    return output
-
-
-@pytest.fixture(autouse=True)
-def without_java(monkeypatch):
-    """Scores come quickly without it."""
-    monkeypatch.setenv("PATH", "/nowhere")
-
-
-FLAGS = {**SMALL, "embedding_dropout": 0.3, "epochs": 4, "checkpoint_steps": 1, "self_critical": 2, "monitor": "bleu_4"}
+pytestmark = pytest.mark.usefixtures("no_java")  # scores come quickly without it
 
 
 def command(data, job, **changes) -> list[str]:
-    flags = {"data": data, "job_dir": job, **FLAGS, **changes}
+    flags = {"data": data, "job_dir": job, **STOPPABLE, **changes}
     return [sys.executable, "-m", "trainer.task", *(str(x) for k, v in flags.items() for x in (f"--{k}", v))]
 
 
@@ -49,38 +33,10 @@ def start(*arguments, **changes) -> subprocess.Popen:
     )
 
 
-def steps_done(job) -> int:
-    """The number of the latest checkpoint, 1000 more in the second phase; -1 before the first."""
-    steps = [
-        int(path.stem.rpartition("-")[2]) + (1000 if "self_critical" in str(path) else 0)
-        for path in pathlib.Path(job).glob("checkpoints/*/*.index")
-    ]
-    return max(steps, default=-1)
-
-
-def wait_for(process, condition, timeout_s: float = 180) -> None:
-    until = time.monotonic() + timeout_s
-    while not condition():
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < until
-        time.sleep(0.01)
-
-
-def outcome(job) -> tuple[list[dict[str, str]], str]:
-    """What must not depend on stops: the history without its timings, and the model."""
-    rows = list(csv.DictReader(io.StringIO((job / "history.csv").read_text())))
-    timings = ("tokens_per_s", "waited")
-    return [{k: v for k, v in row.items() if k not in timings} for row in rows], open_model(str(job / "export"))[
-        0
-    ].digest
-
-
 @pytest.mark.slow
 def test_killed_at_any_step_and_run_again_equals_undisturbed(data, tmp_path):
     """SIGKILL in both phases, at steps of no choosing; run again, it ends with the same numbers and weights."""
-    undisturbed = start(data, tmp_path / "undisturbed")
-    stdout, stderr = undisturbed.communicate(timeout=300)
-    assert undisturbed.returncode == 0, stderr
+    finish(start(data, tmp_path / "undisturbed"))
     expected = outcome(tmp_path / "undisturbed")
     assert [row["phase"] for row in expected[0]] == ["cross_entropy"] * 4 + ["self_critical"] * 2
     assert len({row["loss"] for row in expected[0][:4]}) == 4
@@ -93,10 +49,7 @@ def test_killed_at_any_step_and_run_again_equals_undisturbed(data, tmp_path):
         process.wait()
         assert not (job / "export").exists()
     assert len(list(job.glob("checkpoints/*/*.index"))) <= 2 * 3 + 1, "old checkpoints are deleted"
-    process = start(data, job)
-    stdout, stderr = process.communicate(timeout=300)
-    assert process.returncode == 0, stderr
-    assert "going on with epoch" in stdout
+    assert "going on with epoch" in finish(start(data, job))
     assert outcome(job) == expected
 
 
@@ -141,28 +94,13 @@ def test_a_full_disk_leaves_the_earlier_checkpoints(data, tmp_path):
         assert done >= 0
         subprocess.run(["/bin/mount", "-o", "remount,size=200m", disk], check=True)
         process = start(data, disk / "job", units=64, keep_checkpoints=50, self_critical=0)
-        stdout, stderr = process.communicate(timeout=240)
-        assert process.returncode == 0, stderr
-        assert "going on with epoch" in stdout
+        assert "going on with epoch" in finish(process)
     finally:
         subprocess.run(["/bin/umount", disk], check=True)
 
 
 def run(data, job, **changes):
-    from tests.conftest import training_flags
-
-    return task.run(
-        data=str(data),
-        job_dir=str(job),
-        **training_flags(**{**FLAGS, "self_critical": 0, "checkpoint_steps": 0, **changes}),
-    )
-
-
-def copy(data, to) -> pathlib.Path:
-    import shutil
-
-    shutil.copytree(data, to)
-    return to
+    return small.train(data, job, **{**STOPPABLE, "self_critical": 0, "checkpoint_steps": 0, **changes})
 
 
 def test_a_loss_that_is_no_number_stops_the_run_with_the_checkpoint_before_it_intact(data, tmp_path, monkeypatch):
@@ -191,7 +129,7 @@ def test_a_shard_that_changes_while_training_is_named(data, tmp_path, capsys, mo
     """Streamed: the second epoch finds another file than the first."""
     from trainer.training.loop import PhaseRun
 
-    directory = copy(data, tmp_path / "data")
+    directory = shutil.copytree(data, tmp_path / "data")
     shard = next(directory.glob("train-*"))
     validate = PhaseRun._validate
 
@@ -210,7 +148,7 @@ def test_a_shard_that_changes_while_training_is_named(data, tmp_path, capsys, mo
 
 
 def test_a_feature_directory_with_a_flipped_bit_is_named(data, tmp_path, capsys):
-    directory = copy(data, tmp_path / "data")
+    directory = shutil.copytree(data, tmp_path / "data")
     shard = next(directory.glob("train-*"))
     content = bytearray(shard.read_bytes())
     content[len(content) // 2] ^= 1

@@ -13,8 +13,10 @@ import tensorflow as tf
 from PIL import Image
 
 from pipelines.captions.captioner import open_model
-from tests.conftest import training_flags
 from tests.support import decoders
+from tests.support.outputs import history, replace
+from tests.support.small import SMALL, train
+from tfrecords_schema import command
 from tfrecords_schema.errors import InputError
 from tfrecords_schema.vocabulary import PAD
 from trainer import export, task
@@ -43,10 +45,10 @@ def test_whitening_makes_features_uncorrelated():
 
 
 @pytest.fixture(autouse=True)
-def without_java(monkeypatch, request):
+def without_java(request):
     """Scores come quickly without Java; one test has it."""
     if "java" not in request.keywords:
-        monkeypatch.setenv("PATH", "/nowhere")
+        request.getfixturevalue("no_java")
 
 
 @pytest.fixture
@@ -66,14 +68,6 @@ def test_moments_equal_numpy(make_features, grid):
             np.testing.assert_allclose(
                 spread, np.cov(expected.T, bias=True) if covariance else expected.var(0), atol=1e-6
             )
-
-
-def train(features_dir, job, **flags):
-    return task.run(data=str(features_dir), job_dir=str(job), **training_flags(**flags))
-
-
-def history(job) -> list[dict[str, str]]:
-    return list(csv.DictReader(io.StringIO((job / "history.csv").read_text())))
 
 
 @pytest.mark.java
@@ -192,13 +186,12 @@ def test_without_validation_images_the_training_loss_tells_the_best_epoch(make_f
 
 def test_other_records_are_refused(features_dir, tmp_path):
     """The same vocabulary and weights, but another shard."""
-    train_once = {"data": str(features_dir), "job_dir": str(tmp_path / "job"), **training_flags(epochs=1)}
-    task.run(**train_once)
+    train(features_dir, tmp_path / "job", epochs=1)
     info = json.loads((features_dir / "dataset_info.json").read_text())
     info["splits"]["val"]["shards"][0]["sha256"] = "other images"
     (features_dir / "dataset_info.json").write_text(json.dumps(info))
     with pytest.raises(InputError, match=r"holds a run with other settings \(records was"):
-        task.run(**train_once)
+        train(features_dir, tmp_path / "job", epochs=1)
 
 
 def test_overwrite_deletes_the_run_and_nothing_else(features_dir, tmp_path):
@@ -261,12 +254,6 @@ def test_a_feature_directory_that_does_not_fit_is_refused(features_dir, tmp_path
     assert not (tmp_path / "job").exists()
 
 
-def replace(path, old: str, new: str) -> None:
-    text = path.read_text()
-    assert old in text
-    path.write_text(text.replace(old, new, 1))
-
-
 @pytest.mark.parametrize(
     ("config", "setting", "message"),
     [
@@ -305,15 +292,15 @@ def test_two_replicas_train_as_one_does(features_dir, tmp_path):
     """
     rows = {}
     for replicas in (1, 2):
-        flags = training_flags(epochs=2, batch_size=9, self_critical=1, metrics_every=3)
+        flags = {**SMALL, "epochs": 2, "batch_size": 9, "self_critical": 1, "metrics_every": 3}
         code = (
             "import json, sys, tensorflow as tf\n"
             "replicas, data, job, flags = json.loads(sys.argv[1])\n"
             "cpu = tf.config.list_physical_devices('CPU')[0]\n"
             "logical = [tf.config.LogicalDeviceConfiguration()] * replicas\n"
             "tf.config.set_logical_device_configuration(cpu, logical)\n"
-            "from trainer import task\n"
-            "task.run(data=data, job_dir=job, **flags)\n"
+            "from tests.support import commands\n"
+            "commands.task(data=data, job_dir=job, **flags)\n"
         )
         job = tmp_path / str(replicas)
         given = json.dumps([replicas, str(features_dir), str(job), flags])
@@ -329,10 +316,14 @@ def test_two_replicas_train_as_one_does(features_dir, tmp_path):
 
 def test_a_preset_changes_defaults_and_flags_still_count():
     given = ["--data", "d", "--job_dir", "j"]
-    plain, preset = task.parse(given), task.parse([*given, "--preset", "flickr8k"])
+
+    def parsed(*flags):
+        return command.values(task.parse([*given, *flags]))
+
+    plain, preset = parsed(), parsed("--preset", "flickr8k")
     assert plain["label_smoothing"] == 0 and preset["label_smoothing"] == 0.1 and preset["units"] == plain["units"]
-    assert task.parse([*given, "--preset", "flickr8k", "--label_smoothing", "0.2"])["label_smoothing"] == 0.2
+    assert parsed("--preset", "flickr8k", "--label_smoothing", "0.2")["label_smoothing"] == 0.2
     for name, values in task.PRESETS.items():
         assert set(values) <= set(plain), name
-    assert task.parse([*given, "--self_critical"])["self_critical"] == 10
-    assert task.parse([*given, "--mixed_precision"])["mixed_precision"] == "bfloat16"
+    assert parsed("--self_critical")["self_critical"] == 10
+    assert parsed("--mixed_precision")["mixed_precision"] == "bfloat16"

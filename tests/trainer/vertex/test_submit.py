@@ -15,8 +15,12 @@ import yaml
 from google.cloud import aiplatform_v1
 from google.protobuf import json_format
 
+from tests.support import ROOT, commands
+from tests.support.outputs import steps_done
+from tests.support.processes import wait_for
+from tests.support.small import STOPPABLE
 from tests.support.vertex import NAME, JobServer, serving
-from tests.trainer.training.test_stops import FLAGS, ROOT, data, steps_done, wait_for  # noqa: F401 - `data` is a fixture
+from tfrecords_schema import command
 from tfrecords_schema.errors import InputError
 from trainer import submit, task
 from trainer.vertex import spec
@@ -161,8 +165,8 @@ def test_a_machine_type_is_used_as_given():
 
 def test_no_flag_but_two_belongs_to_both_commands():
     """A flag of the trainer with the name of one of ours would never reach it."""
-    flags = [set(parser._option_string_actions) for parser in (submit.parser(), task.parser())]
-    assert flags[0] & flags[1] == {"-h", "--help", "--data", "--job_dir"}
+    own, trainers = ({flag.name for flag in command.flags(c)} for c in (submit.SubmitConfig, task.TaskConfig))
+    assert own & trainers == {"data", "job_dir"}
 
 
 # ---- --dry_run ---------------------------------------------------------------------------------------------------
@@ -241,10 +245,10 @@ def test_gcloud_takes_what_a_dry_run_prints(capsys, tmp_path):
     [
         (["--bogus", "1"], {}, "--bogus: expected a flag of this command or of the trainer"),
         (["--accelarator=nvidia-l4"], {}, "--accelarator=nvidia-l4: expected a flag"),
-        (["--epochs", "x"], {}, "argument --epochs: invalid int value: 'x'"),
+        (["--epochs", "x"], {}, "--epochs: expected a whole number, found 'x'"),
         (["--epochs", "0"], {}, "--epochs: expected at least 1, found 0"),
         (["--layers", "9"], {}, "--layers: expected at most 3, found 9"),
-        (["--cell", "rnn"], {}, "argument --cell: invalid choice: 'rnn'"),
+        (["--cell", "rnn"], {}, "--cell: expected one of lstm, gru, found rnn"),
         (["--freeze_embeddings"], {}, "--freeze_embeddings: expected --pretrained_embeddings FILE"),
         (["--pretrained_embeddings", "/home/me/glove.txt"], {}, "--pretrained_embeddings: expected a place that"),
         (["--overwrite"], {}, "--overwrite: expected another --job_dir: a job that is restarted would begin anew"),
@@ -280,7 +284,7 @@ def test_gcloud_takes_what_a_dry_run_prints(capsys, tmp_path):
         (["--timeout_hours", "0"], {}, "--timeout_hours: expected more than 0"),
         (["--boot_disk_gb", "50"], {}, "--boot_disk_gb: expected 100 to 64000, found 50"),
         (["--poll_seconds", "0"], {}, "--poll_seconds: expected more than 0, found 0"),
-        (["--dry_run", "--local"], {}, "argument --local: not allowed with argument --dry_run"),
+        (["--dry_run", "--local"], {}, "--local: expected it without --dry_run"),
         (["--follow", "789"], {}, "--follow: expected projects/P/locations/R/customJobs/NUMBER, found 789"),
         (["--follow", NAME], {}, "--data: expected no such flag beside --follow JOB"),
     ],
@@ -429,7 +433,7 @@ def test_the_trainers_image_can_be_built_of_what_is_here():
 
 
 def local(job: pathlib.Path, directory: pathlib.Path, **changes) -> subprocess.Popen:
-    flags = {"data": directory, "job_dir": job, **FLAGS, "self_critical": 0, **changes}
+    flags = {"data": directory, "job_dir": job, **STOPPABLE, "self_critical": 0, **changes}
     return subprocess.Popen(
         [sys.executable, "-m", "trainer.submit", "--local"] + [str(x) for k, v in flags.items() for x in (f"--{k}", v)],
         cwd=ROOT,
@@ -444,7 +448,7 @@ def local(job: pathlib.Path, directory: pathlib.Path, **changes) -> subprocess.P
 @pytest.mark.parametrize(
     ("number", "status", "word"), [(signal.SIGTERM, 75, "SIGTERM"), (signal.SIGINT, 130, "interrupted")]
 )
-def test_a_rehearsed_preemption_saves_a_checkpoint_and_the_same_command_goes_on(data, tmp_path, number, status, word):  # noqa: F811
+def test_a_rehearsed_preemption_saves_a_checkpoint_and_the_same_command_goes_on(data, tmp_path, number, status, word):
     job = tmp_path / "job"
     process = local(job, data, epochs=500, checkpoint_steps=0)
     wait_for(process, lambda: (job / "history.csv").exists())
@@ -464,7 +468,7 @@ def test_a_rehearsed_preemption_saves_a_checkpoint_and_the_same_command_goes_on(
 
 
 @pytest.mark.slow
-def test_a_rehearsal_ends_as_the_trainer_does(data, tmp_path):  # noqa: F811
+def test_a_rehearsal_ends_as_the_trainer_does(data, tmp_path):
     process = local(tmp_path / "job", data, epochs=1)
     stdout, stderr = process.communicate(timeout=180)
     assert process.returncode == 0, stderr
@@ -478,4 +482,4 @@ def test_a_rehearsal_needs_neither_project_nor_cloud_paths_but_checks_the_rest(c
     assert status_of(["--local", "--data", str(tmp_path), "--job_dir", str(tmp_path), "--epochs", "0"]) == 2
     assert capsys.readouterr().err == "error: --epochs: expected at least 1, found 0\n"
     with pytest.raises(InputError, match="--accelerator: expected one of"):
-        submit.run(local=True, data=str(tmp_path), job_dir=str(tmp_path), accelerator="tpu")
+        commands.submit(local=True, data=str(tmp_path), job_dir=str(tmp_path), accelerator="tpu")

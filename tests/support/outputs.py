@@ -1,0 +1,75 @@
+"""What the commands leave, read without their code, and changed to see what they say of it."""
+
+from __future__ import annotations
+
+import csv
+import json
+import pathlib
+
+import pyarrow.parquet as pq
+
+from tfrecords_schema import record
+from tfrecords_schema.dataset_info import DatasetInfo
+from tfrecords_schema.model_info import MODEL_INFO
+
+
+def content(directory: pathlib.Path) -> dict[str, bytes]:
+    """Every file but the report, which tells times."""
+    files = (path for path in directory.rglob("*") if path.is_file() and path.name != "report.json")
+    return {str(path.relative_to(directory)): path.read_bytes() for path in files}
+
+
+def annotations(coco_dir: pathlib.Path, split: str) -> dict[str, list[str]]:
+    """Captions by image id."""
+    captions: dict[str, list[str]] = {}
+    for entry in json.loads((coco_dir / f"annotations/captions_{split}2017.json").read_text())["annotations"]:
+        captions.setdefault(str(entry["image_id"]), []).append(entry["caption"])
+    return captions
+
+
+def read_split(directory: pathlib.Path, split: str) -> list[dict]:
+    """The records of a feature directory, in the order of its shards."""
+    import tensorflow as tf
+
+    info = DatasetInfo.loads((directory / "dataset_info.json").read_text())
+    found = []
+    for shard in info.splits[split].shards:
+        serialized = list(tf.data.TFRecordDataset(str(directory / shard.name)).as_numpy_iterator())
+        assert len(serialized) == shard.records and (directory / shard.name).stat().st_size == shard.bytes
+        found += [record.decode(s, info.features.shape, info.features.dtype, 16) for s in serialized]
+    return found
+
+
+def rows(directory: pathlib.Path) -> dict[str, dict]:
+    """The rows of a caption table by image id."""
+    found = [row for path in sorted(directory.glob("captions-*.parquet")) for row in pq.read_table(path).to_pylist()]
+    assert len({row["image_id"] for row in found}) == len(found)
+    return {row["image_id"]: row for row in found}
+
+
+def history(job: pathlib.Path) -> list[dict[str, str]]:
+    """A row an epoch, as history.csv has them."""
+    with open(job / "history.csv", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def outcome(job: pathlib.Path) -> tuple[list[dict[str, str]], str]:
+    """What must not depend on stops: the history without its timings, and the model."""
+    rows = [{k: v for k, v in row.items() if k not in ("tokens_per_s", "waited")} for row in history(job)]
+    return rows, json.loads((job / "export" / MODEL_INFO).read_text())["digest"]
+
+
+def steps_done(job: pathlib.Path) -> int:
+    """The number of a job's latest checkpoint, 1000 more in the second phase; -1 before the first."""
+    steps = [
+        int(path.stem.rpartition("-")[2]) + (1000 if "self_critical" in str(path) else 0)
+        for path in pathlib.Path(job).glob("checkpoints/*/*.index")
+    ]
+    return max(steps, default=-1)
+
+
+def replace(path: pathlib.Path, old: str, new: str) -> None:
+    """Changes the first `old` in a text file, which must be there."""
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
