@@ -9,11 +9,11 @@ reason: as `--machine_type` it would be every worker's, and machines of the G2, 
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import re
 from collections.abc import Sequence
 
 from pipelines.engines.options import DATAFLOW, short_name
+from tfrecords_schema import gpus
 from tfrecords_schema.errors import InputError
 
 # One thread would leave the GPU idle while a shard ends and the next one's first images are read.
@@ -22,30 +22,8 @@ _ONE_PROCESS = "no_use_multiple_sdk_containers"
 _PROCESS_CHOICES = {_ONE_PROCESS, "use_multiple_sdk_containers"}
 
 
-@dataclasses.dataclass(frozen=True)
-class Gpu:
-    """A GPU of Dataflow's workers.
-
-    Attributes:
-      machine_type: with one of them, and cores enough to decode images for it.
-      series: how the names of machines begin that it goes with.
-      built_in: whether each machine of the series has such GPUs.
-    """
-
-    machine_type: str
-    series: str
-    built_in: bool
-
-
-# https://cloud.google.com/compute/docs/gpus
-GPUS = {
-    "nvidia-l4": Gpu("g2-standard-8", "g2-", built_in=True),
-    "nvidia-tesla-t4": Gpu("n1-standard-8", "n1-", built_in=False),
-    "nvidia-tesla-v100": Gpu("n1-standard-8", "n1-", built_in=False),
-    "nvidia-tesla-a100": Gpu("a2-highgpu-1g", "a2-highgpu-", built_in=True),
-    "nvidia-a100-80gb": Gpu("a2-ultragpu-1g", "a2-ultragpu-", built_in=True),
-    "nvidia-h100-80gb": Gpu("a3-highgpu-1g", "a3-highgpu-", built_in=True),
-}
+# A worker has one.
+GPUS = {name: gpu for name, gpu in gpus.GPUS.items() if 1 in gpu.machines}
 
 
 def with_gpu(name: str | None, beam_args: Sequence[str], accelerator: str | None) -> tuple[list[str], str | None]:

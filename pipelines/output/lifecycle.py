@@ -20,7 +20,7 @@ from pipelines.output import rejects
 from pipelines.output.report import REPORT, make_report, read_report
 from pipelines.output.sidecars import ShardResult, read_sidecar, write_sidecar
 from pipelines.storage import files, finding, paths
-from tfrecords_schema import lock, shards
+from tfrecords_schema import machine, shards
 from tfrecords_schema.errors import InputError
 
 _OPTIONS = "options.json"
@@ -133,7 +133,7 @@ def _lock(directory: str) -> contextlib.AbstractContextManager:
     if not paths.is_local(directory):
         return contextlib.nullcontext()
     busy = f"--output: another run is writing to {directory}; wait for it, or give another --output"
-    return lock.hold(paths.join(directory, files.WORK, _LOCK), busy)
+    return machine.hold(paths.join(directory, files.WORK, _LOCK), busy)
 
 
 def _rejects_table(prefix: str) -> str:

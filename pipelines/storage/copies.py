@@ -8,22 +8,22 @@ import shutil
 import tempfile
 
 from pipelines.storage import files, finding, paths
+from tfrecords_schema import machine
 
 
 def local_copy(directory: str) -> str:
     """A local directory with the same files: itself where it is local, else one copy for all processes of this machine.
 
     The copy's name follows from the names, sizes and times of the files, so that one that changed is copied anew.
+
+    Raises:
+      InputError: the directory for copies is somebody else's.
     """
     if paths.is_local(directory):
         return directory
     root, listing = directory.rstrip("/") + "/", _listing(directory)
     digest = hashlib.sha256(repr(listing).encode()).hexdigest()[:16]
-    # Of this user alone: whoever may write to a directory that everybody shares must not choose our model.
-    parent = os.path.join(tempfile.gettempdir(), f"captioning-copies-{os.getuid()}")
-    os.makedirs(parent, mode=0o700, exist_ok=True)
-    if os.stat(parent).st_uid != os.getuid():
-        parent = tempfile.mkdtemp(prefix="captioning-copies-")
+    parent = machine.private_directory("copies")
     target = os.path.join(parent, digest)
     if not os.path.isdir(target):
         making = tempfile.mkdtemp(dir=parent)

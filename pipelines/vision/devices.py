@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import tempfile
 
+from tfrecords_schema import machine
+from tfrecords_schema.errors import InputError
+
 _GPU_IN_FLIGHT = 2  # one batch is copied to the GPU while it computes another
 _CPU_IN_FLIGHT = 4
-_claimed: list = []  # lock files; the operating system unlocks them when the process ends, however it ends
+_claimed: list = []  # lock files, open and so locked while the process lives
 
 
 def configure(tf) -> int:
@@ -53,13 +55,7 @@ def claim(count: int, directory: str | None = None) -> int:
     """The number of a GPU, from 0 to `count` - 1: the first that no living process has claimed, else by process id."""
     for number in range(count):
         path = os.path.join(directory or tempfile.gettempdir(), f"captioning-gpu-{number}.lock")
-        with contextlib.suppress(OSError):
-            handle = open(path, "a")  # noqa: SIM115 - open, and so locked, while the process lives
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                handle.close()
-                continue
-            _claimed.append(handle)
+        with contextlib.suppress(InputError, OSError):
+            _claimed.append(machine.hold(path, busy=f"GPU {number} is another process's"))
             return number
     return os.getpid() % count

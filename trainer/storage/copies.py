@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 
+from tfrecords_schema import machine
 from tfrecords_schema.dataset_info import ShardInfo
 from tfrecords_schema.errors import InputError
 from trainer.storage import files, remote
@@ -20,12 +21,8 @@ _THREADS = 8  # object stores answer slowly
 
 
 def place() -> str:
-    """The directory for copies, of this user alone: what others could write to must not become our model."""
-    parent = os.path.join(tempfile.gettempdir(), f"captioning-trainer-{os.getuid()}")
-    os.makedirs(parent, mode=0o700, exist_ok=True)
-    if os.stat(parent).st_uid != os.getuid():
-        raise InputError(f"{parent}: expected a directory of this user, found another's; set TMPDIR to one of yours")
-    return parent
+    """The directory for copies, of this user alone. Raises InputError."""
+    return machine.private_directory("trainer")
 
 
 def feature_directory(

@@ -11,7 +11,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfrecords_schema import lock
+from tfrecords_schema import machine
 from tfrecords_schema.errors import InputError
 from trainer.config import FREE_SETTINGS
 from trainer.storage import files, remote
@@ -41,7 +41,7 @@ def opened(job_dir: str) -> Iterator[Local | Mirror]:
     try:
         tf.io.gfile.makedirs(job_dir)
         busy = f"--job_dir: another run is writing to {job_dir}; wait for it, or give another --job_dir"
-        held = lock.hold(os.path.join(job_dir, _LOCK), busy)
+        held = machine.hold(os.path.join(job_dir, _LOCK), busy)
     except (tf.errors.OpError, OSError) as error:
         raise _unusable(job_dir, error) from None
     with held:

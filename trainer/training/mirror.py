@@ -9,7 +9,7 @@ import posixpath
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 
-from tfrecords_schema import lock
+from tfrecords_schema import machine
 from tfrecords_schema.errors import InputError, RunError
 from trainer.storage import copies, files, remote
 
@@ -138,7 +138,7 @@ def mirrored(uri: str, names: Sequence[str], unusable: Callable[[Exception], Inp
     uri = uri.rstrip("/")
     directory = os.path.join(copies.place(), "job-" + hashlib.sha256(uri.encode()).hexdigest()[:16])
     busy = f"--job_dir: another run is writing to {uri}; wait for it, or give another --job_dir"
-    with lock.hold(directory + ".lock", busy):
+    with machine.hold(directory + ".lock", busy):
         mirror = Mirror(directory, uri, names)
         try:
             mirror.fetch()

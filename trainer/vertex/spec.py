@@ -13,21 +13,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tfrecords_schema.errors import InputError
+from tfrecords_schema.gpus import GPUS
 
 CPU_MACHINE = "n1-standard-16"
 COMMAND = ("python", "-m", "trainer.task")  # also Dockerfile.trainer's ENTRYPOINT
 
-# Accelerator -> how many of them -> the machine they come with, or are attached to
-# (https://cloud.google.com/vertex-ai/docs/training/configure-compute).
+# Accelerator -> how many of them -> the machine.
 MACHINES = {
-    "nvidia-l4": {1: "g2-standard-8", 2: "g2-standard-24", 4: "g2-standard-48", 8: "g2-standard-96"},
-    "nvidia-tesla-t4": {1: "n1-standard-8", 2: "n1-standard-16", 4: "n1-standard-32"},
-    "nvidia-tesla-v100": {1: "n1-standard-8", 2: "n1-standard-16", 4: "n1-standard-32", 8: "n1-standard-64"},
-    "nvidia-tesla-a100": {**{n: f"a2-highgpu-{n}g" for n in (1, 2, 4, 8)}, 16: "a2-megagpu-16g"},
-    "nvidia-a100-80gb": {n: f"a2-ultragpu-{n}g" for n in (1, 2, 4, 8)},
-    "nvidia-h100-80gb": {8: "a3-highgpu-8g"},
-    "nvidia-h100-mega-80gb": {8: "a3-megagpu-8g"},
-    "nvidia-h200-141gb": {8: "a3-ultragpu-8g"},
+    name: {count: machine for count, machine in gpu.machines.items() if count >= gpu.fewest_at_vertex}
+    for name, gpu in GPUS.items()
 }
 
 _SHAPES = {
