@@ -13,7 +13,7 @@ class StageClock:
     """Seconds that each stage took, summed over threads."""
 
     def __init__(self):
-        self.seconds: collections.Counter[str] = collections.Counter()
+        self.seconds: collections.defaultdict[str, float] = collections.defaultdict(float)
         self._lock = threading.Lock()
 
     @contextlib.contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import posixpath
@@ -66,10 +67,11 @@ def run(config: GalleryConfig) -> None:
                 sheet.add(row, image)
         name = printable(posixpath.basename(paths.absolute(captions)))
         counts = {"Images": f"{len(rows)} of {total}", "Order": SORTS[config.sort]}
-        save = {
-            "output": lambda handle: page.save(handle, name, counts, _options(captions)),
-            "contact_sheet": lambda handle: sheet.save(handle, config.contact_sheet),
+        save: dict[str, Callable[[BinaryIO], None]] = {
+            "output": lambda handle: page.save(handle, name, counts, _options(captions))
         }
+        if sheet:
+            save["contact_sheet"] = functools.partial(sheet.save, path=config.contact_sheet)
         missing = f" ({unreadable} could not be read from here, and are grey)" if unreadable else ""
         for flag, path in targets.items():
             size = _write(flag, path, save[flag])

@@ -98,7 +98,8 @@ _OUTLINES = {  # corners as (radius, angle from straight up)
 
 
 def _shaded(colour: tuple[int, int, int], rng: random.Random) -> tuple[int, int, int]:
-    return tuple(max(0, min(255, channel + rng.randint(-12, 12))) for channel in colour)
+    red, green, blue = (max(0, min(255, channel + rng.randint(-12, 12))) for channel in colour)
+    return red, green, blue
 
 
 def random_scene(rng: random.Random) -> Scene:
@@ -130,7 +131,8 @@ def write_coco(
         split_seed = seed * 10 + number
         scenes = write_images(directory / f"{split}{year}", count, split_seed, 1 + number * 100_000, size)
         rng = random.Random(split_seed)
-        images, annotations = [], []
+        images: list[dict] = []
+        annotations: list[dict] = []
         for name, scene in scenes.items():
             image_id = int(name.removesuffix(".jpg"))
             images.append({"id": image_id, "file_name": name, "width": size[0], "height": size[1]})

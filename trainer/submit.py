@@ -96,9 +96,10 @@ def run(config: SubmitConfig, trainer_flags: Sequence[str] = ()) -> int:
     """
     if config.follow not in (None, _FOLLOW_SUBMITTED):
         return _follow_earlier(config, trainer_flags)
+    project, region = config.project or "", config.region or ""
     if not config.local:
-        spec.check("--project", config.project)
-        spec.check("--region", config.region)
+        spec.check("--project", project)
+        spec.check("--region", region)
         spec.check("--image", config.image)
     all_trainer_flags = [f"--data={config.data or ''}", f"--job_dir={config.job_dir or ''}", *trainer_flags]
     _check_trainer_flags(all_trainer_flags, remote=not config.local)
@@ -113,19 +114,19 @@ def run(config: SubmitConfig, trainer_flags: Sequence[str] = ()) -> int:
     if config.local:
         return _run_here(job)
     if config.dry_run:
-        print(spec.gcloud_config(job, config.project, config.region), end="")
+        print(spec.gcloud_config(job, project, region), end="")
         return 0
-    return _submit(job, config)
+    return _submit(job, project, region, config)
 
 
 def _follow_earlier(config: SubmitConfig, trainer_flags: Sequence[str]) -> int:
-    spec.check("--follow", config.follow)
+    name = spec.check("--follow", config.follow)
     defaults = command.values(SubmitConfig())
     others = [f"--{k}" for k, v in command.values(config).items() if v != defaults[k]] + list(trainer_flags)
     useless = [flag for flag in others if flag not in ("--follow", "--api_endpoint", "--poll_seconds")]
     if useless:
         raise InputError(f"{useless[0]}: expected no such flag beside --follow JOB, which submits nothing")
-    return _follow(config.follow, config)
+    return _follow(name, config)
 
 
 def _check_trainer_flags(flags: Sequence[str], remote: bool) -> None:
@@ -160,11 +161,11 @@ def _labels(pairs: Sequence[str]) -> Mapping[str, str]:
     return dict(pair.split("=", 1) for pair in pairs)
 
 
-def _submit(job: Mapping[str, Any], config: SubmitConfig) -> int:
+def _submit(job: Mapping[str, Any], project: str, region: str, config: SubmitConfig) -> int:
     from trainer.vertex.client import Jobs
 
-    jobs = Jobs(config.region, config.api_endpoint)
-    name = jobs.create(job, config.project, config.region)
+    jobs = Jobs(region, config.api_endpoint)
+    name = jobs.create(job, project, region)
     print(f"{'job':<11} {name}")
     for what, where in spec.signposts(name, config.api_endpoint).items():
         print(f"{what:<11} {where}", flush=True)
@@ -187,7 +188,7 @@ def _follow(name: str, config: SubmitConfig, jobs: Any = None) -> int:
 def _run_here(job: Mapping[str, Any]) -> int:
     """Runs the container's command as a process of this machine; signals are passed on to it, once each."""
     container = job["jobSpec"]["workerPoolSpecs"][0]["containerSpec"]
-    _, *arguments = [*container["command"], *container["args"]]
+    arguments = [*container["command"][1:], *container["args"]]
     # Out of reach of the terminal's Ctrl-C, which would come twice: a second one tells the trainer to stop at once.
     process = subprocess.Popen([sys.executable, *arguments], start_new_session=True)
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

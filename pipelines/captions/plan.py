@@ -79,7 +79,8 @@ def plan(config: CaptionConfig) -> Plan:
     if bool(what.images) == bool(what.features):
         found = "both" if what.images else "none"
         raise InputError(f"--images or --features: expected one of them, found {found}; see --help")
-    source, features, spec, image = (_of_features if what.features else _of_images)(config, info)
+    parts = _of_features(config, what.features, info) if what.features else _of_images(config, info)
+    source, features, spec, image = parts
     other = {
         "model": info.digest,
         **search.describe(),
@@ -114,12 +115,11 @@ def _of_images(config: CaptionConfig, info: ModelInfo) -> _Parts:
     return source, features, spec, shaping
 
 
-def _of_features(config: CaptionConfig, info: ModelInfo) -> _Parts:
+def _of_features(config: CaptionConfig, directory: str, info: ModelInfo) -> _Parts:
     given = {**vars(config.what), **vars(config.network)}
     for name in _OF_IMAGES:
         if given[name]:
             raise InputError(f"--{name}: expected --images beside it, found --features; leave one of them out")
-    directory = config.what.features
     spec = stored.open_features(directory).features
     spec.require_same(info.features, mine=f"--features {directory}", theirs=f"--model {config.model}")
     source = stored.FeatureRecords(directory, config.what.split, config.what.limit)

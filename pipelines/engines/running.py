@@ -66,7 +66,8 @@ def _cancel_command(options: Any, job: str) -> str:
 
 def _cause(error: Exception) -> str:
     """The worker's own error: runners wrap it in a text that ends in its traceback."""
-    text = error.details() if callable(getattr(error, "details", None)) else str(error)  # the former of gRPC's
+    details = getattr(error, "details", None)  # gRPC's
+    text = details() if callable(details) else str(error)
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     named = lines and re.match(r"[\w.]+: ", lines[-1])
     return lines[-1] if named else f"{type(error).__name__}: {lines[0][:_SHOWN] if lines else ''}"

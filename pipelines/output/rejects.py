@@ -20,7 +20,8 @@ def write_parquet(rejects: Iterable[Reject], handle: BinaryIO, rows_per_group: i
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    total, group = 0, []
+    total = 0
+    group: list[dict[str, str]] = []
     with pq.ParquetWriter(handle, _schema(), compression="zstd") as writer:
 
         def flush():

@@ -10,7 +10,7 @@ import hashlib
 import itertools
 import posixpath
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -138,8 +138,8 @@ def _locate(listed: Listed, locations: Locations, split: str, position: int, whe
 def captioned_images(
     coco_dir: str | None,
     year: str,
-    captions: dict[str | None, Sequence[str]],
-    images: dict[str | None, Sequence[str]],
+    captions: Mapping[str | None, Sequence[str]],
+    images: Mapping[str | None, Sequence[str]],
     val_fraction: float | None,
     restval: str,
 ) -> CaptionedImages:

@@ -94,10 +94,10 @@ def replacing(directory: str, name: str) -> Iterator[DigestingWriter]:
     """
     target = paths.join(directory, name)
     if objects.is_object(directory):
-        with tempfile.TemporaryFile() as handle:
-            yield DigestingWriter(handle)
-            handle.seek(0)
-            objects.write(target, handle)
+        with tempfile.TemporaryFile() as held:
+            yield DigestingWriter(held)
+            held.seek(0)
+            objects.write(target, held)
         return
     temporary = paths.join(directory, WORK, f"{posixpath.basename(name)}.{uuid.uuid4().hex}.tmp")
     handle = FileSystems.create(temporary, compression_type=CompressionTypes.UNCOMPRESSED)

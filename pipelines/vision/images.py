@@ -83,7 +83,7 @@ def open_upright(data: bytes, least_side: int, max_pixels: int = MAX_PIXELS) -> 
         raise ImageError("decode", "Empty", "the file has 0 bytes")
     formats = _set_pillow_up()
     try:
-        image = Image.open(io.BytesIO(data), formats=formats)
+        image: Image.Image = Image.open(io.BytesIO(data), formats=formats)
     except UnidentifiedImageError:
         raise ImageError("decode", "NotAnImage", f"no known image format; begins with {data[:8]!r}") from None
     except Exception as error:
@@ -136,7 +136,8 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I") or image.mode == "F":
         # On conversion Pillow would clip these to 0..255.
         values = np.nan_to_num(np.asarray(image, np.float64), nan=0.0, posinf=0.0, neginf=0.0)
-        image = Image.fromarray(np.uint8(np.clip(values / _white(image.mode, values), 0, 1) * 255 + 0.5))
+        values = np.clip(values / _white(image.mode, values), 0, 1)
+        image = Image.fromarray((values * 255 + 0.5).astype(np.uint8))
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
         image = image.convert("RGBA")
         ground = Image.new("RGBA", image.size, "white")

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 _SETTINGS = ("-Dfile.encoding=UTF-8", "-Dstdout.encoding=UTF-8", "-Duser.language=en", "-Duser.country=US")
 _METEOR_MEMORY = "-Xmx2G"
-_OWN_SESSION = {"start_new_session": True}  # a terminal's Ctrl-C is for us to answer; Java ends when its input does
+_OWN_SESSION = True  # a terminal's Ctrl-C is for us to answer; Java ends when its input does
 _SEPARATOR = "|||"  # of METEOR's fields
 
 
@@ -53,7 +53,7 @@ def stanford_tokens(captions: Sequence[str]) -> list[str]:
     lines = "".join(" ".join(caption.split()) + "\n" for caption in captions)
     try:
         done = subprocess.run(
-            command, input=lines.encode("utf-8", "replace"), capture_output=True, check=False, **_OWN_SESSION
+            command, input=lines.encode("utf-8", "replace"), capture_output=True, start_new_session=_OWN_SESSION
         )
     except OSError as error:
         raise JavaError(f"java cannot be run: {error}") from None
@@ -86,7 +86,7 @@ class Meteor:
                 stdout=subprocess.PIPE,
                 stderr=self._stderr,
                 encoding="utf-8",
-                **_OWN_SESSION,
+                start_new_session=_OWN_SESSION,
             )
         except OSError as error:
             self._stderr.close()

@@ -64,7 +64,7 @@ def check(job_dir: str, settings: dict[str, dict[str, Any]], overwrite: bool) ->
         if tf.io.gfile.isdir(os.path.join(job_dir, name)) != (name in _DIRECTORIES):
             expected = "directory" if name in _DIRECTORIES else "file"
             raise InputError(f"--job_dir: {job_dir}/{name}: expected a {expected}; give another --job_dir")
-    if overwrite or not tf.io.gfile.glob(os.path.join(job_dir, CHECKPOINTS, "*", "ckpt-*")):
+    if earlier is None or overwrite or not tf.io.gfile.glob(os.path.join(job_dir, CHECKPOINTS, "*", "ckpt-*")):
         return False
     changes = [
         f"{key} was {earlier[group].get(key)}, now {value}"

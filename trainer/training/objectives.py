@@ -130,7 +130,13 @@ def _greedy_and_drawn(decoder: Decoder, features, seed, samples: int, max_steps:
     image = decoder.encode(features)
     state = decoder.initial_state(image)
     size = tf.shape(features)[0]
-    how = {"start": START, "end": END, "pad": PAD, "allowed": Constraints(), "context": decoder.context(image)}
+    how: dict[str, Any] = {
+        "start": START,
+        "end": END,
+        "pad": PAD,
+        "allowed": Constraints(),
+        "context": decoder.context(image),
+    }
     greedy = beam_search(decoder.step, state, size, 1, max_steps, 0.0, **how)
     uniform = tf.random.stateless_uniform([size, samples, max_steps], fold(seed, "captions"))
     drawn = sample(decoder.step, state, uniform, **how)

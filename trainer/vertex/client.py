@@ -78,7 +78,9 @@ class Jobs:
             if state:
                 time.sleep(poll_s)
             with self._errors():
-                patience = {"retry": Retry(timeout=_OUTAGE_S)} if state else {}  # a wrong address is told at once
+                patience: dict[str, Any] = (
+                    {"retry": Retry(timeout=_OUTAGE_S)} if state else {}
+                )  # a wrong address is told at once
                 job = self._client.get_custom_job(name=name, timeout=_CALL_S, **patience)
             found = getattr(job.state, "name", str(job.state)).removeprefix("JOB_STATE_")  # a new state is a number
             if found != state:
