@@ -7,13 +7,17 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import posixpath
+from collections.abc import Callable
 from typing import Any
 
 from tfrecords_schema.errors import InputError
+from tfrecords_schema.vocabulary import Vocabulary
 
 SCHEMA_VERSION = 2
 DATASET_INFO = "dataset_info.json"
 VOCABULARY = "vocabulary.txt"
+_FEATURE_DIRECTORY = ("a feature directory", "pipelines.features writes one when it is done")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,6 +115,43 @@ class DatasetInfo:
                 f"{where}: its digest is {digest[:12]}…, but {DATASET_INFO} says {self.vocabulary_digest[:12]}…; put "
                 "the vocabulary back that the records were made with, or make the features again"
             )
+
+
+def open_info(directory: str, read_text: Callable[[str], str | None], flag: str) -> DatasetInfo:
+    """What a feature directory says of itself.
+
+    Args:
+      directory: that pipelines.features wrote.
+      read_text: path -> all of a UTF-8 file; None where there is none. May raise OSError or ValueError.
+      flag: that named the directory.
+
+    Raises:
+      InputError: it is no feature directory, or another version's.
+    """
+    path = posixpath.join(directory, DATASET_INFO)
+    return DatasetInfo.loads(text_of(path, read_text, flag, *_FEATURE_DIRECTORY), path)
+
+
+def open_features(directory: str, read_text: Callable[[str], str | None], flag: str) -> tuple[DatasetInfo, Vocabulary]:
+    """The same, with the vocabulary of the captions, checked against its recorded digest."""
+    info = open_info(directory, read_text, flag)
+    path = posixpath.join(directory, VOCABULARY)
+    vocabulary = Vocabulary.loads(text_of(path, read_text, flag, *_FEATURE_DIRECTORY), path)
+    info.require_vocabulary(vocabulary.digest, path)
+    return info, vocabulary
+
+
+def text_of(path: str, read_text: Callable[[str], str | None], flag: str, what: str, made_by: str) -> str:
+    """A text file of a directory that the user gave: `what` it should be, and who makes such. Raises InputError."""
+    directory, name = posixpath.split(path)
+    try:
+        text = read_text(path)
+    except (OSError, ValueError) as error:
+        told = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise InputError(f"{flag}: expected {what}, found {path}: {told}") from None
+    if text is None:
+        raise InputError(f"{flag}: expected {what} with {name}, found none in {directory}; {made_by}")
+    return text
 
 
 def parse_versioned(text: str, where: str, version: int) -> dict[str, Any]:

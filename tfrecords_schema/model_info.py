@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import posixpath
+from collections.abc import Callable
 from typing import Any
 
-from tfrecords_schema.dataset_info import FeatureSpec, feature_spec, parse_versioned
+from tfrecords_schema.dataset_info import VOCABULARY, FeatureSpec, feature_spec, parse_versioned, text_of
 from tfrecords_schema.errors import InputError
+from tfrecords_schema.vocabulary import Vocabulary
 
 SCHEMA_VERSION = 4  # the SavedModel has the signatures `caption` and `sample`, with constraints
 MODEL_INFO = "model_info.json"
+_EXPORT_DIRECTORY = ("an export directory", "the trainer writes one at <job_dir>/export")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,3 +54,26 @@ class ModelInfo:
             return info
         except (AttributeError, KeyError, TypeError) as error:
             raise InputError(f"{where}: does not have the keys of schema version {SCHEMA_VERSION}: {error}") from None
+
+
+def open_export(directory: str, read_text: Callable[[str], str | None], flag: str) -> tuple[ModelInfo, Vocabulary]:
+    """What an export directory says of itself, without loading the model.
+
+    Args:
+      directory: that trainer.task or trainer.export wrote.
+      read_text: path -> all of a UTF-8 file; None where there is none. May raise OSError or ValueError.
+      flag: that named the directory.
+
+    Raises:
+      InputError: it is no export directory, or its parts do not belong together.
+    """
+    path = posixpath.join(directory, MODEL_INFO)
+    info = ModelInfo.loads(text_of(path, read_text, flag, *_EXPORT_DIRECTORY), path)
+    path = posixpath.join(directory, VOCABULARY)
+    vocabulary = Vocabulary.loads(text_of(path, read_text, flag, *_EXPORT_DIRECTORY), path)
+    if vocabulary.digest != info.vocabulary_digest:
+        raise InputError(
+            f"{flag}: {path} is not the vocabulary of this model: its digest is {vocabulary.digest[:12]}…, "
+            f"{MODEL_INFO} says {info.vocabulary_digest[:12]}…; export the model again"
+        )
+    return info, vocabulary

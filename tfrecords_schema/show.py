@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 import os
@@ -10,6 +11,7 @@ from collections.abc import Iterator, Sequence
 
 from tfrecords_schema import command
 from tfrecords_schema.command import Settings, setting
+from tfrecords_schema.dataset_info import open_features
 from tfrecords_schema.errors import InputError, told_in_one_line
 
 _WIDTH = 12
@@ -46,12 +48,7 @@ def describe(directory: str, n: int) -> Iterator[str]:
     Raises:
       InputError: it is no feature directory, or a shard is not what dataset_info.json says.
     """
-    from tfrecords_schema.dataset_info import DATASET_INFO, VOCABULARY, DatasetInfo
-    from tfrecords_schema.vocabulary import Vocabulary
-
-    info = DatasetInfo.loads(_read(directory, DATASET_INFO), os.path.join(directory, DATASET_INFO))
-    words = Vocabulary.loads(_read(directory, VOCABULARY), os.path.join(directory, VOCABULARY))
-    info.require_vocabulary(words.digest, os.path.join(directory, VOCABULARY))
+    info, words = open_features(directory, _read_text, "DIR")
     f = info.features
     yield _line("features", f"{f.extractor}, layer {f.layer}: {f.dtype} {list(f.shape)}, computed in {f.precision}")
     yield _line("weights", f"{f.weights} (SHA-256 {f.weights_digest[:12]}…)")
@@ -71,13 +68,10 @@ def describe(directory: str, n: int) -> Iterator[str]:
             yield from _record(record, name, words)
 
 
-def _read(directory: str, name: str) -> str:
-    path = os.path.join(directory, name)
-    try:
-        with open(path, encoding="utf-8") as file:
-            return file.read()
-    except (OSError, UnicodeDecodeError):
-        raise InputError(f"{directory}: expected a feature directory with {name}, found none") from None
+def _read_text(path: str) -> str | None:
+    with contextlib.suppress(FileNotFoundError), open(path, encoding="utf-8") as file:
+        return file.read()
+    return None
 
 
 def _records(directory: str, info, split: str) -> Iterator[dict]:

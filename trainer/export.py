@@ -18,7 +18,7 @@ from tfrecords_schema import command
 from tfrecords_schema.command import Settings, setting
 from tfrecords_schema.dataset_info import VOCABULARY
 from tfrecords_schema.errors import InputError, told_in_one_line
-from tfrecords_schema.model_info import MODEL_INFO, ModelInfo
+from tfrecords_schema.model_info import MODEL_INFO, ModelInfo, open_export
 from tfrecords_schema.quiet import import_tensorflow
 from tfrecords_schema.vocabulary import Vocabulary
 from trainer.config import DecoderConfig
@@ -61,7 +61,7 @@ def run(config: ExportConfig) -> ModelInfo:
     places = [_place(directory) for directory in (*ensemble, output)]
     if len(set(places)) < len(places):
         raise InputError(f"--ensemble: expected different directories, and another one as --output, found {places}")
-    opened = [_open(directory) for directory in ensemble]
+    opened = [open_export(directory, files.read_text, "--ensemble") for directory in ensemble]
     first, vocabulary = opened[0]
     for directory, (info, _) in zip(ensemble, opened, strict=True):
         if "ensemble" in info.decoder:
@@ -182,23 +182,6 @@ def _names(directory: str) -> set[str]:
     if not gfile.exists(directory):
         return set()
     return {name.rstrip("/") for name in gfile.listdir(directory)} if gfile.isdir(directory) else {"no directory"}
-
-
-def _open(directory: str) -> tuple[ModelInfo, Vocabulary]:
-    """What an export directory says of itself. Raises InputError."""
-    texts = {}
-    for name in (MODEL_INFO, VOCABULARY):
-        try:
-            texts[name] = files.open_binary(os.path.join(directory, name)).read().decode("utf-8")
-        except (OSError, ValueError):
-            raise InputError(
-                f"--ensemble: expected an export directory with {name}, found none in {directory}"
-            ) from None
-    info = ModelInfo.loads(texts[MODEL_INFO], os.path.join(directory, MODEL_INFO))
-    vocabulary = Vocabulary.loads(texts[VOCABULARY], os.path.join(directory, VOCABULARY))
-    if vocabulary.digest != info.vocabulary_digest:
-        raise InputError(f"--ensemble: {directory}/{VOCABULARY} is not the vocabulary of this model; export it again")
-    return info, vocabulary
 
 
 def _restore(decoder: Decoder, prefix: str, directory: str) -> None:

@@ -12,9 +12,8 @@ import numpy as np
 from pipelines.captions.detokenise import detokenise
 from pipelines.settings.search import Search
 from pipelines.storage import copies, files, paths
-from tfrecords_schema.dataset_info import VOCABULARY
 from tfrecords_schema.errors import InputError
-from tfrecords_schema.model_info import MODEL_INFO, ModelInfo
+from tfrecords_schema.model_info import ModelInfo, open_export
 from tfrecords_schema.quiet import import_tensorflow
 from tfrecords_schema.vocabulary import Vocabulary
 
@@ -47,23 +46,10 @@ def open_model(directory: str) -> tuple[ModelInfo, Vocabulary]:
     Raises:
       InputError: it is no export directory, or its parts do not belong together.
     """
-    texts = {}
-    for name in (MODEL_INFO, VOCABULARY, "saved_model.pb"):
-        path = paths.join(directory, name)
-        if not files.exists(path):
-            raise InputError(
-                f"--model: expected an export directory with {name}, found none in {directory}; "
-                "the trainer writes one at <job_dir>/export"
-            )
-        if name != "saved_model.pb":
-            texts[name] = files.read_bytes(path).decode("utf-8")
-    info = ModelInfo.loads(texts[MODEL_INFO], paths.join(directory, MODEL_INFO))
-    vocabulary = Vocabulary.loads(texts[VOCABULARY], paths.join(directory, VOCABULARY))
-    if vocabulary.digest != info.vocabulary_digest:
-        raise InputError(
-            f"--model: {paths.join(directory, VOCABULARY)} is not the vocabulary of this model: its digest is "
-            f"{vocabulary.digest[:12]}…, {MODEL_INFO} says {info.vocabulary_digest[:12]}…; export the model again"
-        )
+    info, vocabulary = open_export(directory, files.read_text, "--model")
+    if not files.exists(paths.join(directory, "saved_model.pb")):
+        told = f"expected an export directory with saved_model.pb, found none in {directory}; export the model again"
+        raise InputError(f"--model: {told}")
     return info, vocabulary
 
 

@@ -15,21 +15,14 @@ from pipelines.storage import files, paths
 from pipelines.vision import devices
 from pipelines.vision.extraction import FeatureBatch
 from tfrecords_schema import record, shards
-from tfrecords_schema.dataset_info import DATASET_INFO, DatasetInfo, ShardInfo
+from tfrecords_schema.dataset_info import DATASET_INFO, DatasetInfo, ShardInfo, open_info
 from tfrecords_schema.errors import InputError
 from tfrecords_schema.quiet import import_tensorflow
 
 
 def open_features(directory: str) -> DatasetInfo:
     """What a feature directory says of itself. Raises InputError where it is none."""
-    path = paths.join(directory, DATASET_INFO)
-    text = files.read_text(path)
-    if text is None:
-        raise InputError(
-            f"--features: expected a directory with {DATASET_INFO}, found none in {directory}; "
-            "pipelines.features writes one when it is done"
-        )
-    return DatasetInfo.loads(text, path)
+    return open_info(directory, files.read_text, "--features")
 
 
 @dataclasses.dataclass(frozen=True)

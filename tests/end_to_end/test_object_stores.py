@@ -35,10 +35,12 @@ from tests.support.outputs import content, outcome, read_split, rows
 from tests.support.processes import finish, wait_for
 from tests.support.small import SMALL, train
 from tfrecords_schema.errors import InputError, RunError
+from tfrecords_schema.model_info import open_export
 from trainer import evaluate, export, task
 from trainer.data import dataset
 from trainer.model.pretrained import read_embeddings
 from trainer.storage import copies, remote
+from trainer.storage import files as trainer_files
 from trainer.training import job
 from trainer.training.mirror import Mirror
 
@@ -601,7 +603,7 @@ def test_an_export_is_whole_when_it_has_its_model_info(store, prefix, trained, m
         export.require_ours("--output", uri)
     monkeypatch.setattr(remote, "upload", upload)
     with pytest.raises(InputError, match="found none in"):
-        export._open(uri)
+        open_export(uri, trainer_files.read_text, "--ensemble")
     export._publish(local, uri)
     assert set(store.listing(f"{prefix}/export")) == names
     store.put(f"{prefix}/export/notes.txt", b"mine")

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfrecords_schema import record
-from tfrecords_schema.dataset_info import DATASET_INFO, VOCABULARY, DatasetInfo
+from tfrecords_schema.dataset_info import DATASET_INFO, VOCABULARY, DatasetInfo, open_features
 from tfrecords_schema.errors import InputError
 from tfrecords_schema.vocabulary import Vocabulary
 from trainer.model.scaling import pool
@@ -39,13 +39,10 @@ def open_directory(path: str, check: Callable[[], None] = lambda: None) -> Featu
     Raises:
       InputError: naming the file, what was expected and what was found.
     """
-    texts = {DATASET_INFO: _read(path, DATASET_INFO)}
-    info = DatasetInfo.loads(texts[DATASET_INFO], os.path.join(path, DATASET_INFO))
-    texts[VOCABULARY] = _read(path, VOCABULARY)
-    vocabulary = Vocabulary.loads(texts[VOCABULARY], os.path.join(path, VOCABULARY))
-    info.require_vocabulary(vocabulary.digest, os.path.join(path, VOCABULARY))
+    info, vocabulary = open_features(path, files.read_text, "--data")
     given, shards = path, [shard for split in info.splits.values() for shard in split.shards]
     if remote.is_remote(path):
+        texts = {DATASET_INFO: info.dumps(), VOCABULARY: vocabulary.dumps()}
         path = copies.feature_directory(path, texts, shards, check)
     for shard in shards:
         file = os.path.join(path, shard.name)
@@ -56,19 +53,6 @@ def open_directory(path: str, check: Callable[[], None] = lambda: None) -> Featu
     if "train" not in info.splits or not info.splits["train"].images:
         raise InputError(f"--data: {given} holds no training images")
     return FeatureDirectory(path, info, vocabulary)
-
-
-def _read(directory: str, name: str) -> str:
-    path = os.path.join(directory, name)
-    try:
-        text = files.read_text(path)
-    except (OSError, ValueError) as error:
-        raise InputError(f"--data: expected a feature directory, found {path}: {files.reason(error)}") from None
-    if text is None:
-        raise InputError(
-            f"--data: expected a feature directory with {name}, found none in {directory}; pipelines.features makes one"
-        )
-    return text
 
 
 def images(directory: FeatureDirectory, split: str, shards: Sequence[int] | None = None) -> tf.data.Dataset:

@@ -78,7 +78,10 @@ def test_features_that_the_model_was_not_trained_on_are_refused(run, features, t
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        ({"features": "/nowhere"}, "--features: expected a directory with dataset_info.json, found none in /nowhere"),
+        (
+            {"features": "/nowhere"},
+            "--features: expected a feature directory with dataset_info.json, found none in /n",
+        ),
         ({"split": "test"}, "--split: expected one of train, val, which .* has, found test"),
         ({"weights": "imagenet"}, "--weights: expected --images beside it, found --features"),
         ({"uri_column": "a"}, "--uri_column: expected --images beside it"),
