@@ -26,7 +26,9 @@ class Progress:
 
     Attributes:
       epoch, step: the epoch, from 0, and how many of its batches are done.
-      steps: updates since the phase began; dropout and the learning rate follow from it.
+      steps: batches done since the phase began. Dropout follows from it, and scheduled sampling: no batch draws what
+        another drew. The learning rate follows the optimizer's own count, which steps that are left out do not raise.
+      left_out: steps of this epoch that changed nothing, because they overflowed float16; counted in `steps` too.
       sums: name -> (sum, what it is divided by), of the epoch so far.
       tokens, seconds, waited_s: real tokens, seconds of training, and of these spent waiting for data; in this epoch.
       history: a row for each finished epoch.
@@ -40,6 +42,7 @@ class Progress:
     epoch: int = 0
     step: int = 0
     steps: int = 0
+    left_out: int = 0
     sums: dict[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
     tokens: float = 0.0
     seconds: float = 0.0
@@ -58,14 +61,8 @@ class Progress:
 
     def next_epoch(self) -> None:
         """The beginning of the next epoch."""
-        self.epoch, self.step, self.sums, self.tokens, self.seconds, self.waited_s = (
-            self.epoch + 1,
-            0,
-            {},
-            0.0,
-            0.0,
-            0.0,
-        )
+        self.epoch, self.step, self.left_out, self.sums = self.epoch + 1, 0, 0, {}
+        self.tokens, self.seconds, self.waited_s = 0.0, 0.0, 0.0
 
 
 class _Saved(tf.train.experimental.PythonState):

@@ -55,6 +55,7 @@ class PhaseRun:
     def __init__(self, bench: Bench, phase: Phase, saved: Checkpoints, progress: Progress, last_epoch: int):
         self._bench, self._phase, self._saved, self._progress = bench, phase, saved, progress
         self._last_epoch = last_epoch
+        self._skip_overflow = bench.config.mixed_precision == "float16"
         self._update = make_update(
             bench.decoder,
             phase.optimizer,
@@ -63,7 +64,7 @@ class PhaseRun:
             seed=bench.config.seed,
             clip_norm=bench.config.clip_norm,
             jit_compile=phase.jit_compile,
-            skip_overflow=bench.config.mixed_precision == "float16",
+            skip_overflow=self._skip_overflow,
         )
         self._monitor = bench.monitor(phase)
         self._since_curve: dict[str, tuple[float, float]] = {}  # sums since the last point of TensorBoard's curves
@@ -121,13 +122,21 @@ class PhaseRun:
         return {**shown, "tokens/s": progress.tokens / max(progress.seconds, 1e-9)}
 
     def _read(self, unread: list[Any], is_last: bool = False) -> None:
-        """Adds up what steps have reported; waits for the last of them."""
+        """Adds up what steps have reported; waits for the last of them. What was left out counts as that alone."""
         progress = self._progress
         for reported, tokens, norm in unread:
+            progress.tokens += float(tokens)
+            if self._skip_overflow and not math.isfinite(norm):
+                progress.left_out += 1
+                continue
             add(self._since_curve, {**reported, "gradient_norm": (norm, 1.0)})
             add(progress.sums, reported)
-            progress.tokens += float(tokens)
         unread.clear()
+        if is_last and progress.left_out == progress.step > 0:
+            raise RunError(
+                f"epoch {progress.epoch + 1} of {self._phase.name}: expected steps whose gradient float16 can hold, "
+                f"found none in {progress.step:,}; try --mixed_precision bfloat16 in another --job_dir, or --overwrite"
+            )
         if not all(math.isfinite(total) for total, _ in [*progress.sums.values(), *self._since_curve.values()]):
             raise RunError(
                 f"step {progress.steps} of {self._phase.name}: expected a finite loss, found one that is no number; "
@@ -145,6 +154,7 @@ class PhaseRun:
             "epoch": progress.epoch + 1,
             "phase": self._phase.name,
             **mean_figures(progress.sums),
+            **({"left_out": progress.left_out} if progress.left_out else {}),
             "learning_rate": self._learning_rate(),
             "tokens_per_s": progress.tokens / max(progress.seconds, 1e-9),
             "waited": progress.waited_s / max(progress.seconds, 1e-9),
@@ -210,7 +220,8 @@ class PhaseRun:
             self._bench.screen.say(told)
 
     def _learning_rate(self) -> float:
-        return float(self._phase.learning_rate(max(0, self._progress.steps - 1)))
+        """That of the last update: by the optimizer's count, which has no steps that were left out."""
+        return float(self._phase.learning_rate(max(0, int(self._phase.optimizer.iterations.numpy()) - 1)))
 
 
 def _timed(batches, progress: Progress):
@@ -229,6 +240,7 @@ def _timed(batches, progress: Progress):
 def line(row: dict[str, Any]) -> str:
     """An epoch in one line."""
     shown = {"loss": ".3f", "reward": ".3f", "greedy_reward": ".3f", "val_loss": ".3f", "val_perplexity": ".2f"}
-    shown |= {"bleu_4": ".1f", "meteor": ".1f", "rouge_l": ".1f", "cider": ".1f", "tokens_per_s": ",.0f"}
+    shown |= {"bleu_4": ".1f", "meteor": ".1f", "rouge_l": ".1f", "cider": ".1f"}
+    shown |= {"left_out": ",.0f", "tokens_per_s": ",.0f"}
     figures = "  ".join(f"{name} {row[name]:{form}}" for name, form in shown.items() if name in row)
     return f"epoch {row['epoch']:>3}  {figures}"

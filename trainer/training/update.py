@@ -30,9 +30,9 @@ def make_update(
     """(batch of all replicas, step, progress 0..1) -> ({name: (sum, divisor)}, tokens, norm of the gradient).
 
     The gradient is that of the whole batch, however it was split: replicas' sums are added, and divided by the number
-    of real tokens in all of them. With `skip_overflow`, for float16, a gradient that is no number changes nothing.
-    Sums and not means go backwards: those of single words would be too small for float16, which is why no loss scale
-    is needed.
+    of real tokens in all of them. Sums and not means go backwards: those of single words would be too small for
+    float16, which is why no loss scale is needed. With `skip_overflow`, for float16, a step whose norm is no finite
+    number is left out: neither weights nor anything of the optimizer's change, its count of updates included.
     """
     variables = decoder.trainable_variables
 
@@ -49,16 +49,24 @@ def make_update(
         loss, gradients = replicas.all_reduce(tf.distribute.ReduceOp.SUM, [loss, gradients])
         divisor = tf.maximum(loss.tokens, 1.0)
         gradients, norm = tf.clip_by_global_norm([gradient / divisor for gradient in gradients], clip_norm)
-        if skip_overflow:
-            gradients = [tf.where(tf.math.is_finite(norm), gradient, tf.zeros_like(gradient)) for gradient in gradients]
-            norm = tf.where(tf.math.is_finite(norm), norm, 0.0)
-        # Summed here and not left to the optimizer, which would clip each replica's share on its own. Its own sum over
-        # replicas then adds the same gradient once a replica.
-        count = replicas.num_replicas_in_sync
-        optimizer.apply_gradients([(g / count, v) for g, v in zip(gradients, variables, strict=True)])
-        return loss.reported, loss.tokens, norm
+        return loss.reported, loss.tokens, norm, gradients
 
-    return _over_replicas(on_replica, strategy)
+    def apply(gradients):
+        # Summed above and not left to the optimizer, which would clip each replica's share on its own. Its own sum over
+        # replicas then adds the same gradient once a replica.
+        count = tf.distribute.get_replica_context().num_replicas_in_sync
+        optimizer.apply_gradients([(g / count, v) for g, v in zip(gradients, variables, strict=True)])
+
+    @tf.function(reduce_retracing=True)
+    def update(batch, step, progress):
+        reported, tokens, norm, gradients = strategy.run(on_replica, (batch, step, progress))
+        reported, tokens, norm = _once((reported, tokens, norm), strategy)
+        # Decided for all replicas together: inside of one, an optimizer cannot merge them under a condition.
+        if not skip_overflow or tf.math.is_finite(norm):
+            strategy.run(apply, (gradients,))
+        return reported, tokens, norm
+
+    return update
 
 
 def make_measure(decoder: Decoder, objective: Objective, strategy: tf.distribute.Strategy) -> Callable:
@@ -68,15 +76,13 @@ def make_measure(decoder: Decoder, objective: Objective, strategy: tf.distribute
         replicas = tf.distribute.get_replica_context()
         return replicas.all_reduce(tf.distribute.ReduceOp.SUM, objective(decoder, batch, None, 0.0).reported)
 
-    return _over_replicas(on_replica, strategy)
-
-
-def _over_replicas(on_replica: Callable, strategy: tf.distribute.Strategy) -> Callable:
-    """Runs on each replica; the results are equal on all, and given once."""
-
     @tf.function(reduce_retracing=True)
-    def run(*inputs):
-        results = strategy.run(on_replica, inputs)
-        return tf.nest.map_structure(lambda value: strategy.experimental_local_results(value)[0], results)
+    def measure(batch):
+        return _once(strategy.run(on_replica, (batch,)), strategy)
 
-    return run
+    return measure
+
+
+def _once(results, strategy: tf.distribute.Strategy):
+    """What is equal on all replicas, of one of them."""
+    return tf.nest.map_structure(lambda value: strategy.experimental_local_results(value)[0], results)

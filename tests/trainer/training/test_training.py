@@ -17,7 +17,7 @@ from tests.support import decoders
 from tests.support.outputs import history, replace
 from tests.support.small import SMALL, train
 from tfrecords_schema import command
-from tfrecords_schema.errors import InputError
+from tfrecords_schema.errors import InputError, RunError
 from tfrecords_schema.vocabulary import PAD
 from trainer import export, task
 from trainer.config import DecoderConfig, TrainConfig
@@ -25,6 +25,7 @@ from trainer.data import dataset
 from trainer.model.scaling import FeatureScaling
 from trainer.scoring.metrics import Scores
 from trainer.training import job as job_module
+from trainer.training.schedules import LearningRate
 from trainer.training.validation import Validation
 
 
@@ -172,6 +173,35 @@ def test_other_ways_of_training(make_features, tmp_path):
     saved = tf.saved_model.load(str(tmp_path / "job/export")).signatures["caption"]
     found = saved(**decoders.signature_inputs(np.ones([2, 16, 3]), beam_width=2, max_length=9))
     assert found["attention"].shape == (2, 2, 8, 16)
+
+
+def overflow(path, images: int) -> None:
+    """Gives that many images of a shard features that float16 holds, but no sum of them."""
+    records = [tf.train.Example.FromString(r.numpy()) for r in tf.data.TFRecordDataset(str(path))]
+    for record in records[:images]:
+        record.features.feature["image/feature"].bytes_list.value[:] = [np.full(48, 65504, "<f2").tobytes()]
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for record in records:
+            writer.write(record.SerializeToString())
+
+
+def test_steps_that_overflow_float16_are_left_out_and_counted(features_dir, tmp_path, capsys):
+    """One image of 24, in at most five of 15 steps; the rate follows the steps that were made."""
+    (shard,) = features_dir.glob("train-*")
+    overflow(shard, 1)
+    flags = {"mixed_precision": "float16", "feature_scaling": "none", "epochs": 2}
+    train(features_dir, tmp_path / "job", **flags)
+    rate = LearningRate("cosine", SMALL["learning_rate"], 30)
+    made, shown = 0, capsys.readouterr().out
+    for row in history(tmp_path / "job"):
+        left_out = int(row["left_out"])
+        made += 15 - left_out
+        assert 1 <= left_out <= 5 and f"  left_out {left_out}  " in shown
+        assert float(row["learning_rate"]) == pytest.approx(float(rate(made - 1)))
+        assert np.isfinite(float(row["loss"]))
+    overflow(shard, 24)
+    with pytest.raises(RunError, match="expected steps whose gradient float16 can hold, found none in 15; try"):
+        train(features_dir, tmp_path / "other", **flags)
 
 
 def test_without_validation_images_the_training_loss_tells_the_best_epoch(make_features, coco_dir, tmp_path):

@@ -10,11 +10,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.support import decoders
+from tests.support import decoders, overflow
 from tfrecords_schema.vocabulary import PAD, START
 from trainer.config import TrainConfig
 from trainer.training import objectives
-from trainer.training.objectives import Loss
 from trainer.training.update import make_update
 
 
@@ -79,29 +78,33 @@ def test_loss_and_update_depend_on_neither_replicas_nor_padding(one_step, kind):
         assert largest_difference(other_updated, updated) < 1e-5
 
 
-def overflowing(decoder, batch, seed, progress):
-    """A loss that is infinite for a progress of 1."""
-    scale = tf.where(progress < 1.0, 1.0, float("inf"))
-    total = scale * tf.reduce_sum(decoder((batch.features, batch.ids), seed=None)[0])
-    return Loss(total, tf.constant(1.0), {"loss": (total, tf.constant(1.0))})
+@pytest.mark.parametrize("kind", ["adamw", "sgd"])
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_a_step_that_overflows_is_left_out_wholly(kind, jit_compile):
+    """Momentum, weight decay and the optimizer's count of updates would all go on with a gradient of zeros."""
+    found = overflow.changes(tf.distribute.get_strategy(), kind, jit_compile=jit_compile)
+    was_left_out(found)
 
 
-@pytest.mark.parametrize("skip", [True, False])
-def test_an_overflow_is_skipped_only_where_float16_makes_it_likely(skip):
-    decoder = decoders.make()
-    optimizer = keras.optimizers.SGD(0.1)
-    update = make_update(
-        decoder, optimizer, overflowing, tf.distribute.get_strategy(), seed=0, clip_norm=1.0, skip_overflow=skip
-    )
-    batch = type(decoders.batch(2))(*map(tf.constant, decoders.batch(2)))
-    before = decoder.get_weights()
-    update(batch, tf.constant(0, tf.int64), tf.constant(1.0))
-    finite = all(np.isfinite(w).all() for w in decoder.get_weights())
-    assert finite == skip
-    if skip:
-        assert largest_difference(decoder.get_weights(), before) == 0
-        update(batch, tf.constant(1, tf.int64), tf.constant(0.0))
-        assert largest_difference(decoder.get_weights(), before) > 1e-3
+def test_an_overflow_is_left_out_on_all_replicas():
+    command = [sys.executable, "-m", "tests.support.overflow", "2"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["replicas"] == 2
+    was_left_out(found)
+
+
+def was_left_out(found: dict) -> None:
+    first, second, third = found["changed"]
+    assert "iteration" in "".join(first) and len(first) > len(found["names"]) / 2 and third == first
+    assert second == [] and found["finite"]
+    assert [np.isfinite(norm) for norm in found["norms"]] == [True, False, True]
+
+
+def test_without_float16_an_overflow_is_no_step_to_leave_out():
+    """It says that training went wrong, and the loop ends it."""
+    assert not overflow.changes(tf.distribute.get_strategy(), skip=False)["finite"]
 
 
 def test_xla_computes_the_same_update():
