@@ -15,7 +15,7 @@ from pipelines.storage import files, paths
 from tfrecords_schema.caption_table import REPORT
 from tfrecords_schema.errors import InputError, RunError
 
-_TOTALS = ("inputs", "records", "captions", "rejects", "bytes")
+_TOTALS = ("inputs", "records", "captions", "captions_cut", "rejects", "bytes")
 
 
 class RejectsError(RunError):
@@ -94,7 +94,7 @@ def summarise(directory: str, max_reject_fraction: float) -> dict[str, Any]:
     lines += [(f"  {reason}", f"{count:,}") for reason, count in report["reject_reasons"].items()]
     stages = ", ".join(f"{stage} {seconds:,.1f}" for stage, seconds in report["stage_seconds"].items())
     lines += [
-        ("captions", f"{report['captions']:,}"),
+        ("captions", _captions(report)),
         ("shards", _shards(report)),
         ("time", f"{report['seconds']:.1f} s" + (f", {rate:.1f} images/s a worker" if rate else "")),
         *([("  by stage", f"{stages} (seconds, summed over threads)")] if stages else []),
@@ -110,6 +110,13 @@ def summarise(directory: str, max_reject_fraction: float) -> dict[str, Any]:
             f"the output is complete, see {paths.join(directory, 'rejects')}"
         )
     return report
+
+
+def _captions(report: dict[str, Any]) -> str:
+    text = f"{report['captions']:,}"
+    if cut := report["captions_cut"]:
+        text += f", {cut:,} cut to --max_caption_length {report['options']['max_caption_length']}"
+    return text
 
 
 def _shards(report: dict[str, Any]) -> str:

@@ -30,10 +30,11 @@ from pipelines.vision.reading import some_can_be_read
 
 @dataclasses.dataclass(frozen=True)
 class Written:
-    """Some images went into the shard: how many records, how many captions they hold."""
+    """Some images went into the shard: how many records, how many captions they hold, how many of these were cut."""
 
     records: int
     captions: int
+    captions_cut: int = 0
 
 
 @dataclasses.dataclass
@@ -75,6 +76,9 @@ class ShardMaker(Protocol):
     def load(self) -> Any:
         """The models; a weakly referenceable object."""
 
+    def follows_from(self, context: dict[str, Any]) -> Any:
+        """What of the jobs' context the shards follow from, as JSON values."""
+
     def make(self, job: ShardJob) -> Iterator[Written | Reject]:
         """Writes the shard; accounts for every item once."""
 
@@ -97,7 +101,7 @@ class ProcessShard(beam.DoFn):
         name, grouped = element
         items = [item for item in grouped if item is not None]
         items = sorted(join_parts(items) if self._maker.joins_parts else items, key=order)
-        made_from = shard_digest([self._options, context], items)
+        made_from = shard_digest([self._options, self._maker.follows_from(context)], items)
         images = shard_digest(self._image_options, map(_image_alone, items))
         found = read_finished(self._directory, name)
         if found and _can_be_read_again(items, found[1]):
@@ -121,7 +125,7 @@ class ProcessShard(beam.DoFn):
 
         started = time.monotonic()
         unique, rejects = _set_duplicates_aside(items)
-        records = captions = 0
+        records = captions = captions_cut = 0
         with ShardProgress(self._directory, name) as progress, files.replacing(self._directory, name) as handle:
             job = ShardJob(unique, handle, load, StageClock(), context)
             if earlier and self._maker.keeps_features:
@@ -133,6 +137,7 @@ class ProcessShard(beam.DoFn):
                 else:
                     records += outcome.records
                     captions += outcome.captions
+                    captions_cut += outcome.captions_cut
                 progress.show(records, len(rejects))
             if records + len(rejects) != len(items):  # before the file gets its name
                 raise AssertionError(f"{name}: {len(items)} images in, {records} records + {len(rejects)} rejects out")
@@ -146,6 +151,7 @@ class ProcessShard(beam.DoFn):
             inputs=len(items),
             records=records,
             captions=captions,
+            captions_cut=captions_cut,
             bytes=handle.tell(),
             rejects=len(rejects),
             kept="features" if job.earlier else "",

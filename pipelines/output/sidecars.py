@@ -22,6 +22,7 @@ class ShardResult:
       sha256: of the file.
       kept: "" if it was made in this run, "shard" if an earlier one made it, "features" if it was written anew with an
         earlier one's features.
+      captions_cut: how many of its captions were too long; none where an earlier version made it, which did not count.
       run: the run that made it; an engine may ask for a shard twice in one, when a worker has died.
       seconds: that it took, loading not counted; zero where an earlier run made it.
       stage_seconds: of its stages, summed over threads.
@@ -36,6 +37,7 @@ class ShardResult:
     captions: int
     bytes: int
     rejects: int
+    captions_cut: int = 0
     kept: str = ""
     run: str = ""
     seconds: float = 0.0

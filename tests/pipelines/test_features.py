@@ -20,6 +20,8 @@ from tfrecords_schema.dataset_info import DatasetInfo
 from tfrecords_schema.errors import InputError
 from tfrecords_schema.vocabulary import Vocabulary, count_words
 
+SPLITS = ("train", "val")
+
 
 def content(directory: pathlib.Path) -> dict[str, bytes]:
     """Every file but the report, which tells times."""
@@ -199,6 +201,43 @@ def test_a_new_image_redoes_only_what_it_changes(make_features, coco_dir, tmp_pa
     assert second["records"] == first["records"] + 1
     assert second["reject_reasons"] == first["reject_reasons"] == {"read/Absent": 1}
     assert pq.read_table(output / "rejects/train.parquet").num_rows == 1
+
+
+def test_a_caption_more_redoes_its_shard_alone_where_the_words_stay_the_same(make_features, coco_dir, tmp_path):
+    copy = tmp_path / "grown"
+    shutil.copytree(coco_dir, copy)
+    output, _ = make_features(coco_dir=str(copy), records_per_shard=10)
+    before = Vocabulary.loads((output / "vocabulary.txt").read_text())
+    path = copy / "annotations/captions_train2017.json"
+    coco = json.loads(path.read_text())
+    commonest = before.words[4]
+    coco["annotations"].append({"image_id": coco["images"][0]["id"], "caption": commonest})
+    path.write_text(json.dumps(coco))
+    _, report = make_features(coco_dir=str(copy), records_per_shard=10)
+    after = Vocabulary.loads((output / "vocabulary.txt").read_text())
+    assert after.words == before.words and after.counts[4] == before.counts[4] + 1
+    assert (report["shards"], report["shards_reused"], report["shards_with_features_kept"]) == (4, 3, 1)
+
+
+def test_captions_that_are_cut_are_counted(make_features, coco_dir, capsys):
+    """Also in shards that an earlier run made; a report of a version that did not count them can be gone on from."""
+    lengths = {split: [len(c.split()) for cs in annotations(coco_dir, split).values() for c in cs] for split in SPLITS}
+    output, first = make_features(max_caption_length=11, records_per_shard=10)
+    expected = {split: sum(length > 9 for length in lengths[split]) for split in SPLITS}
+    assert 0 < expected["val"] < first["splits"]["val"]["captions"], "some, and not all"
+    assert {split: first["splits"][split]["captions_cut"] for split in SPLITS} == expected
+    assert f"{first['captions']}, {sum(expected.values())} cut to --max_caption_length 11\n" in capsys.readouterr().out
+    _, again = make_features(max_caption_length=11, records_per_shard=10)
+    assert again["shards_reused"] == 4 and again["captions_cut"] == first["captions_cut"] == sum(expected.values())
+
+    path = output / report_json.REPORT
+    earlier = json.loads(path.read_text())
+    for shard in earlier["shard_list"]:
+        del shard["captions_cut"]
+    path.write_text(json.dumps(earlier))
+    _, third = make_features(max_caption_length=11, records_per_shard=10)
+    assert third["shards_reused"] == 4 and third["captions"] == first["captions"]
+    assert make_features(max_caption_length=40, overwrite=True)[1]["captions_cut"] == 0
 
 
 def test_fewer_shards_leave_no_old_ones_behind(make_features, coco_dir, tmp_path):
