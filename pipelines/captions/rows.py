@@ -76,6 +76,10 @@ class RowMaker:
         """Both models, loaded."""
         return dataclasses.replace(self, features=self.features.load(), captioner=self.captioner.load())
 
+    def follows_from(self, context: dict[str, Any]) -> dict[str, Any]:
+        """All of it; there is none."""
+        return context
+
     def make(self, job: ShardJob) -> Iterator[Written | Reject]:
         """Writes one row for each image."""
         with _RowWriter(job.handle, self.schema) as writer:

@@ -94,7 +94,7 @@ def summarise(directory: str, max_reject_fraction: float) -> dict[str, Any]:
     lines += [(f"  {reason}", f"{count:,}") for reason, count in report["reject_reasons"].items()]
     stages = ", ".join(f"{stage} {seconds:,.1f}" for stage, seconds in report["stage_seconds"].items())
     lines += [
-        ("captions", f"{report['captions']:,}{_cut(report)}"),
+        ("captions", _captions(report)),
         ("shards", _shards(report)),
         ("time", f"{report['seconds']:.1f} s" + (f", {rate:.1f} images/s a worker" if rate else "")),
         *([("  by stage", f"{stages} (seconds, summed over threads)")] if stages else []),
@@ -112,11 +112,11 @@ def summarise(directory: str, max_reject_fraction: float) -> dict[str, Any]:
     return report
 
 
-def _cut(report: dict[str, Any]) -> str:
-    if not report["captions_cut"]:
-        return ""
-    length = report["options"].get("max_caption_length")
-    return f", {report['captions_cut']:,} of them cut: longer than --max_caption_length {length}, START and END counted"
+def _captions(report: dict[str, Any]) -> str:
+    text = f"{report['captions']:,}"
+    if cut := report["captions_cut"]:
+        text += f", {cut:,} cut to --max_caption_length {report['options']['max_caption_length']}"
+    return text
 
 
 def _shards(report: dict[str, Any]) -> str:

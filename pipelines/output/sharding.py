@@ -76,6 +76,9 @@ class ShardMaker(Protocol):
     def load(self) -> Any:
         """The models; a weakly referenceable object."""
 
+    def follows_from(self, context: dict[str, Any]) -> Any:
+        """What of the jobs' context the shards follow from, as JSON values."""
+
     def make(self, job: ShardJob) -> Iterator[Written | Reject]:
         """Writes the shard; accounts for every item once."""
 
@@ -98,7 +101,7 @@ class ProcessShard(beam.DoFn):
         name, grouped = element
         items = [item for item in grouped if item is not None]
         items = sorted(join_parts(items) if self._maker.joins_parts else items, key=order)
-        made_from = shard_digest([self._options, context], items)
+        made_from = shard_digest([self._options, self._maker.follows_from(context)], items)
         images = shard_digest(self._image_options, map(_image_alone, items))
         found = read_finished(self._directory, name)
         if found and _can_be_read_again(items, found[1]):

@@ -20,9 +20,9 @@ class ShardResult:
       made_from: digest of everything that its content follows from.
       images: digest of its images and of how features are made of them.
       sha256: of the file.
-      captions_cut: of the captions those that were too long, and lost their last words.
       kept: "" if it was made in this run, "shard" if an earlier one made it, "features" if it was written anew with an
         earlier one's features.
+      captions_cut: how many of its captions were too long; none where an earlier version made it, which did not count.
       run: the run that made it; an engine may ask for a shard twice in one, when a worker has died.
       seconds: that it took, loading not counted; zero where an earlier run made it.
       stage_seconds: of its stages, summed over threads.

@@ -7,7 +7,7 @@ import dataclasses
 import posixpath
 import re
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from pipelines.items import ImageError, Item
 from pipelines.storage import archives, finding, paths
@@ -84,12 +84,12 @@ class FilePlace:
         return listing
 
     def items(
-        self, listing: Listing, directory: str, seen: set[str], positions: Iterator[int], width: int
+        self, listing: Listing, id_of: Callable[[str], str], seen: set[str], positions: Iterator[int], width: int
     ) -> Iterator[Item]:
         """An Item for each image that is not among those `seen`, which it adds to.
 
         Args:
-          directory: that ids are paths below.
+          id_of: from an image's path to its id.
           positions: in the source.
           width: how many columns of tables are carried along, which files have none of.
         """
@@ -97,7 +97,7 @@ class FilePlace:
             if file.path not in seen:
                 seen.add(file.path)
                 yield Item(
-                    id_below(directory, file.path),
+                    id_of(file.path),
                     file.uri,
                     problem=file.problem,
                     version=file.version,
@@ -183,7 +183,7 @@ def common_directory(paths: Iterable[str]) -> str:
     return "/".join(common or [])
 
 
-def id_below(directory: str, path: str) -> str:
-    """The path below a directory without its ending: a file's stem, or `folder/stem`."""
+def name_below(directory: str, path: str) -> str:
+    """The path below a directory, of which `NamedIds` makes an id: a file's name, or `folder/name`."""
     name = path[len(directory) :] if path.startswith(directory + "/") else path
-    return posixpath.splitext(name.lstrip("/"))[0]
+    return name.lstrip("/")

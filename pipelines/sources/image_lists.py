@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from pipelines.items import ImageError, Item
-from pipelines.sources.image_files import common_directory, id_below
+from pipelines.sources.image_files import common_directory
 from pipelines.sources.locations import Locations, open_locations
 from pipelines.storage import paths
 from pipelines.storage.filesystems import way_out
@@ -27,12 +27,14 @@ class Overview:
       common: the deepest directory that all of its absolute names are below; None where it has none.
       sample: its first relative names.
       has_others: whether some of its images are found without looking for a relative name.
+      named: whether ids of some follow from their names.
     """
 
     rows: int
     common: str | None = None
     sample: tuple[str, ...] = ()
     has_others: bool = False
+    named: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,7 +87,7 @@ class ImageList:
 
     def _look_through(self) -> Overview:
         """Reads all of it."""
-        rows, sample, common, has_others = 0, [], None, False
+        rows, sample, common, has_others, named = 0, [], None, False, False
         schemes: dict[str, bool] = {}  # whether Beam reads them
         foreign: tuple[str, str] | None = None
         for entry in self.entries():
@@ -94,6 +96,7 @@ class ImageList:
             has_others = has_others or entry.in_cell
             if name is None or entry.problem:
                 continue
+            named = named or entry.id is None
             if not paths.is_absolute(name):
                 if len(sample) < _SAMPLE:
                     sample.append(name)
@@ -111,7 +114,13 @@ class ImageList:
                 common = directory if common is None else common_directory((common, directory))
         if foreign and not has_others and not sample:
             raise _foreign(*foreign)
-        return Overview(rows, common, tuple(sample), has_others)
+        return Overview(rows, common, tuple(sample), has_others, named)
+
+    def names(self) -> Iterator[str]:
+        """Those that ids follow from."""
+        for entry in self.entries() if self.overview.named else ():
+            if entry.id is None and entry.name is not None:
+                yield entry.name
 
     def locations(self, root: Locations | None) -> Locations:
         """Where its names are looked up: below `root`, or else beside it."""
@@ -136,7 +145,7 @@ class ImageList:
     def items(
         self,
         prefix: str,
-        common: str | None,
+        id_of: Callable[[str], str],
         root: Locations | None,
         place: Callable[[int], float],
         positions: Iterator[int],
@@ -145,7 +154,7 @@ class ImageList:
 
         Args:
           prefix: of ids where neither a column nor a name gives one.
-          common: a directory that all absolute names are below; ids are the rest.
+          id_of: from a name to the id of an image that no column gives one.
           root: where names are looked up, if not beside it.
           place: of a row with bytes, by its number.
           positions: in the source.
@@ -161,7 +170,7 @@ class ImageList:
                 item_id = entry.id or own_id
                 uri, at = self._cell_uri(entry.number), place(entry.number)
             else:
-                item_id = entry.id or id_below(common or "", entry.name)
+                item_id = entry.id or id_of(entry.name)
                 found = locations.find(entry.name)
                 if isinstance(found, ImageError):
                     uri, version, problem = entry.name, "", found

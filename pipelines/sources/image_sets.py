@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import collections
 import dataclasses
 import functools
 import itertools
@@ -14,7 +13,8 @@ from typing import Any
 
 from pipelines.items import ImageError, Item
 from pipelines.sources import tables
-from pipelines.sources.image_files import FilePlace, common_directory, has_image_ending, id_below
+from pipelines.sources.image_files import FilePlace, common_directory, has_image_ending, name_below
+from pipelines.sources.image_ids import NamedIds
 from pipelines.sources.image_lists import ImageList
 from pipelines.sources.image_tables import CocoImages, ImageTable
 from pipelines.sources.locations import Locations, open_locations
@@ -132,6 +132,13 @@ class ImageSets:
         file_places = [place for place in places if isinstance(place, FilePlace)]
         directory = common_directory(place.root() for place in file_places)
         common = common_directory(one.overview.common for one in lists if one.overview.common is not None)
+        listings = {place: place.list(self.excluding) for place in file_places}
+        ids = NamedIds(
+            itertools.chain(
+                (name_below(directory, file.path) for listing in listings.values() for file in listing.images),
+                (name_below(common, name) for one in lists for name in one.names()),
+            )
+        )
         prefixes = _prefixes([one.path for one in lists])
         cells = sum(one.overview.rows for one in lists if one.has_cells)
         cells = cells if self.limit is None else min(cells, self.limit)
@@ -141,12 +148,13 @@ class ImageSets:
             nonlocal start
             for place in places:
                 if isinstance(place, FilePlace):
-                    listing = place.list(self.excluding)
-                    yield from place.items(listing, directory, seen, positions, len(self.columns.metadata))
+                    id_of = lambda path: ids(name_below(directory, path))  # noqa: E731
+                    yield from place.items(listings[place], id_of, seen, positions, len(self.columns.metadata))
                 else:
                     first = start
                     in_source = lambda row, first=first: (first + row) / cells  # noqa: E731
-                    yield from place.items(prefixes[place.path], common, root, in_source, positions)
+                    id_of = lambda name: ids(name_below(common, name))  # noqa: E731
+                    yield from place.items(prefixes[place.path], id_of, root, in_source, positions)
                     start += place.overview.rows if place.has_cells else 0
 
         found = _as_floats(items(), self._float_columns())
@@ -167,12 +175,12 @@ def _as_floats(items: Iterator[Item], columns: list[int]) -> Iterator[Item]:
 
 
 def _prefixes(given: list[str]) -> dict[str, str]:
-    """For each table what ids of its rows begin with: its stem, with folders where tables lie in several."""
+    """For each table what ids of its rows begin with: an id of its own, made as those of images are."""
     absolute = {path: paths.absolute(path) for path in given}
     directory = common_directory(map(posixpath.dirname, absolute.values()))
-    prefixes = {path: id_below(directory, name) for path, name in absolute.items()}
-    repeated = {name for name, times in collections.Counter(prefixes.values()).items() if times > 1}
-    return {path: name + posixpath.splitext(path)[1] if name in repeated else name for path, name in prefixes.items()}
+    names = {path: name_below(directory, whole) for path, whole in absolute.items()}
+    ids = NamedIds(names.values())
+    return {path: ids(name) for path, name in names.items()}
 
 
 def _without_duplicates(items: Iterator[Item]) -> Iterator[Item]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -41,6 +42,10 @@ class RecordMaker:
         """The network, with its weights."""
         return self.extractor.load()
 
+    def follows_from(self, context: dict[str, Any]) -> str:
+        """The words and their order, and not how often each was seen, which one more caption changes."""
+        return Vocabulary.loads(context["vocabulary"]).digest
+
     def make(self, job: ShardJob) -> Iterator[Written | Reject]:
         """Writes one record for each image; `job.context` has the text of vocabulary.txt."""
         words = Vocabulary.loads(job.context["vocabulary"])
@@ -51,7 +56,7 @@ class RecordMaker:
             if isinstance(outcome, Reject):
                 yield outcome
                 continue
-            captions = captions_cut = 0
+            captions = cut = 0
             with job.clock.stage("write"):
                 for item, (height, width), feature in outcome:
                     encoded = [words.encode(caption, self.max_caption_length) for caption in item.captions]
@@ -67,8 +72,12 @@ class RecordMaker:
                     }
                     shards.write_framed(job.handle, record.encode(values, self.dtype))
                     captions += len(encoded)
-                    captions_cut += sum(len(tokenise(text)) + 2 > self.max_caption_length for text in item.captions)
-            yield Written(len(outcome), captions, captions_cut)
+                    cut += sum(map(self._is_cut, item.captions, values["caption/length"]))
+            yield Written(len(outcome), captions, cut)
+
+    def _is_cut(self, caption: str, length: int) -> bool:
+        """Whether a caption, whose ids are `length`, has more words than there was room for."""
+        return length == self.max_caption_length and len(tokenise(caption)) > length - 2
 
     def _extracted(self, job: ShardJob, items: list[Item]) -> Iterator[list[_Featured] | Reject]:
         for outcome in extract(items, self.extractor, job.load, self.reading, job.clock, self.dtype):

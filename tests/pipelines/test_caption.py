@@ -85,6 +85,16 @@ def test_images_in_are_rows_and_rejects(run, odd_images):
     assert report["inputs"] == 5 and report["records"] == 2 and report["rejects"] == 3
 
 
+def test_images_that_only_their_endings_tell_apart_are_rows_of_their_own(run, tmp_path):
+    (tmp_path / "images").mkdir()
+    for name in ("cat.jpg", "cat.png", "dog.png"):
+        Image.new("RGB", (9, 7), "red").save(tmp_path / "images" / name)
+    output, report = run(images=[str(tmp_path / "images")])
+    assert report["rejects"] == 0
+    uris = {image_id: pathlib.Path(row["image_uri"]).name for image_id, row in rows(output).items()}
+    assert uris == {"cat.jpg": "cat.jpg", "cat.png": "cat.png", "dog": "dog.png"}
+
+
 def test_rejects_outlive_a_rerun_and_mended_images_are_taken(run, odd_images):
     """Names that are no UTF-8 too; and an image that was bad, and is good now, is not refused for ever."""
     for number in range(4):

@@ -18,8 +18,9 @@ from tests.support.outputs import annotations, content, read_split
 from tfrecords_schema import record, shards
 from tfrecords_schema.dataset_info import DatasetInfo
 from tfrecords_schema.errors import InputError
-from tfrecords_schema.shards import SPLITS
-from tfrecords_schema.vocabulary import Vocabulary, count_words, tokenise
+from tfrecords_schema.vocabulary import Vocabulary, count_words
+
+SPLITS = ("train", "val")
 
 
 def test_records_equal_an_independent_computation(make_features, coco_dir):
@@ -57,25 +58,6 @@ def test_shards_are_as_named_and_hashed(make_features):
     assert report["shards"] == 4 and not (output / ".work").exists()
     ids = [r["image/id"] for r in read_split(output, "train")]
     assert ids == sorted(ids, key=lambda i: (shards.shard_of(i, 3), shards.order_in_shard(i)))
-
-
-def test_captions_that_are_cut_are_counted(make_features, coco_dir, capsys):
-    lengths = {
-        split: [len(tokenise(c)) for each in annotations(coco_dir, split).values() for c in each]
-        for split in SPLITS[:2]
-    }
-    kept = sorted(lengths["train"])[60]  # of half of the captions every word
-    cut = {split: sum(length > kept for length in lengths[split]) for split in lengths}
-    _, report = make_features(max_caption_length=kept + 2)
-    assert 0 < report["captions_cut"] == sum(cut.values()) < report["captions"]
-    assert {split: report["splits"][split]["captions_cut"] for split in cut} == cut
-    told = f"{sum(cut.values())} of them cut: longer than --max_caption_length {kept + 2}, START and END counted"
-    assert told in capsys.readouterr().out
-    _, again = make_features(max_caption_length=kept + 2)  # of shards that are left as they are
-    assert again["captions_cut"] == report["captions_cut"] and again["shards_reused"] == again["shards"]
-    capsys.readouterr()
-    _, report = make_features(max_caption_length=99, overwrite=True)
-    assert report["captions_cut"] == 0 and "of them cut" not in capsys.readouterr().out
 
 
 def test_two_runs_give_the_same_bytes(make_features, tmp_path):
@@ -195,6 +177,43 @@ def test_a_new_image_redoes_only_what_it_changes(make_features, coco_dir, tmp_pa
     assert second["records"] == first["records"] + 1
     assert second["reject_reasons"] == first["reject_reasons"] == {"read/Absent": 1}
     assert pq.read_table(output / "rejects/train.parquet").num_rows == 1
+
+
+def test_a_caption_more_redoes_its_shard_alone_where_the_words_stay_the_same(make_features, coco_dir, tmp_path):
+    copy = tmp_path / "grown"
+    shutil.copytree(coco_dir, copy)
+    output, _ = make_features(coco_dir=str(copy), records_per_shard=10)
+    before = Vocabulary.loads((output / "vocabulary.txt").read_text())
+    path = copy / "annotations/captions_train2017.json"
+    coco = json.loads(path.read_text())
+    commonest = before.words[4]
+    coco["annotations"].append({"image_id": coco["images"][0]["id"], "caption": commonest})
+    path.write_text(json.dumps(coco))
+    _, report = make_features(coco_dir=str(copy), records_per_shard=10)
+    after = Vocabulary.loads((output / "vocabulary.txt").read_text())
+    assert after.words == before.words and after.counts[4] == before.counts[4] + 1
+    assert (report["shards"], report["shards_reused"], report["shards_with_features_kept"]) == (4, 3, 1)
+
+
+def test_captions_that_are_cut_are_counted(make_features, coco_dir, capsys):
+    """Also in shards that an earlier run made; a report of a version that did not count them can be gone on from."""
+    lengths = {split: [len(c.split()) for cs in annotations(coco_dir, split).values() for c in cs] for split in SPLITS}
+    output, first = make_features(max_caption_length=11, records_per_shard=10)
+    expected = {split: sum(length > 9 for length in lengths[split]) for split in SPLITS}
+    assert 0 < expected["val"] < first["splits"]["val"]["captions"], "some, and not all"
+    assert {split: first["splits"][split]["captions_cut"] for split in SPLITS} == expected
+    assert f"{first['captions']}, {sum(expected.values())} cut to --max_caption_length 11\n" in capsys.readouterr().out
+    _, again = make_features(max_caption_length=11, records_per_shard=10)
+    assert again["shards_reused"] == 4 and again["captions_cut"] == first["captions_cut"] == sum(expected.values())
+
+    path = output / report_json.REPORT
+    earlier = json.loads(path.read_text())
+    for shard in earlier["shard_list"]:
+        del shard["captions_cut"]
+    path.write_text(json.dumps(earlier))
+    _, third = make_features(max_caption_length=11, records_per_shard=10)
+    assert third["shards_reused"] == 4 and third["captions"] == first["captions"]
+    assert make_features(max_caption_length=40, overwrite=True)[1]["captions_cut"] == 0
 
 
 def test_fewer_shards_leave_no_old_ones_behind(make_features, coco_dir, tmp_path):

@@ -6,18 +6,18 @@ import shutil
 import pytest
 
 from pipelines.captions import captioner, stored
-from tests.tfrecords_schema.test_dataset_info import INFO, MODEL
+from tests.support import commands
+from tests.support.infos import INFO, MODEL
 from tfrecords_schema import show
 from tfrecords_schema.errors import InputError
 from tfrecords_schema.vocabulary import Vocabulary
-from trainer import export
 from trainer.data import dataset
 
 WORDS = Vocabulary.from_counts({"dog": 3, "bark": 1})
 
 
 def ensemble(directory):
-    return export.run(ensemble=[directory, f"{directory}/other"], output=f"{directory}/ensemble")
+    return commands.export(ensemble=[directory, f"{directory}/other"], output=f"{directory}/ensemble")
 
 
 # How a directory is named to a user, by which function it is opened, and which file tells of it.

@@ -23,6 +23,7 @@ from PIL import Image
 from pipelines.items import ImageError
 from pipelines.output.keys import key_by_shard
 from pipelines.sources.image_files import has_image_ending
+from pipelines.sources.image_ids import NamedIds
 from pipelines.sources.image_sets import Columns, ImageSets
 from pipelines.storage import parquet_cells
 from pipelines.vision import images, reading
@@ -85,6 +86,40 @@ def test_ids_of_files_are_paths_below_what_all_places_share(here):
     assert ids("photos/b.jpg", "photos/sub/b.jpg") == ["b", "sub/b"], "as a shell hands them over"
     assert ids(f"{here}/photos/b.jpg", "./photos/b.jpg") == ["b"], "one file, however it is spelled"
     assert ids("photos", "other/x.png", limit=3) == ["photos/a b#%é", "photos/b", "photos/sub/b"]
+
+
+def test_files_that_only_their_endings_tell_apart_keep_them(here):
+    write("p/cat.jpg", "p/cat.png", "p/dog.jpg", "p/sub/dog.jpg")
+    assert ids("p") == ["cat.jpg", "cat.png", "dog", "sub/dog"]
+    assert ids("p", limit=1) == ids("p/*.jpg", "p/*.png")[:1] == ["cat.jpg"], "whatever is captioned"
+    assert sorted(ids("p/*.png", "p/**.jpg")) == sorted(ids("p/**.jpg", "p/*.png")) == sorted(ids("p"))
+    write("p/cat.JPG", "p/cat", "p/cat.jpg.png", "p/cat.jpg.png.gif", "p/dog.jpg.gif")
+    assert ids("p/*") == ["cat", "cat.JPG", "cat.jpg", "cat.jpg.png", "cat.jpg.png.gif", "cat.png", "dog", "dog.jpg"]
+    with zipfile.ZipFile("q.zip", "w") as archive:
+        for member in ("in/1.jpg", "in/1.png", "in/2.png"):
+            archive.writestr(member, member)
+    write("q/in/2.jpg")
+    assert ids("q.zip") == ["in/1.jpg", "in/1.png", "in/2"]
+    assert ids("q.zip", "q") == ["in/1.jpg", "in/1.png", "in/2.png", "in/2.jpg"], "as if it were unpacked there"
+
+
+NAMES = st.lists(st.sampled_from("ab"), min_size=1, max_size=2).map("".join)
+ENDINGS = st.lists(st.sampled_from([".jpg", ".png"]), max_size=3).map("".join)
+
+
+@given(
+    st.lists(st.tuples(NAMES, ENDINGS).map("".join), unique=True).flatmap(
+        lambda n: st.tuples(*[st.permutations(n)] * 2)
+    )
+)
+def test_no_two_names_have_one_id(orders):
+    names, shuffled = orders
+    stems = [os.path.splitext(name)[0] for name in names]
+    found = {name: NamedIds(names)(name) for name in names}
+    assert len(set(found.values())) == len(names)
+    assert found == {name: NamedIds(shuffled)(name) for name in names}
+    if len(set(stems)) == len(names):
+        assert list(found.values()) == stems, "nothing changes where there is no need"
 
 
 def test_what_local_patterns_find(here):
@@ -255,6 +290,17 @@ def test_ids_of_absolute_names_are_what_they_do_not_share(here):
     write("two.csv", content=f"uri\n{here}/im/b/0.jpg\nim/a/0.jpg\nfile://{here}/im/a/1.jpg\n".encode())
     assert ids("one.csv") == ["0"]
     assert ids("one.csv", "two.csv") == ids("*.csv") == ["a/0", "b/0", "im/a/0", "a/1"]
+
+
+def test_names_in_tables_that_only_their_endings_tell_apart(here):
+    write("im/cat.jpg", "im/cat.png", "im/dog.jpg", "im/dog.png")
+    write("a.csv", content=f"uri\nim/cat.jpg\n{here}/im/dog.jpg\nim/cat.jpg\n".encode())
+    write("b.jsonl", content=f'{{"uri": "im/cat.png"}}\n{{"uri": "{here}/im/dog.png"}}\n'.encode())
+    assert ids("a.csv") == ["im/cat", "dog", "im/cat"], "one image twice has one id, and is rejected"
+    assert ids("a.csv", "b.jsonl") == ["im/cat.jpg", "dog.jpg", "im/cat.jpg", "im/cat.png", "dog.png"]
+    assert ids("b.jsonl", "a.csv", limit=1) == ["im/cat.png"]
+    write("c.csv", content=b"uri,id\nim/cat.jpg,x\n")
+    assert ids("b.jsonl", "c.csv") == ["im/cat", "dog", "x"], "a name beside a given id is no id"
 
 
 def test_ids_of_a_column(here):
@@ -471,13 +517,18 @@ def test_reading_forward_decodes_each_row_once(here, monkeypatch):
     whole = parquet_cells._Cursor._decode
     monkeypatch.setattr(parquet_cells._Cursor, "_decode", lambda *args: (decoded.append(1), whole(*args)))
     uris = [item.uri for item in items_of("t.parquet")]
-    for runs in ([uris], [uris[:250], uris[250:]]):
+
+    def decodes(runs) -> int:
         parquet_cells.open_cells.cache_clear()
         decoded.clear()
         for run in runs:
             with concurrent.futures.ThreadPoolExecutor(16) as pool:
                 list(pool.map(reading.read, run))
-        assert len(decoded) <= 500 / 16 + 10
+        return len(decoded)
+
+    for runs in ([uris], [uris[:250], uris[250:]]):
+        # The best of three: rows are so small here that a thread which has to wait for a core falls behind by 256.
+        assert min(decodes(runs) for _ in range(3)) <= 500 / 16 + 10
     parquet_cells.open_cells.cache_clear()
     decoded.clear()
     for one, other in zip(uris[:250], uris[250:], strict=True):  # two shards at the same time
