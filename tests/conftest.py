@@ -1,4 +1,4 @@
-"""Shared fixtures: a tiny drawn COCO set, and a tiny network in place of Inception."""
+"""Shared fixtures: a tiny drawn COCO set, a tiny network in place of Inception, and what the commands make of them."""
 
 import pathlib
 import shutil
@@ -9,6 +9,7 @@ import pytest
 from pipelines.vision import networks
 from scripts import scenes
 from tests.support import commands
+from tests.support.once import Once
 from tests.support.small import TINY, train, write_features
 from tfrecords_schema.quiet import import_tensorflow
 
@@ -19,15 +20,20 @@ def pytest_configure(config):
     config.addinivalue_line("markers", "java: scores with Java's programs too, where others in the file do not")
     config.addinivalue_line("markers", "engines: needs a cluster of another engine; run by `make test-engines`")
     config.addinivalue_line("markers", "slow: takes more than a few seconds; run by `make test-slow`")
-    import_tensorflow()
+    if not getattr(config.option, "numprocesses", None):  # which only hands tests out to others
+        import_tensorflow()
 
 
 @pytest.fixture(scope="session")
-def coco_dir(tmp_path_factory) -> pathlib.Path:
+def once(tmp_path_factory) -> Once:
+    """A function that makes a directory once for all processes of this run; see tests/support/once.py."""
+    return Once(tmp_path_factory.getbasetemp())
+
+
+@pytest.fixture(scope="session")
+def coco_dir(once) -> pathlib.Path:
     """24 training and 8 validation images in COCO's layout; read only."""
-    directory = tmp_path_factory.mktemp("coco")
-    scenes.write_coco(directory, train=24, val=8, size=(96, 72))
-    return directory
+    return once("coco", lambda directory: scenes.write_coco(directory, train=24, val=8, size=(96, 72)))
 
 
 @pytest.fixture(scope="session")
@@ -50,12 +56,39 @@ def make_features(tiny_network, coco_dir, tmp_path):
 
 
 @pytest.fixture(scope="session")
-def trained(tiny_network, coco_dir, tmp_path_factory) -> pathlib.Path:
-    """A directory with `features/` and `job/export/`, made by the real commands; read only."""
-    directory = tmp_path_factory.mktemp("trained")
-    write_features(directory / "features", tiny_network, coco_dir)
-    train(directory / "features", directory / "job", epochs=3)
-    return directory
+def made_features(once, tiny_network, coco_dir) -> pathlib.Path:
+    """What `make_features()` makes; read only."""
+    return once("features", lambda directory: write_features(directory, tiny_network, coco_dir))
+
+
+@pytest.fixture(scope="session")
+def made_grid_features(once, tiny_network, coco_dir) -> pathlib.Path:
+    """What `make_features(feature_grid=True)` makes, over a grid of 4 x 4 positions; read only."""
+    return once("grid_features", lambda directory: write_features(directory, tiny_network, coco_dir, feature_grid=True))
+
+
+@pytest.fixture
+def features_dir(made_features, tmp_path) -> pathlib.Path:
+    """A copy of a feature directory, to be broken."""
+    return shutil.copytree(made_features, tmp_path / "features")
+
+
+def _train(directory: pathlib.Path, **flags) -> None:
+    """Without Java, whose programs take longer than the training."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PATH", "/nowhere")
+        train(directory / "features", directory / "job", **flags)
+
+
+@pytest.fixture(scope="session")
+def trained(once, made_features) -> pathlib.Path:
+    """A directory with `features/` and a `job/` of three epochs, made by the real commands; read only."""
+
+    def make(directory: pathlib.Path) -> None:
+        shutil.copytree(made_features, directory / "features")
+        _train(directory, epochs=3)
+
+    return once("trained", make)
 
 
 @pytest.fixture
@@ -76,9 +109,11 @@ def run(coco_dir, export_dir, tmp_path):
 
 
 @pytest.fixture(scope="session")
-def attentive(tiny_network, coco_dir, tmp_path_factory) -> pathlib.Path:
-    """As `trained`, with attention over a grid of 4 x 4 positions; read only."""
-    directory = tmp_path_factory.mktemp("attentive")
-    write_features(directory / "features", tiny_network, coco_dir, feature_grid=True)
-    train(directory / "features", directory / "job", epochs=2, attention="bahdanau", attention_units=8)
-    return directory
+def attentive(once, made_grid_features) -> pathlib.Path:
+    """As `trained`, with attention; read only."""
+
+    def make(directory: pathlib.Path) -> None:
+        shutil.copytree(made_grid_features, directory / "features")
+        _train(directory, epochs=2, attention="bahdanau", attention_units=8)
+
+    return once("attentive", make)

@@ -13,7 +13,7 @@ import pytest
 from pipelines import features
 from pipelines.captions import captioner
 from tests.support import commands
-from tests.support.outputs import annotations, content, read_split
+from tests.support.outputs import annotations, content, read_split, replace
 from tests.support.small import train
 from tfrecords_schema.errors import InputError
 
@@ -93,20 +93,19 @@ FORMS = {
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_every_form_gives_the_same_records(form, make_features, coco_dir, other_forms, tmp_path):
+def test_every_form_gives_the_same_records(form, make_features, made_features, coco_dir, other_forms):
     def filled(value):
         if isinstance(value, list):
             return [filled(entry) for entry in value]
         return value.format(forms=other_forms, coco=coco_dir)
 
-    expected, _ = make_features(tmp_path / "expected")
     flags = {key: filled(value) for key, value in FORMS[form].items()}
-    output, report = make_features(tmp_path / "output", **{"coco_dir": None, **flags})
+    output, report = make_features(**{"coco_dir": None, **flags})
     assert report["rejects"] == 0 and report["inputs"] == 32
-    assert (output / "vocabulary.txt").read_text() == (expected / "vocabulary.txt").read_text()
+    assert (output / "vocabulary.txt").read_text() == (made_features / "vocabulary.txt").read_text()
     for split, count in (("train", 24), ("val", 8)):
         found = by_file(output, split)
-        assert len(found) == count and found == by_file(expected, split)
+        assert len(found) == count and found == by_file(made_features, split)
 
 
 def test_validation_images_are_held_out_by_id(make_features, other_forms, coco_dir):
@@ -151,19 +150,18 @@ def test_odd_names_through_the_whole_pipeline(make_features, coco_dir, tmp_path)
         assert report["rejects"] == 0 and {r["image/id"] + ".jpg" for r in read_split(output, "train")} == set(names)
 
 
-def test_grid_features_train_and_caption(make_features, tiny_network, coco_dir, tmp_path):
-    output, _ = make_features(feature_grid=True)
-    assert read_split(output, "train")[0]["image/feature"].shape == (16, 3)
-    train(output, tmp_path / "job", epochs=1)
+def test_grid_features_train_and_caption(made_grid_features, coco_dir, tmp_path):
+    assert read_split(made_grid_features, "train")[0]["image/feature"].shape == (16, 3)
+    train(made_grid_features, tmp_path / "job", epochs=1)
     flags = {"images": [f"{coco_dir}/val2017/*.jpg"], "model": str(tmp_path / "job/export")}
     assert commands.caption(output=str(tmp_path / "captions"), **flags)["records"] == 8
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
-def test_both_pipelines_compute_the_very_same_features(make_features, coco_dir, tmp_path, monkeypatch, dtype):
+def test_both_pipelines_compute_the_very_same_features(make_features, run, export_dir, monkeypatch, dtype):
     """What the captioner is given equals, bit for bit, what the records hold."""
     output, _ = make_features(feature_dtype=dtype, batch_size=8)
-    train(output, tmp_path / "job", epochs=1)
+    replace(pathlib.Path(export_dir) / "model_info.json", '"dtype": "float16"', f'"dtype": "{dtype}"')
     given = {}
     caption_batch = captioner.Captioner.__call__
 
@@ -172,8 +170,7 @@ def test_both_pipelines_compute_the_very_same_features(make_features, coco_dir, 
         return caption_batch(self, batch, image_ids)
 
     monkeypatch.setattr(captioner.Captioner, "__call__", spy)
-    flags = {"images": [f"{coco_dir}/val2017/*.jpg"], "model": str(tmp_path / "job/export"), "batch_size": 8}
-    commands.caption(output=str(tmp_path / "captions"), **flags)
+    run(batch_size=8)
     records = read_split(output, "val")
     assert len(records) == len(given) == 8
     for record in records:

@@ -12,8 +12,6 @@ def no_java(monkeypatch):
 
 
 @pytest.fixture(scope="session")
-def data(tiny_network, coco_dir, tmp_path_factory):
+def data(once, tiny_network, coco_dir):
     """A feature directory with three training shards; read only."""
-    output = tmp_path_factory.mktemp("data") / "features"
-    write_features(output, tiny_network, coco_dir, records_per_shard=8)
-    return output
+    return once("data", lambda directory: write_features(directory, tiny_network, coco_dir, records_per_shard=8))

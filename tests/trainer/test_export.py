@@ -1,7 +1,9 @@
 """The exported model: the same as in memory, without Python of ours; and several as one."""
 
+import functools
 import itertools
 import json
+import pathlib
 import shutil
 import subprocess
 import sys
@@ -13,11 +15,13 @@ import tensorflow as tf
 from pipelines.captions.captioner import Captioner, open_model
 from pipelines.settings.search import Search
 from tests.support import commands, decoders
+from tests.support.outputs import replace
 from tfrecords_schema.dataset_info import FeatureSpec
 from tfrecords_schema.errors import InputError
 from tfrecords_schema.model_info import ModelInfo
 from tfrecords_schema.vocabulary import END, PAD, START, UNK, Vocabulary
 from trainer import export
+from trainer.model.decoder import Decoder
 from trainer.search.caption_module import CaptionModule
 
 VOCABULARY = Vocabulary(
@@ -60,39 +64,59 @@ def features_for(decoder, size: int = 5) -> np.ndarray:
     return decoders.batch(size, shape=decoder.config.feature_shape).features
 
 
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    """A function: kind -> the directory of its export; read only."""
+    root = tmp_path_factory.mktemp("exports")
+
+    @functools.cache
+    def directory(kind: str) -> pathlib.Path:
+        return pathlib.Path(write(decoders.make(kind, ENSEMBLE.get(kind, 0.7)), root / kind))
+
+    return directory
+
+
+@pytest.fixture(scope="module")
+def ensemble(written, tmp_path_factory) -> tuple[pathlib.Path, ModelInfo]:
+    """The export of three different decoders as one, and what the command gave for it; read only."""
+    output = tmp_path_factory.mktemp("ensemble") / "all"
+    return output, commands.export(ensemble=[str(written(kind)) for kind in ENSEMBLE], output=str(output))
+
+
+@pytest.fixture(scope="module")
+def exported(written, request):
+    """A function: kind or "ensemble" -> (the SavedModel's signatures, the decoders in it, built anew)."""
+
+    @functools.cache
+    def model(kind: str):
+        members = [rebuilt(written(k)) for k in (ENSEMBLE if kind == "ensemble" else [kind])]
+        directory = request.getfixturevalue("ensemble")[0] if kind == "ensemble" else written(kind)
+        return tf.saved_model.load(str(directory)), members
+
+    def signatures(kind: str):
+        loaded, members = model(kind)
+        return loaded.signatures, members
+
+    return signatures
+
+
+def rebuilt(directory) -> Decoder:
+    return export.load_export(str(directory), open_model(str(directory))[0])
+
+
 @pytest.mark.parametrize("kind", decoders.KINDS)
-def test_the_export_gives_what_the_model_in_memory_gives(kind, tmp_path):
-    decoder = decoders.make(kind)
+def test_the_export_gives_what_the_model_in_memory_gives(exported, kind):
+    decoder = decoders.make(kind, ENSEMBLE.get(kind, 0.7))
     features = features_for(decoder)
-    directory = write(decoder, tmp_path / "export")
+    signatures, (member,) = exported(kind)
     in_memory = call(CaptionModule(decoder).caption, features)
-    saved = call(tf.saved_model.load(directory).signatures["caption"], features)
-    rebuilt = call(CaptionModule(export.load_export(directory, open_model(directory)[0])).caption, features)
+    saved = call(signatures["caption"], features)
+    rebuilt = call(CaptionModule(member).caption, features)
     assert saved["ids"].shape == (5, 3, 6) and not np.isin(saved["ids"], [START, UNK]).any()
     assert set(saved) == {"ids", "log_prob", "length"} | ({"attention"} if decoder.attention else set())
     for found in (saved, rebuilt):
         assert np.array_equal(found["ids"], in_memory["ids"]) and np.array_equal(found["length"], in_memory["length"])
         np.testing.assert_allclose(found["log_prob"], in_memory["log_prob"], atol=1e-5)
-
-
-@pytest.fixture(scope="module")
-def exported(tmp_path_factory):
-    """A function: kind or "ensemble" -> (the SavedModel's signatures, the decoders in it, built anew)."""
-    root, opened = tmp_path_factory.mktemp("exports"), {}
-
-    def open_one(kind: str):
-        if kind not in opened:
-            kinds = ENSEMBLE if kind == "ensemble" else {kind: 0.7}
-            directories = [write(decoders.make(k, scale), root / kind / k) for k, scale in kinds.items()]
-            members = [export.load_export(directory, open_model(directory)[0]) for directory in directories]
-            if kind == "ensemble":
-                commands.export(ensemble=directories, output=str(root / "ensemble/all"))
-                directories = [str(root / "ensemble/all")]
-            opened[kind] = tf.saved_model.load(directories[0]), members
-        model, members = opened[kind]
-        return model.signatures, members
-
-    return open_one
 
 
 def teacher_forced(members, features, ids, length):
@@ -195,8 +219,8 @@ def test_a_beam_of_one_is_greedy():
         going_on &= last != 2
 
 
-def test_the_export_needs_no_python_of_ours(tmp_path):
-    directory = write(decoders.make("attention"), tmp_path / "export")
+def test_the_export_needs_no_python_of_ours(written, tmp_path):
+    directory = str(written("attention"))
     code = (
         "import json, sys, tensorflow as tf\n"
         f"f = tf.saved_model.load({directory!r}).signatures['caption']\n"
@@ -212,14 +236,13 @@ def test_the_export_needs_no_python_of_ours(tmp_path):
     assert [[VOCABULARY.decode(ids) for ids in image] for image in json.loads(found.stdout)] == texts
 
 
-def test_an_ensemble_averages_probabilities(tmp_path):
+def test_an_ensemble_averages_probabilities(exported, ensemble):
     """Greedy captions of three different decoders, against averaging by hand."""
-    members = [decoders.make("lstm"), decoders.make("gru_initial_state", scale=0.5), decoders.make("tied", scale=0.9)]
-    directories = [write(decoder, tmp_path / str(i)) for i, decoder in enumerate(members)]
-    info = commands.export(ensemble=directories, output=str(tmp_path / "all"))
+    directory, info = ensemble
+    signatures, members = exported("ensemble")
     assert len(info.decoder["ensemble"]) == 3 and info.search["beam_width"] == 3
     features = features_for(members[0])
-    found = call(tf.saved_model.load(str(tmp_path / "all")).signatures["caption"], features, 1, length_penalty=0.0)
+    found = call(signatures["caption"], features, 1, length_penalty=0.0)
 
     images = [decoder.encode(features) for decoder in members]
     states = [decoder.initial_state(image) for decoder, image in zip(members, images, strict=True)]
@@ -236,25 +259,28 @@ def test_an_ensemble_averages_probabilities(tmp_path):
         assert np.array_equal(found["ids"][:, 0, time], np.where(going_on, last, 0))
         going_on &= last != 2
     np.testing.assert_allclose(found["log_prob"][:, 0], total, atol=1e-4)
-    captions = Captioner(str(tmp_path / "all"), SEARCH).load()(features, [""] * 5)
+    captions = Captioner(str(directory), SEARCH).load()(features, [""] * 5)
     assert len(captions) == 5
 
 
-def test_an_ensemble_of_one_model_twice_is_that_model(tmp_path):
-    directories = [write(decoders.make("attention"), tmp_path / name) for name in ("one", "same")]
+def test_an_ensemble_of_one_model_twice_is_that_model(written, exported, tmp_path):
+    directories = [str(written("attention")), shutil.copytree(written("attention"), str(tmp_path / "same"))]
     export.main(["--ensemble", *directories, "--output", str(tmp_path / "two")])
     features = features_for(decoders.make("attention"))
-    one, two = (call(tf.saved_model.load(str(tmp_path / n)).signatures["caption"], features) for n in ("one", "two"))
+    saved = exported("attention")[0], tf.saved_model.load(str(tmp_path / "two")).signatures
+    one, two = (call(signatures["caption"], features) for signatures in saved)
     assert np.array_equal(one["ids"], two["ids"])
     np.testing.assert_allclose(one["log_prob"], two["log_prob"], atol=1e-5)
 
 
-def test_models_that_do_not_fit_make_no_ensemble(tmp_path, capsys):
-    one = write(decoders.make("lstm"), tmp_path / "one")
+def test_models_that_do_not_fit_make_no_ensemble(written, tmp_path, capsys):
+    one, words, weights, same, other = (
+        shutil.copytree(written("lstm"), str(tmp_path / name)) for name in ("one", "words", "weights", "same", "other")
+    )
+    replace(tmp_path / "words/vocabulary.txt", VOCABULARY.words[-1], "zebra")
     other_words = Vocabulary((*VOCABULARY.words[:-1], "zebra"), VOCABULARY.counts)
-    words = write(decoders.make("lstm"), tmp_path / "words", other_words)
-    weights = write(decoders.make("lstm"), tmp_path / "weights", weights_digest="cd")
-    same = write(decoders.make("lstm"), tmp_path / "same")
+    replace(tmp_path / "words/model_info.json", VOCABULARY.digest, other_words.digest)
+    replace(tmp_path / "weights/model_info.json", '"weights_digest": "ab"', '"weights_digest": "cd"')
     commands.export(ensemble=[one, same], output=str(tmp_path / "all"))
     for ensemble, message in (
         ([one], "--ensemble: expected two exports or more, found 1"),
@@ -271,9 +297,8 @@ def test_models_that_do_not_fit_make_no_ensemble(tmp_path, capsys):
         assert exit_.value.code == 2 and message in stderr and stderr.count("\n") == 1
     with pytest.raises(InputError, match=r"expected exports of trainer.task, found an ensemble"):
         commands.export(ensemble=[one, str(tmp_path / "all")], output=str(tmp_path / "more"))
-    other = write(decoders.make("lstm", scale=0.3), tmp_path / "other")
-    shutil.rmtree(tmp_path / "other/variables")
-    shutil.copytree(tmp_path / "one/variables", tmp_path / "other/variables")
+    digest = open_model(other)[0].digest
+    replace(tmp_path / "other/model_info.json", digest, digest[::-1])
     with pytest.raises(InputError, match=r"its weights are not those that model_info.json names"):
         export.load_export(other, open_model(other)[0])
     (tmp_path / "one/variables/variables.index").unlink()
@@ -281,9 +306,9 @@ def test_models_that_do_not_fit_make_no_ensemble(tmp_path, capsys):
         export.load_export(one, open_model(one)[0])
 
 
-def test_overwriting_replaces_exports_and_nothing_else(tmp_path):
+def test_overwriting_replaces_exports_and_nothing_else(written, tmp_path):
     """A directory that holds anything of the user's is refused before anything is loaded, and left as it is."""
-    members = [write(decoders.make("lstm"), tmp_path / name) for name in ("one", "two")]
+    members = [str(written(kind)) for kind in ("lstm", "tied")]
     output = tmp_path / "all"
     commands.export(ensemble=members, output=str(output))
     commands.export(ensemble=members, output=str(output), overwrite=True)

@@ -17,12 +17,6 @@ from tfrecords_schema import shards
 from tfrecords_schema.errors import InputError
 
 
-@pytest.fixture
-def features(trained, tmp_path) -> pathlib.Path:
-    """A copy of the feature directory, to be broken."""
-    return pathlib.Path(shutil.copytree(trained / "features", tmp_path / "features"))
-
-
 def test_the_same_captions_as_of_the_images(run, trained, tmp_path):
     of_images = rows(run(tmp_path / "a")[0])
     output, report = run(tmp_path / "b", features=str(trained / "features"), split="val", rows_per_file=3)
@@ -46,32 +40,32 @@ def test_every_split_in_even_files(run, trained):
     assert again["shards_reused"] == 7 and content(output) == before
 
 
-def test_damaged_and_missing_records_are_rejects(run, features):
-    damaged, missing = sorted(features.glob("train-*"))[0], sorted(features.glob("val-*"))[0]
+def test_damaged_and_missing_records_are_rejects(run, features_dir):
+    damaged, missing = sorted(features_dir.glob("train-*"))[0], sorted(features_dir.glob("val-*"))[0]
     data = damaged.read_bytes()
     with damaged.open("rb") as handle:
         lengths = [len(record) + 16 for record in shards.read_framed(handle)]
     place = sum(lengths[:10]) + 100  # inside the eleventh record
     damaged.write_bytes(data[:place] + bytes([data[place] ^ 255]) + data[place + 1 :])
     missing.unlink()
-    output, report = run(features=str(features), max_reject_fraction=1.0)
+    output, report = run(features=str(features_dir), max_reject_fraction=1.0)
     assert report["records"] == 23 and report["reject_reasons"] == {"read/DamagedRecord": 1, "read/Absent": 8}
     rejects = pq.read_table(output / "rejects/captions.parquet").to_pylist()
     assert [r["image_id"] for r in rejects if r["error"] == "DamagedRecord"] == [f"{damaged.name}#10"]
     assert len(rows(output)) == 23
     damaged.write_bytes(data[:place])
-    _, report = run(output.parent / "cut", features=str(features), max_reject_fraction=1.0)
+    _, report = run(output.parent / "cut", features=str(features_dir), max_reject_fraction=1.0)
     assert report["records"] == 10 and report["reject_reasons"] == {"read/DamagedRecord": 14, "read/Absent": 8}
 
 
-def test_features_that_the_model_was_not_trained_on_are_refused(run, features, tmp_path):
-    info = json.loads((features / "dataset_info.json").read_text())
+def test_features_that_the_model_was_not_trained_on_are_refused(run, features_dir, tmp_path):
+    info = json.loads((features_dir / "dataset_info.json").read_text())
     info["features"]["weights_digest"] = "f" * 64
-    (features / "dataset_info.json").write_text(json.dumps(info))
-    for path in features.glob("*.tfrecord"):
+    (features_dir / "dataset_info.json").write_text(json.dumps(info))
+    for path in features_dir.glob("*.tfrecord"):
         path.unlink()  # so that reading anything would be noticed
     with pytest.raises(InputError, match=r"weights_digest differs: --features .* has f+, --model .* has"):
-        run(features=str(features))
+        run(features=str(features_dir))
     assert not (tmp_path / "captions").exists()
 
 
@@ -131,18 +125,18 @@ def test_a_dry_run_tells_and_writes_nothing(run, coco_dir, tmp_path, capsys):
     )
 
 
-def test_a_dry_run_refuses_what_the_run_would_refuse(run, features):
+def test_a_dry_run_refuses_what_the_run_would_refuse(run, features_dir):
     output, _ = run()
     with pytest.raises(InputError, match="beam_width was 3, now 5"):
         run(beam_width=5, dry_run=True)
     before = content(output)
-    _, found = run(features=str(features), dry_run=True, overwrite=True)
-    assert found["images"] == 32 and found["bytes"] == sum(p.stat().st_size for p in features.glob("*.tfrecord"))
+    _, found = run(features=str(features_dir), dry_run=True, overwrite=True)
+    assert found["images"] == 32 and found["bytes"] == sum(p.stat().st_size for p in features_dir.glob("*.tfrecord"))
     assert content(output) == before
 
 
-def test_the_command_line_of_it_all(features, trained, tmp_path, capsys):
-    flags = ["--features", str(features), "--model", str(trained / "job/export"), "--output", str(tmp_path / "out")]
+def test_the_command_line_of_it_all(features_dir, trained, tmp_path, capsys):
+    flags = ["--features", str(features_dir), "--model", str(trained / "job/export"), "--output", str(tmp_path / "out")]
     caption.main([*flags, "--split", "val", "--no-forbid_unk", "--format", "csv", "--captions_per_image", "1"])
     assert len(rows(tmp_path / "out")) == 8
     assert json.loads((tmp_path / "out/report.json").read_text())["options"]["forbid_unk"] is False

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pathlib
 import shutil
 import signal
 import subprocess
@@ -117,10 +118,10 @@ def test_a_loss_that_is_no_number_stops_the_run_with_the_checkpoint_before_it_in
 
     monkeypatch.setattr(Batches, "epoch", poisoned)
     with pytest.raises(RunError, match="expected a finite loss, found one that is no number; checkpoints from before"):
-        run(data, tmp_path / "job")
+        run(data, tmp_path / "job", epochs=2)
     monkeypatch.undo()
-    assert not (tmp_path / "job/export").exists()
-    best = run(data, tmp_path / "job")
+    assert not (tmp_path / "job/export").exists() and steps_done(tmp_path / "job") > 0
+    best = run(data, tmp_path / "job", epochs=2)
     assert np.isfinite(best["loss"])
 
 
@@ -158,10 +159,18 @@ def test_a_feature_directory_with_a_flipped_bit_is_named(data, tmp_path, capsys)
     assert exit_.value.code == 1 and f"error: {shard}: damaged or cut short" in capsys.readouterr().err
 
 
+@pytest.fixture(scope="module")
+def done(data, tmp_path_factory) -> tuple[pathlib.Path, dict]:
+    """A job directory whose run has ended, to be copied, and the figures of its best epoch."""
+    job = tmp_path_factory.mktemp("done") / "job"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PATH", "/nowhere")
+        return job, run(data, job)
+
+
 @pytest.mark.parametrize("damage", ["data cut short", "data gone", "index gone", "list gone", "all gone"])
-def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(data, tmp_path, capsys, damage):
-    job = tmp_path / "job"
-    expected = run(data, job)
+def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(data, done, tmp_path, capsys, damage):
+    job, expected = shutil.copytree(done[0], tmp_path / "job"), done[1]
     directory = job / "checkpoints/cross_entropy"
     latest = max(directory.glob("*.index"), key=lambda path: int(path.stem.rpartition("-")[2]))
     shard = latest.with_name(f"{latest.stem}.data-00000-of-00001")
@@ -186,15 +195,15 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(data, tmp_path, 
     assert ("cannot be read" in capsys.readouterr().out) == damage.startswith("data")
 
 
-def test_damaged_best_weights_are_named(data, tmp_path):
-    run(data, tmp_path / "job", epochs=1)
-    for path in (tmp_path / "job/best").glob("*.data*"):
+def test_damaged_best_weights_are_named(data, done, tmp_path):
+    job = shutil.copytree(done[0], tmp_path / "job")
+    for path in (job / "best").glob("*.data*"):
         path.write_bytes(b"")
     with pytest.raises(RunError, match=r"best: expected the weights of the best epoch.*--overwrite starts again"):
-        run(data, tmp_path / "job", epochs=1)
+        run(data, job)
 
 
-def test_settings_that_do_not_change_what_is_learned_may_differ_when_going_on(data, tmp_path):
-    run(data, tmp_path / "job", epochs=1)
-    run(data, tmp_path / "job", epochs=1, checkpoint_steps=5, keep_checkpoints=1, checkpoint_minutes=2.0)
+def test_settings_that_do_not_change_what_is_learned_may_differ_when_going_on(data, done, tmp_path):
+    shutil.copytree(done[0], tmp_path / "job")
+    run(data, tmp_path / "job", checkpoint_steps=5, keep_checkpoints=1, checkpoint_minutes=2.0)
     assert json.loads((tmp_path / "job/config.json").read_text())["TrainConfig"]["keep_checkpoints"] == 1

@@ -52,14 +52,9 @@ def without_java(request):
         request.getfixturevalue("no_java")
 
 
-@pytest.fixture
-def features_dir(make_features):
-    return make_features()[0]
-
-
 @pytest.mark.parametrize("grid", [False, True])
-def test_moments_equal_numpy(make_features, grid):
-    directory = dataset.open_directory(str(make_features(feature_grid=grid)[0]))
+def test_moments_equal_numpy(made_features, made_grid_features, grid):
+    directory = dataset.open_directory(str(made_grid_features if grid else made_features))
     values = np.stack([r["image/feature"].numpy() for r in dataset.images(directory, "train")]).astype(np.float64)
     for pooled in [True, False] if grid else [True]:
         expected = values.mean(1) if grid and pooled else values.reshape(-1, values.shape[-1])
@@ -71,13 +66,19 @@ def test_moments_equal_numpy(make_features, grid):
             )
 
 
+@pytest.fixture
+def job(trained, tmp_path):
+    """A copy of a job directory, of three epochs over the features beside it."""
+    return shutil.copytree(trained / "job", tmp_path / "trained_job")
+
+
 @pytest.mark.java
-def test_train_and_export(features_dir, tmp_path, capsys):
+def test_train_and_export(made_features, tmp_path, capsys):
     """The real command: it learns, leaves what people look at, and exports the best epoch."""
     job = tmp_path / "job"
-    best = train(features_dir, job, epochs=6)
+    best = train(made_features, job, epochs=4)
     rows = history(job)
-    assert [row["epoch"] for row in rows] == list("123456")
+    assert [row["epoch"] for row in rows] == list("1234")
     losses = [float(row["loss"]) for row in rows]
     assert losses[-1] < 0.8 * losses[0]
     assert best["cider"] == max(float(row["cider"]) for row in rows)
@@ -89,27 +90,23 @@ def test_train_and_export(features_dir, tmp_path, capsys):
     with Image.open(job / "loss.png") as picture:
         assert picture.width > 300
     samples = list(csv.DictReader(io.StringIO((job / "samples.csv").read_text())))
-    assert {row["epoch"] for row in samples} == set("123456") and len(samples) == 6 * 8
+    assert {row["epoch"] for row in samples} == set("1234") and len(samples) == 4 * 8
 
     info, _ = open_model(str(job / "export"))
     assert info.metrics == best and info.features.extractor == "tiny"
     assert info.search == {"beam_width": 3, "length_penalty": 0.7}
-    again = train(features_dir, job, epochs=6)
+    again = train(made_features, job, epochs=4)
     assert again == best and open_model(str(job / "export"))[0].digest == info.digest
-    with pytest.raises(InputError, match=r"units was 16, now 24.*--overwrite"):
-        train(features_dir, job, epochs=6, units=24)
-    train(features_dir, job, epochs=1, units=24, overwrite=True)
-    assert len(history(job)) == 1
 
 
-def test_the_best_epoch_is_exported_and_patience_ends_a_phase(features_dir, tmp_path, monkeypatch):
+def test_the_best_epoch_is_exported_and_patience_ends_a_phase(made_features, tmp_path, monkeypatch):
     """CIDEr is made up here: 1, 3, 2, 2, and there would be more epochs."""
     figures = iter([1.0, 3.0, 2.0, 2.0, 9.0])
     monkeypatch.setattr(Validation, "scores", lambda *_: (Scores({"cider": next(figures)}, {}, True, ()), []))
-    best = train(features_dir, tmp_path / "job", epochs=9, patience=2)
+    best = train(made_features, tmp_path / "job", epochs=9, patience=2)
     assert best["epoch"] == 2 and len(history(tmp_path / "job")) == 4
     decoder = export.load_export(str(tmp_path / "job/export"), open_model(str(tmp_path / "job/export"))[0])
-    measured = val_loss(decoder, features_dir)
+    measured = val_loss(decoder, made_features)
     assert measured == pytest.approx(float(history(tmp_path / "job")[1]["val_loss"]), abs=1e-5)
 
 
@@ -127,12 +124,12 @@ def val_loss(decoder, features_dir) -> float:
     return total / tokens
 
 
-def test_without_java_the_screen_says_what_the_figures_are_worth(features_dir, tmp_path, capsys):
-    best = train(features_dir, tmp_path / "job", epochs=2)
+def test_without_java_the_screen_says_what_the_figures_are_worth(made_features, tmp_path, capsys):
+    best = train(made_features, tmp_path / "job", epochs=2)
     assert not best["comparable"] and "meteor" not in best and best["cider"] >= 0
     assert capsys.readouterr().out.count("NOT comparable with published figures") == 1
     with pytest.raises(InputError, match="--monitor meteor: expected `java` on the PATH"):
-        train(features_dir, tmp_path / "other", epochs=1, monitor="meteor")
+        train(made_features, tmp_path / "other", epochs=1, monitor="meteor")
 
 
 def test_other_ways_of_training(make_features, tmp_path):
@@ -214,21 +211,24 @@ def test_without_validation_images_the_training_loss_tells_the_best_epoch(make_f
     assert best["reward"] == max(rewards), "self-critical epochs are compared with each other"
 
 
-def test_other_records_are_refused(features_dir, tmp_path):
+def test_other_settings_are_refused(trained, job):
+    with pytest.raises(InputError, match=r"units was 16, now 24.*--overwrite"):
+        train(trained / "features", job, epochs=3, units=24)
+
+
+def test_other_records_are_refused(features_dir, job):
     """The same vocabulary and weights, but another shard."""
-    train(features_dir, tmp_path / "job", epochs=1)
     info = json.loads((features_dir / "dataset_info.json").read_text())
     info["splits"]["val"]["shards"][0]["sha256"] = "other images"
     (features_dir / "dataset_info.json").write_text(json.dumps(info))
     with pytest.raises(InputError, match=r"holds a run with other settings \(records was"):
-        train(features_dir, tmp_path / "job", epochs=1)
+        train(features_dir, job, epochs=3)
 
 
-def test_overwrite_deletes_the_run_and_nothing_else(features_dir, tmp_path):
-    job = features_dir.parent  # the data lies in the job directory
+def test_overwrite_deletes_the_run_and_nothing_else(trained, job, tmp_path):
+    features_dir = shutil.copytree(trained / "features", job / "features")  # the data lies in the job directory
     (job / "thesis.txt").write_text("mine")
-    for _ in range(2):
-        train(features_dir, job, epochs=1, overwrite=True)
+    train(features_dir, job, epochs=1, units=24, overwrite=True)
     assert (job / "thesis.txt").exists() and (job / "export/saved_model.pb").exists()
     assert len(history(job)) == 1
     digest = open_model(str(job / "export"))[0].digest
@@ -237,7 +237,7 @@ def test_overwrite_deletes_the_run_and_nothing_else(features_dir, tmp_path):
         ({"warmup_steps": 9999}, "--warmup_steps"),
     ):
         with pytest.raises(InputError, match=message):
-            train(features_dir, job, epochs=1, overwrite=True, **mistake)
+            train(features_dir, job, epochs=1, units=24, overwrite=True, **mistake)
     assert len(history(job)) == 1 and open_model(str(job / "export"))[0].digest == digest, "a mistake deletes nothing"
 
 

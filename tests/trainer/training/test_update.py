@@ -1,7 +1,6 @@
 """One update: the same for any number of replicas, and what is done about numbers that are none."""
 
 import functools
-import json
 import subprocess
 import sys
 
@@ -10,35 +9,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.support import decoders, overflow
+from tests.support import decoders, one_step, overflow
 from tfrecords_schema.vocabulary import PAD, START
 from trainer.config import TrainConfig
 from trainer.training import objectives
 from trainer.training.update import make_update
-
-
-@pytest.fixture
-def one_step(tmp_path):
-    """A function: runs of (replicas, batch), side by side -> for each what tests.support.one_step found."""
-
-    def run(decoder, *runs):
-        processes = []
-        for number, (replicas, batch) in enumerate(runs):
-            weights = {f"weight_{i}": weight for i, weight in enumerate(decoder.get_weights())}
-            initial, out = (tmp_path / f"{name}-{number}.npz" for name in ("initial", "out"))
-            np.savez(initial, config=json.dumps(vars(decoder.config)), **batch._asdict(), **weights)
-            command = [sys.executable, "-m", "tests.support.one_step", str(replicas), str(initial), str(out)]
-            processes.append((subprocess.Popen(command, stderr=subprocess.PIPE), replicas, out))
-        results = []
-        for process, replicas, out in processes:
-            _, stderr = process.communicate(timeout=240)
-            assert process.returncode == 0, stderr.decode()
-            found = np.load(out)
-            assert found["replicas"] == replicas
-            results.append((found, [found[f"weight_{i}"] for i in range(len(decoder.weights))]))
-        return results
-
-    return run
 
 
 def filled_up(batch, size: int):
@@ -57,25 +32,62 @@ def largest_difference(a, b) -> float:
     return max(np.abs(x - y).max() for x, y in zip(a, b, strict=True))
 
 
-@pytest.mark.parametrize("kind", ["two_layers", "attention"])
-def test_loss_and_update_depend_on_neither_replicas_nor_padding(one_step, kind):
-    """Six captions over one, two and four replicas: uneven shares of real tokens, and two only filled up."""
-    decoder = decoders.make(kind)
-    batch = decoders.batch(6, shape=decoder.config.feature_shape)
-    wider = batch._replace(ids=np.pad(batch.ids, ((0, 0), (0, 9)), constant_values=PAD))
-    runs = one_step(decoder, (1, batch), (2, batch), (4, filled_up(batch, 8)), (1, wider))
-    (found, updated), *others = runs
+KINDS = ("two_layers", "attention")
 
+
+@pytest.fixture(scope="module")
+def steps(tmp_path_factory):
+    """{(kind of decoder, replicas, or "wider" for one replica and more padding): what one_step.py found}.
+
+    Six captions over one, two and four replicas: uneven shares of real tokens, and two only filled up.
+    """
+    directory = tmp_path_factory.mktemp("steps")
+    paths = {(kind, run): directory / f"{kind}-{run}.npz" for kind in KINDS for run in (1, "wider", 2, 4)}
+    for kind in KINDS:
+        decoder, batch = decoder_and_batch(kind)
+        wider = batch._replace(ids=np.pad(batch.ids, ((0, 0), (0, 9)), constant_values=PAD))
+        for run, given in {1: batch, "wider": wider, 2: batch, 4: filled_up(batch, 8)}.items():
+            one_step.save(paths[kind, run], decoder, given)
+    apart = [(kind, replicas) for kind in KINDS for replicas in (2, 4)]
+    arguments = [str(argument) for kind, replicas in apart for argument in (paths[kind, replicas], replicas)]
+    command = [sys.executable, "-m", "tests.support.one_step", *arguments]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    found = {key: one_step.one_step(path) for key, path in paths.items() if key not in apart}
+    _, stderr = process.communicate(timeout=240)
+    assert process.returncode == 0, stderr
+    found |= {(kind, replicas): np.load(f"{paths[kind, replicas]}.{replicas}.npz") for kind, replicas in apart}
+    return found
+
+
+def decoder_and_batch(kind: str):
+    decoder = decoders.make(kind)
+    return decoder, decoders.batch(6, shape=decoder.config.feature_shape)
+
+
+def weights_of(found) -> list[np.ndarray]:
+    return [found[f"weight_{i}"] for i in range(sum(name.startswith("weight_") for name in found))]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_loss_equals_an_independent_computation_and_is_learned_from(steps, kind):
+    decoder, batch = decoder_and_batch(kind)
+    found = steps[kind, 1]
     log_probs = decoders.log_softmax(decoder((batch.features, batch.ids[:, :-1]), seed=None)[0])
     targets = batch.ids[:, 1:]
     picked = np.take_along_axis(log_probs, targets[..., None], -1)[..., 0]
     assert found["loss"] == pytest.approx(-picked[targets != PAD].mean(), abs=1e-5)
     assert found["measured"] == pytest.approx(found["loss"], abs=1e-6)
-    assert largest_difference(updated, decoder.get_weights()) > 1e-3
-    for other, other_updated in others:
-        for name in ("loss", "measured", "tokens", "norm"):
-            assert other[name] == pytest.approx(found[name], rel=1e-4)
-        assert largest_difference(other_updated, updated) < 1e-5
+    assert largest_difference(weights_of(found), decoder.get_weights()) > 1e-3
+
+
+@pytest.mark.parametrize("run", [2, 4, "wider"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_loss_and_update_depend_on_neither_replicas_nor_padding(steps, kind, run):
+    found, other = steps[kind, 1], steps[kind, run]
+    assert found["replicas"] == 1 and other["replicas"] == (1 if run == "wider" else run)
+    for name in ("loss", "measured", "tokens", "norm"):
+        assert other[name] == pytest.approx(found[name], rel=1e-4)
+    assert largest_difference(weights_of(other), weights_of(found)) < 1e-5
 
 
 @pytest.mark.parametrize("kind", ["adamw", "sgd"])
