@@ -15,8 +15,7 @@ from tfrecords_schema.errors import InputError
 from trainer import evaluate
 from trainer.scoring import java
 from trainer.scoring.metrics import METRICS, Scorer
-from trainer.scoring.predictions import Prediction
-from trainer.scoring.references import Reference, match, read_references
+from trainer.scoring.references import Reference, read_references
 
 
 @pytest.fixture
@@ -189,50 +188,6 @@ def test_several_reference_files_are_joined(tmp_path):
     content["images"][0]["file_name"] = "other.jpg"
     with pytest.raises(InputError, match=r"image 1 is other.jpg, but was 000000000001.jpg before"):
         read_references([str(one), str(write(tmp_path / "3.json", content))])
-
-
-KNOWN = {
-    r.id if isinstance(r.id, str) else str(r.id): r
-    for r in [
-        Reference(139, "000000000139.jpg", ("x",)),
-        Reference(7, "val/1.jpg", ("x",)),
-        Reference(1, "val/7.jpg", ("x",)),
-        Reference(20, "a/same.jpg", ("x",)),
-        Reference(21, "b/same.png", ("x",)),
-        Reference("v1.2", "v1.2.jpg", ("x",)),
-    ]
-}
-
-
-@pytest.mark.parametrize(
-    ("image_id", "uri", "expected"),
-    [
-        ("139", "", "139"),
-        ("000000000139", "", "139"),
-        ("photos/000000000139", "/x/photos/000000000139.png", "139"),
-        ("000000000139.jpg", "", "139"),
-        ("COCO_val2014_000000000139", "", "139"),
-        ("anything", "gs://b/000000000139.jpg", "139"),
-        ("7", "", "7"),
-        ("7", "/images/7.jpg", "1"),  # made from a pattern: the id is the name of a file
-        ("sub/1", "", "7"),
-        ("v1.2", "/x/v1.2.jpg", "v1.2"),
-        ("0139", "", None),
-        ("same", "", "ambiguous"),
-        ("20", "/x/same.jpg", "ambiguous"),
-        ("other", "/x/other.jpg", None),
-    ],
-)
-def test_which_image_a_caption_is_of(image_id, uri, expected):
-    anchor = Prediction("v1.2", "x") if expected != "v1.2" else Prediction("139", "x")
-    found = match([Prediction(image_id, "said", uri), anchor], KNOWN, "mine.json")
-    assert {key for key, p in found.predictions.items() if p is not anchor} == {expected} - {None, "ambiguous"}
-    assert (found.ambiguous, found.without_references) == (expected == "ambiguous", expected is None)
-
-
-def test_captions_that_share_an_image_are_ambiguous():
-    found = match([Prediction("139", "a"), Prediction("000000000139", "b"), Prediction("7", "c")], KNOWN, "mine.json")
-    assert list(found.predictions) == ["7"] and found.ambiguous == 2
 
 
 def test_an_earlier_evaluation_is_replaced_only_on_request(no_java, run, results, tmp_path):

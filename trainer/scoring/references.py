@@ -5,16 +5,16 @@ from __future__ import annotations
 import collections
 import dataclasses
 import posixpath
-import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from tfrecords_schema import matching
 from tfrecords_schema.errors import InputError
+from tfrecords_schema.matching import Matched
 from tfrecords_schema.vocabulary import tokenise
 from trainer.scoring.predictions import Prediction, is_id, whole
 from trainer.storage import files
 
-_COCO_NAME = re.compile(r"(?:COCO_\w+_)?(?P<id>\d{12})")
 _EXAMPLES = 2  # ids of each kind in a message
 
 
@@ -31,21 +31,6 @@ class Reference:
     id: int | str
     name: str
     captions: tuple[str, ...]
-
-
-@dataclasses.dataclass(frozen=True)
-class Matched:
-    """Predictions by the id of their references, and how many have no place there.
-
-    Attributes:
-      predictions: by the key of the reference.
-      without_references: predictions of images that no reference is of.
-      ambiguous: predictions that fit several images, or share their image with another one.
-    """
-
-    predictions: dict[str, Prediction]
-    without_references: int
-    ambiguous: int
 
 
 def read_references(paths: Sequence[str], split: str | None = None) -> dict[str, Reference]:
@@ -128,51 +113,23 @@ def _karpathy(images: Sequence[dict[str, Any]], split: str, where: str) -> Itera
             yield Reference(image.get("cocoid", _stem(image["filename"])), image["filename"], captions)
 
 
-def match(predictions: Sequence[Prediction], references: dict[str, Reference], where: str) -> Matched:
-    """Finds the image of each prediction.
-
-    In this order: the image whose file is called like the prediction's URI; the one with its very id; the one whose
-    file is called like the id (images that a pattern found have such ids); for COCO's file names of any year, the
-    number in them. A URI comes first because ids that look like numbers may be file names that look like ids.
+def match(predictions: Sequence[Prediction], references: Mapping[str, Reference], where: str) -> Matched[Prediction]:
+    """Finds the image of each prediction, in the order of `matching.match`.
 
     Raises:
       InputError: none has one; naming `where` and examples of the ids of both sides.
     """
-    by_stem = collections.defaultdict(list)
-    for key, reference in references.items():
-        by_stem[_stem(reference.name)].append(key)
-
-    def candidates(prediction: Prediction) -> Sequence[str]:
-        last = posixpath.basename(prediction.image_id)
-        numbered = _COCO_NAME.fullmatch(_stem(last))
-        tries = (
-            by_stem.get(_stem(prediction.image_uri)) if prediction.image_uri else None,
-            [prediction.image_id] if prediction.image_id in references else None,
-            by_stem.get(last),
-            by_stem.get(_stem(last)),
-            [number] if numbered and (number := str(int(numbered["id"]))) in references else None,
-        )
-        return next(filter(None, tries), ())
-
-    found = collections.defaultdict(list)
-    without = ambiguous = 0
-    for prediction in predictions:
-        keys = candidates(prediction)
-        if len(keys) == 1:
-            found[keys[0]].append(prediction)
-        ambiguous += len(keys) > 1
-        without += not keys
-    single = {key: group[0] for key, group in found.items() if len(group) == 1}
-    ambiguous += sum(len(group) for group in found.values() if len(group) > 1)
-    if not single:
+    names = {key: reference.name for key, reference in references.items()}
+    matched = matching.match(((p, p.image_id, p.image_uri) for p in predictions), names)
+    if not matched.predictions:
         theirs = ", ".join(f"{r.id} ({r.name})" for r in list(references.values())[:_EXAMPLES])
         mine = ", ".join(repr(p.image_id) for p in predictions[:_EXAMPLES])
-        doubt = f", {ambiguous} that fit several" if ambiguous else ""
+        doubt = f", {matched.ambiguous} that fit several" if matched.ambiguous else ""
         raise InputError(
             f"--captions: {where}: expected captions of the images in --references, such as {theirs}, found none"
             f"{doubt}; its image ids are such as {mine}"
         )
-    return Matched(single, without, ambiguous)
+    return matched
 
 
 def _stem(path: str) -> str:
