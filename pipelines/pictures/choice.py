@@ -5,18 +5,17 @@ The table is read several times, and never held: at first only the columns to ch
 
 from __future__ import annotations
 
-import collections
 import hashlib
 import heapq
 import math
-import posixpath
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from pipelines.sources import annotations
+from pipelines.sources import captions_files
 from pipelines.storage import files
 from tfrecords_schema import caption_table
-from tfrecords_schema.errors import InputError
+from tfrecords_schema.errors import InputError, blaming
+from tfrecords_schema.matching import match
 from tfrecords_schema.vocabulary import normalise, tokenise
 
 _LIGHT_COLUMNS = ("image_id", "image_uri", "caption", "log_prob")  # enough to choose by
@@ -58,37 +57,28 @@ def fetch(captions: str, chosen: Sequence[int]) -> list[dict[str, Any]]:
 def find_references(captions: str, path: str) -> dict[int, tuple[str, ...]]:
     """By the numbers of the rows that references are found for; tells how many these are.
 
-    As trainer.evaluate does, an image is found by its file's name without the ending, then by its id, then by the last
-    part of its id. A name that several images of the references share finds none.
+    A row finds its image as in trainer.evaluate, see `tfrecords_schema.matching`; one that fits several images, or
+    shares its image with another row, finds none.
     """
-    by_id: dict[str, tuple[str, ...]] = {}
-    ids_of_name = collections.defaultdict(set)
-    try:
-        for listed in annotations.read(path):
+    said: dict[str, tuple[str, ...]] = {}
+    names: dict[str, str] = {}
+    with blaming("--references"):
+        for listed in captions_files.read(path):
             if texts := tuple(filter(tokenise, listed.captions)):
-                by_id[listed.id] = by_id.get(listed.id, ()) + texts
-                ids_of_name[_stem("".join(listed.names[:1]))].add(listed.id)
-    except InputError as error:
-        raise InputError(f"--references: {error}") from None
-    by_name = {name: by_id[next(iter(ids))] for name, ids in ids_of_name.items() if len(ids) == 1}
-
-    found, total = {}, 0
-    for total, row in enumerate(read_rows(captions, _LIGHT_COLUMNS), start=1):
-        image_id, name = row["image_id"] or "", _stem(row["image_uri"] or "")
-        if references := by_name.get(name) or by_id.get(image_id) or by_name.get(_stem(image_id)):
-            found[total - 1] = references
+                said[listed.id] = said.get(listed.id, ()) + texts
+                names.setdefault(listed.id, listed.names[0])
+    rows = enumerate(read_rows(captions, _LIGHT_COLUMNS))
+    matched = match(((number, row["image_id"] or "", row["image_uri"] or "") for number, row in rows), names)
+    found = {number: said[image_id] for image_id, number in matched.predictions.items()}
     if not found:
-        example = next(iter(by_id), "none")
+        example = next(iter(said), "none")
         raise InputError(
             f"--references: expected captions of the images in {captions}, found none in {path}: it is of images such "
             f"as {example!r}; match them by id or by file name"
         )
+    total = len(found) + matched.without_references + matched.ambiguous
     print(f"{len(found)} of {total} images have references in {path}")
     return found
-
-
-def _stem(path: str) -> str:
-    return posixpath.splitext(posixpath.basename(path))[0]
 
 
 def score(captions: str, said: dict[int, tuple[str, ...]]) -> dict[int, float]:

@@ -23,6 +23,8 @@ from pipelines.vision import images
 from tests.support import browser, commands
 from tests.support.shelf import SHELF, ShelfFileSystem
 from tfrecords_schema.errors import InputError
+from trainer.scoring.predictions import Prediction
+from trainer.scoring.references import match, read_references
 
 _SCORED = pa.struct([("caption", pa.string()), ("log_prob", pa.float32())])
 _LOOKED = pa.struct([("word", pa.string()), ("weights", pa.list_(pa.float32()))])
@@ -174,6 +176,21 @@ def test_a_name_that_two_images_share_finds_no_reference(judged, tmp_path):
     assert "snow" in words and "this" not in words and "CIDEr" not in words
     with pytest.raises(InputError, match="--sort worst: expected references of two images or more"):
         commands.gallery(captions=judged, output=str(tmp_path / "a.html"), references=references, sort="worst")
+
+
+def test_an_image_is_found_as_evaluation_finds_it(tmp_path, capsys):
+    """COCO's name of another year finds its number; two rows of one image, and one that fits two, find nothing."""
+    uris = {"COCO_val2014_000000000139": "", "7": "", "x/seven": "", "20": "/x/same.jpg"}
+    rows = [{"image_id": image_id, "image_uri": uri, "caption": "a dog"} for image_id, uri in uris.items()]
+    table = write_table(tmp_path / "rows", rows)
+    names = {"139": "000000000139.jpg", "7": "seven.jpg", "20": "a/same.jpg", "21": "b/same.png"}
+    references = write_coco(tmp_path / "people.json", {key: (name, [f"dog {key}"]) for key, name in names.items()})
+    gallery.run(captions=table, output=str(tmp_path / "a.html"), references=references)
+    assert f"1 of 4 images have references in {references}\n" in capsys.readouterr().out
+    predictions = [Prediction(image_id, "a dog", uri) for image_id, uri in uris.items()]
+    found = match(predictions, read_references([references]), "rows")
+    words = Elements(tmp_path / "a.html").words
+    assert list(found.predictions) == [key for key in names if f"dog {key}" in words] == ["139"]
 
 
 @pytest.mark.parametrize(

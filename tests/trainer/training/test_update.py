@@ -1,6 +1,7 @@
 """One update: the same for any number of replicas, and what is done about numbers that are none."""
 
 import functools
+import json
 import subprocess
 import sys
 
