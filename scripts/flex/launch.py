@@ -17,7 +17,7 @@ def as_flags(parser, parameters: list[str]) -> list[str]:
     flags = []
     for parameter in parameters:
         name, given, value = parameter.partition("=")
-        action = parser._option_string_actions.get(name)
+        action = parser._option_string_actions.get(name)  # argparse has no public way to ask what a flag takes
         if given and not value:  # a field that was left empty
             continue
         if action is None or not given:
