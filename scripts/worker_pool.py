@@ -3,6 +3,7 @@
 Beam's own, apache_beam.runners.worker.worker_pool_main, is meant for one engine worker a machine: it listens on all
 interfaces, and knows Python workers by ids that are unique only within one TaskManager or executor. Of two that share a
 pool, the first to stop its worker would stop the other's, whose job then hangs (apache-beam 2.77.0, Flink 1.19.3).
+Its servicer, from which ours inherits, is not documented.
 """
 
 from __future__ import annotations

@@ -191,6 +191,7 @@ def _restore(decoder: Decoder, prefix: str, directory: str) -> None:
     try:
         saved = tf.train.load_checkpoint(prefix)
         for place, variable in enumerate(tensors(decoder.weights)):
+            # TensorFlow's name for a variable by its place in the saved object (its guide to checkpoints has it).
             variable.assign(saved.get_tensor(f"weights/{place}/.ATTRIBUTES/VARIABLE_VALUE"))
     except (tf.errors.OpError, IndexError, ValueError) as error:
         told = files.reason(error)

@@ -54,8 +54,8 @@ def choose(beam_args: Sequence[str], gpu: str | None = None, accelerator: str | 
       InputError: a flag, or the runner's name, is not known.
     """
     from apache_beam.options.pipeline_options import StandardOptions
+    from apache_beam.runners import create_runner
     from apache_beam.runners.portability.fn_api_runner import FnApiRunner
-    from apache_beam.runners.runner import create_runner
 
     beam_args, accelerator = with_gpu(gpu, beam_args, accelerator)
     options = pipeline_options(beam_args)
@@ -113,7 +113,10 @@ def _first_line(error: Exception) -> str:
 
 
 def _quiet_workers() -> Any:
-    """What worker processes on this machine are told: else they talk over the progress bar, and end in tracebacks."""
+    """What worker processes on this machine are told: else they talk over the progress bar, and end in tracebacks.
+
+    By a class of Beam's that is not documented: FnApiRunner passes none of the pipeline's options on to its workers.
+    """
     from apache_beam.portability.api import beam_provision_api_pb2
     from apache_beam.runners.portability.fn_api_runner.fn_runner import ExtendedProvisionInfo
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 from collections.abc import Sequence
 from typing import Any
@@ -28,33 +29,31 @@ def pipeline_options(beam_args: Sequence[str]) -> Any:
         silence; or no job server answers.
     """
     from apache_beam.io.filesystems import FileSystems
-    from apache_beam.options.pipeline_options import PipelineOptions, PortableOptions, StandardOptions
+    from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 
     flags = list(beam_args)
     runner = short_name(PipelineOptions(flags).view_as(StandardOptions).runner)
     if runner == DASK:
         with contextlib.suppress(ImportError):  # declares Dask's flags; whether it is installed, `choose` tells
             import apache_beam.runners.dask.dask_runner  # noqa: F401
-    known = ArgumentParser(add_help=False)  # Beam's own would answer a mistake with its whole usage
-    for options_class in _subclasses(PipelineOptions):
-        options_class._add_argparse_args(known)
+
+    def check(beams: argparse.ArgumentParser) -> None:
+        # Not `beams` itself, which would answer a mistake with its whole usage.
+        known = ArgumentParser(add_help=False, parents=[beams])
+        given, unknown = known.parse_known_args(flags)
+        if given.job_endpoint:
+            for name in _server_flags(given.job_endpoint):
+                with contextlib.suppress(argparse.ArgumentError):  # one of Beam's too
+                    known.add_argument(f"--{name}", nargs="?")
+            unknown = known.parse_known_args(flags)[1]
+        # A job server that Beam has yet to start has flags of its own, which nobody can ask it for.
+        if unknown and (given.job_endpoint or runner in _WITHOUT_SERVER):
+            raise InputError(f"{unknown[0]}: neither this command nor Beam knows this flag; see --help")
+
     options = PipelineOptions(flags)
-    endpoint = options.view_as(PortableOptions).job_endpoint
-    if endpoint:
-        for name in _server_flags(endpoint):
-            if f"--{name}" not in known._option_string_actions:
-                known.add_argument(f"--{name}", nargs="?")
-    _, unknown = known.parse_known_args(flags)
-    # A job server that Beam has yet to start has flags of its own, which nobody can ask it for.
-    if unknown and (endpoint or runner in _WITHOUT_SERVER):
-        raise InputError(f"{unknown[0]}: neither this command nor Beam knows this flag; see --help")
+    options.get_all_options(add_extra_args_fn=check)  # called with a parser that has all of Beam's flags
     FileSystems.set_options(options)
     return options
-
-
-def _subclasses(cls: type) -> set[type]:
-    found = {c for child in cls.__subclasses__() for c in (child, *_subclasses(child))}
-    return {c for c in found if "_add_argparse_args" in vars(c)}
 
 
 def _server_flags(endpoint: str) -> list[str]:

@@ -41,7 +41,10 @@ def below(directory: str) -> list:
 
 
 def _list(prefix: str) -> Iterator:
-    """What Beam's `match` makes its choice from, with no pattern: it has no way to quote one."""
+    """What Beam's `match` makes its choice from, with no pattern: it has no way to quote one.
+
+    Only Beam is meant to call `_list`, which its filesystems must define; what is public takes patterns.
+    """
     with _listing(prefix):
         yield from FileSystems.get_filesystem(prefix)._list(prefix)
 

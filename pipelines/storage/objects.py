@@ -53,6 +53,7 @@ class _S3:
         from apache_beam.io.aws.clients.s3 import boto3_client
         from botocore.exceptions import BotoCoreError, ClientError
 
+        # Not documented, but it alone knows what each of Beam's --s3_… flags means to boto3.
         self._client, self.errors = boto3_client.Client(options).client, (BotoCoreError, ClientError)
         self._answer = ClientError
 
@@ -179,7 +180,8 @@ def _call(method: str, path: str, *arguments: Any) -> Any:
     """A client's method. Raises OSError for all its errors, FileNotFoundError for an object that is not there."""
     scheme, _, rest = path.partition("://")
     bucket, _, name = rest.partition("/")
-    options = FileSystems._pipeline_options or RuntimeValueProvider.runtime_options  # as Beam's own get them
+    # As FileSystems.get_filesystem gives them to Beam's own clients; it has no public way to ask for them.
+    options = FileSystems._pipeline_options or RuntimeValueProvider.runtime_options
     with _idle.taken(scheme, options) as client:
         try:
             return getattr(client, method)(bucket, name, *arguments)

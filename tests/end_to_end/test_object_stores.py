@@ -15,6 +15,7 @@ import sys
 import tempfile
 import threading
 import time
+import types
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 
@@ -502,7 +503,7 @@ def test_a_copy_of_features_is_checked_resumed_and_used_again(store, prefix, tra
 
 def test_the_disk_must_hold_the_copy(store, prefix, trained, monkeypatch):
     store.put_directory(trained / "features", f"{prefix}/data")
-    monkeypatch.setattr(copies.shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10, 5, 5))
+    monkeypatch.setattr(copies.shutil, "disk_usage", lambda path: types.SimpleNamespace(total=10, used=5, free=5))
     with pytest.raises(InputError, match=r"GB of disk for a copy of it, found 0.00 GB in .*; set TMPDIR"):
         dataset.open_directory(store.url(prefix, "data"))
 

@@ -24,7 +24,8 @@ def emulated_bucket() -> Iterator[Bucket]:
     """A bucket in memory, which Google's clients in this process take for the real one."""
     server = create_server("localhost", 0, in_memory=True, default_bucket=BUCKET)
     options = FileSystems._pipeline_options
-    # Else Beam asks for credentials four times, and waits longer each time, before it goes on without.
+    # Else Beam asks for credentials four times, and waits longer each time, before it goes on without. There is no
+    # public way to say so; `patch` fails where a name is not there any more.
     nobody = mock.patch.multiple(auth._Credentials, _credentials_init=True, _credentials=None)
     with server, nobody:
         endpoint = f"http://localhost:{server._api._httpd.socket.getsockname()[1]}"

@@ -96,6 +96,29 @@ def test_a_mistake_beside_a_job_server_is_told(job_server, flags, message):
         choose([*flags, f"--job_endpoint={job_server}"])
 
 
+def test_a_job_servers_own_flags_are_known():
+    """Also those that Beam has by the same name."""
+    from concurrent import futures
+
+    import grpc
+    from apache_beam.portability.api import beam_job_api_pb2, beam_job_api_pb2_grpc
+
+    class Server(beam_job_api_pb2_grpc.JobServiceServicer):
+        def DescribePipelineOptions(self, request, context):  # noqa: N802 - the name that gRPC calls
+            names = ("own_parallelism", "job_name")
+            found = [beam_job_api_pb2.PipelineOptionDescriptor(name=name) for name in names]
+            return beam_job_api_pb2.DescribePipelineOptionsResponse(options=found)
+
+    server = grpc.server(futures.ThreadPoolExecutor(1))
+    beam_job_api_pb2_grpc.add_JobServiceServicer_to_server(Server(), server)
+    flags = ["--runner=PrismRunner", f"--job_endpoint=127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"]
+    server.start()
+    choose([*flags, "--own_parallelism=3", "--job_name=mine"])
+    with pytest.raises(InputError, match=r"^--other_parallelism=3: neither this command nor Beam knows this flag"):
+        choose([*flags, "--other_parallelism=3"])
+    server.stop(None)
+
+
 def test_an_engine_by_any_spelling(job_server):
     with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as pool:
         environment = ["--environment_type=EXTERNAL", f"--environment_config=127.0.0.1:{pool.getsockname()[1]}"]
