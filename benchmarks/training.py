@@ -88,7 +88,8 @@ def ours(directory, batch_size: int, units: int, embedding_dim: int, **settings)
         decoder.build()
         phase = phases.cross_entropy(directory, config, 1)
         phase.optimizer.build(decoder.trainable_variables)
-    update = make_update(decoder, phase.optimizer, phase.objective, strategy, seed=0, clip_norm=5.0)
+    like = phase.batches.dataset(0)
+    update = make_update(decoder, phase.optimizer, phase.objective, strategy, like, seed=0, clip_norm=5.0)
 
     def epochs():
         epoch = 0

@@ -39,8 +39,8 @@ def one_step(path) -> dict[str, np.ndarray]:
     batch = Batch(initial["features"], initial["ids"], initial["image"])
     batches = tf.data.Dataset.from_tensors(batch).unbatch().batch(len(batch.ids))
     objective = functools.partial(objectives.cross_entropy, config=TrainConfig())
-    update = make_update(decoder, optimizer, objective, strategy, seed=0, clip_norm=0.05)
-    measure = make_measure(decoder, objective, strategy)
+    update = make_update(decoder, optimizer, objective, strategy, batches, seed=0, clip_norm=0.05)
+    measure = make_measure(decoder, objective, strategy, batches)
     for distributed in strategy.experimental_distribute_dataset(batches):
         measured, _ = measure(distributed)["loss"]
         reported, tokens, norm = update(distributed, tf.constant(0, tf.int64), tf.constant(0.0))

@@ -41,7 +41,7 @@ def changes(
     batches = tf.data.Dataset.from_tensors(decoders.batch(2)).unbatch().batch(2)
     (batch,) = strategy.experimental_distribute_dataset(batches)
     how = {"seed": 0, "clip_norm": 1.0, "jit_compile": jit_compile, "skip_overflow": skip}
-    update = make_update(decoder, optimizer, objective, strategy, **how)
+    update = make_update(decoder, optimizer, objective, strategy, batches, **how)
     changed, norms = [], []
     for step, progress in enumerate([0.0, 1.0, 0.0]):
         before = values()

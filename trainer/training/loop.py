@@ -61,6 +61,7 @@ class PhaseRun:
             phase.optimizer,
             phase.objective,
             bench.strategy,
+            phase.batches.dataset(0),
             seed=bench.config.seed,
             clip_norm=bench.config.clip_norm,
             jit_compile=phase.jit_compile,

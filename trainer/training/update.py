@@ -21,6 +21,7 @@ def make_update(
     optimizer: keras.optimizers.Optimizer,
     objective: Objective,
     strategy: tf.distribute.Strategy,
+    like: tf.data.Dataset,
     *,
     seed: int,
     clip_norm: float,
@@ -29,14 +30,15 @@ def make_update(
 ) -> Callable:
     """(batch of all replicas, step, progress 0..1) -> ({name: (sum, divisor)}, tokens, norm of the gradient).
 
-    The gradient is that of the whole batch, however it was split: replicas' sums are added, and divided by the number
-    of real tokens in all of them. Sums and not means go backwards: those of single words would be too small for
+    It is traced once, for batches of all the sizes that those of `like` may have, step int64 and progress float32. The
+    gradient is that of the whole batch, however it was split: replicas' sums are added, and divided by the number of
+    real tokens in all of them. Sums and not means go backwards: those of single words would be too small for
     float16, which is why no loss scale is needed. With `skip_overflow`, for float16, a step whose norm is no finite
     number is left out: neither weights nor anything of the optimizer's change, its count of updates included.
     """
     variables = decoder.trainable_variables
 
-    @tf.function(jit_compile=jit_compile, reduce_retracing=True)
+    @tf.function(jit_compile=jit_compile)
     def differentiate(batch, at, progress):
         with tf.GradientTape() as tape:
             loss = objective(decoder, batch, at, progress)
@@ -57,7 +59,7 @@ def make_update(
         count = tf.distribute.get_replica_context().num_replicas_in_sync
         optimizer.apply_gradients([(g / count, v) for g, v in zip(gradients, variables, strict=True)])
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(input_signature=[_spec(like, strategy), tf.TensorSpec([], tf.int64), tf.TensorSpec([], tf.float32)])
     def update(batch, step, progress):
         reported, tokens, norm, gradients = strategy.run(on_replica, (batch, step, progress))
         reported, tokens, norm = _once((reported, tokens, norm), strategy)
@@ -69,18 +71,25 @@ def make_update(
     return update
 
 
-def make_measure(decoder: Decoder, objective: Objective, strategy: tf.distribute.Strategy) -> Callable:
-    """(batch of all replicas) -> {name: (sum, divisor)}; nothing is dropped, nothing learned."""
+def make_measure(
+    decoder: Decoder, objective: Objective, strategy: tf.distribute.Strategy, like: tf.data.Dataset
+) -> Callable:
+    """(batch of all replicas, shaped as those of `like`) -> {name: (sum, divisor)}; nothing is dropped or learned."""
 
     def on_replica(batch):
         replicas = tf.distribute.get_replica_context()
         return replicas.all_reduce(tf.distribute.ReduceOp.SUM, objective(decoder, batch, None, 0.0).reported)
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(input_signature=[_spec(like, strategy)])
     def measure(batch):
         return _once(strategy.run(on_replica, (batch,)), strategy)
 
     return measure
+
+
+def _spec(like: tf.data.Dataset, strategy: tf.distribute.Strategy):
+    """What tf.function is to expect of distributed batches. Without it, each other length or size is traced anew."""
+    return strategy.experimental_distribute_dataset(like).element_spec
 
 
 def _once(results, strategy: tf.distribute.Strategy):

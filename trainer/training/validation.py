@@ -39,7 +39,8 @@ class Validation:
     def __init__(self, batches: Batches, config: TrainConfig, decoder: Decoder, strategy: tf.distribute.Strategy):
         self._batches, self._config, self._strategy = batches, config, strategy
         self._module = CaptionModule(decoder)
-        self._measure = make_measure(decoder, functools.partial(objectives.cross_entropy, config=config), strategy)
+        objective = functools.partial(objectives.cross_entropy, config=config)
+        self._measure = make_measure(decoder, objective, strategy, batches.dataset(0))
         self._scorer: Scorer | None = None
 
     def losses(self, check: Callable[[], None]) -> dict[str, tuple[float, float]]:

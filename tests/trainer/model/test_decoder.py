@@ -89,8 +89,8 @@ def memorise(decoder, batch, steps: int = 400):
     optimizer = keras.optimizers.Adam(0.03)
     strategy = tf.distribute.get_strategy()
     objective = functools.partial(objectives.cross_entropy, config=TrainConfig(attention_penalty=0.1))
-    update = make_update(decoder, optimizer, objective, strategy, seed=0, clip_norm=5.0)
-    given = type(batch)(*map(tf.constant, batch))
+    (given,) = batches = tf.data.Dataset.from_tensors(batch)
+    update = make_update(decoder, optimizer, objective, strategy, batches, seed=0, clip_norm=5.0)
     for step in range(steps):
         reported, _, _ = update(given, tf.constant(step, tf.int64), tf.constant(0.0))
     return reported

@@ -13,7 +13,7 @@ import tensorflow as tf
 from PIL import Image
 
 from pipelines.captions.captioner import open_model
-from tests.support import decoders
+from tests.support import ROOT, decoders
 from tests.support.outputs import history, replace
 from tests.support.small import SMALL, train
 from tfrecords_schema import command
@@ -170,6 +170,21 @@ def test_other_ways_of_training(make_features, tmp_path):
     saved = tf.saved_model.load(str(tmp_path / "job/export")).signatures["caption"]
     found = saved(**decoders.signature_inputs(np.ones([2, 16, 3]), beam_width=2, max_length=9))
     assert found["attention"].shape == (2, 2, 8, 16)
+
+
+@pytest.mark.parametrize("flags", [{}, {"attention": "bahdanau"}])
+def test_ordinary_training_is_not_traced_again_and_again(make_features, tmp_path, flags):
+    """Few steps an epoch, batches of other lengths, last ones of another size: TensorFlow once warned of retracing.
+
+    In a process of its own, since TensorFlow warns twice and no more.
+    """
+    data, _ = make_features(feature_grid="attention" in flags)
+    settings = {**SMALL, **flags, "batch_size": 50, "epochs": 3, "self_critical": 2}
+    given = [word for name, value in settings.items() for word in (f"--{name}", str(value))]
+    command = [sys.executable, "-m", "trainer.task", "--data", data, "--job_dir", tmp_path / "job", *given]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert ended.returncode == 0 and len(history(tmp_path / "job")) == 5, ended.stderr
+    assert "retracing" not in ended.stderr
 
 
 def overflow(path, images: int) -> None:

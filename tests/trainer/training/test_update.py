@@ -13,8 +13,9 @@ import tensorflow as tf
 from tests.support import decoders, one_step, overflow
 from tfrecords_schema.vocabulary import PAD, START
 from trainer.config import TrainConfig
+from trainer.data.batches import Batch
 from trainer.training import objectives
-from trainer.training.update import make_update
+from trainer.training.update import make_measure, make_update
 
 
 def filled_up(batch, size: int):
@@ -120,22 +121,46 @@ def test_without_float16_an_overflow_is_no_step_to_leave_out():
     assert not overflow.changes(tf.distribute.get_strategy(), skip=False)["finite"]
 
 
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_batches_of_all_sizes_and_lengths_are_traced_once(jit_compile):
+    decoder, strategy = decoders.make(), tf.distribute.get_strategy()
+    calls = []
+
+    def objective(*inputs):
+        calls.append(inputs)
+        return objectives.cross_entropy(*inputs, TrainConfig())
+
+    given = [decoders.batch(size)._asdict() for size in (2, 3, 4, 5)]
+    given = [Batch(**{**batch, "ids": batch["ids"][:, : i + 3]}) for i, batch in enumerate(given)]
+    shapes = Batch(tf.TensorSpec([None, 5]), tf.TensorSpec([None, None], tf.int32), tf.TensorSpec([None], tf.int32))
+    batches = tf.data.Dataset.from_generator(lambda: given, output_signature=shapes)
+    how = {"seed": 0, "clip_norm": 1.0, "jit_compile": jit_compile}
+    update = make_update(decoder, keras.optimizers.SGD(0.1), objective, strategy, batches, **how)
+    measure = make_measure(decoder, objective, strategy, batches)
+    for step, batch in enumerate(strategy.experimental_distribute_dataset(batches)):
+        update(batch, tf.constant(step, tf.int64), tf.constant(0.0))
+        measure(batch)
+    assert step == 3 and len(calls) == 2
+
+
 def test_xla_computes_the_same_update():
     """Without dropout: XLA draws other masks from a seed."""
     found = []
     for jit_compile in (False, True):
         decoder = decoders.make("attention")
         batch = decoders.batch(4, shape=decoder.config.feature_shape)
+        (given,) = batches = tf.data.Dataset.from_tensors(batch)
         update = make_update(
             decoder,
             keras.optimizers.SGD(0.1),
             functools.partial(objectives.cross_entropy, config=TrainConfig(label_smoothing=0.1)),
             tf.distribute.get_strategy(),
+            batches,
             seed=5,
             clip_norm=1.0,
             jit_compile=jit_compile,
         )
-        reported, _, _ = update(type(batch)(*map(tf.constant, batch)), tf.constant(7, tf.int64), tf.constant(0.5))
+        reported, _, _ = update(given, tf.constant(7, tf.int64), tf.constant(0.5))
         found.append((float(reported["loss"][0]), decoder.get_weights()))
     assert found[1][0] == pytest.approx(found[0][0], rel=1e-4)
     assert largest_difference(found[0][1], found[1][1]) < 1e-4
