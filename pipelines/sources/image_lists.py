@@ -191,8 +191,5 @@ class ImageList:
 
 def _foreign(name: str, where: str) -> InputError:
     scheme = name.partition("://")[0]
-    extra = {"gs": "gcp", "s3": "aws"}.get(scheme)
-    way = "download them first, for example with img2dataset, and give the directory"
-    if extra:
-        way = f"pip install 'apache-beam[{extra}]'"
+    way = paths.way_to_read(name)
     return InputError(f"--images: {where}: expected files that Beam reads, found {scheme}:// in {name[:100]!r}; {way}")

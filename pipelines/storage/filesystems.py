@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from apache_beam.io.filesystems import FileSystems
 
-from pipelines.storage import objects
+from pipelines.storage import objects, paths
 from tfrecords_schema.errors import InputError
 
 
@@ -17,10 +17,8 @@ def require_filesystems(**places: str | Iterable[str] | None) -> None:
         for path in [given] if isinstance(given, str) else given or ():
             try:
                 FileSystems.get_filesystem(path)
-            except ValueError as error:
-                told = (str(error).strip() or type(error).__name__).splitlines()[0]
-                extra = "pip install 'apache-beam[gcp]' for gs://, 'apache-beam[aws]' for s3://"
-                raise InputError(f"--{flag}: no filesystem for {path}: {told}; {extra}") from None
+            except ValueError:
+                raise InputError(f"--{flag}: no filesystem for {path}; {paths.way_to_read(path)}") from None
             bucket = "/".join(path.split("/")[:3])
             if objects.is_object(path) and bucket not in answered:
                 _require_bucket(flag, bucket)

@@ -90,6 +90,8 @@ def read(uri: str) -> bytes:
             _check_size(archive.size(member[1]) or 0)
             return archive.read(member[1])
         if not paths.is_local(uri):
+            if not paths.has_filesystem(uri):
+                raise ImageError("read", "Unreadable", f"no filesystem for {uri}; {paths.way_to_read(uri)}")
             return files.read_bytes(uri)
         status = os.stat(uri)
         # A pipe would be waited on for ever, a device may have no end.
