@@ -12,7 +12,6 @@ from pipelines.items import ImageError, Item
 from pipelines.sources.image_files import common_directory
 from pipelines.sources.locations import Locations, open_locations
 from pipelines.storage import paths
-from pipelines.storage.filesystems import way_out
 from tfrecords_schema.errors import InputError
 
 _SAMPLE = 100  # names that are looked for, to see whether images lie where they are looked for at all
@@ -192,5 +191,5 @@ class ImageList:
 
 def _foreign(name: str, where: str) -> InputError:
     scheme = name.partition("://")[0]
-    found = f"found {scheme}:// in {name[:100]!r}; {way_out(name)}"
-    return InputError(f"--images: {where}: expected files that Beam reads, {found}")
+    way = paths.way_to_read(name)
+    return InputError(f"--images: {where}: expected files that Beam reads, found {scheme}:// in {name[:100]!r}; {way}")

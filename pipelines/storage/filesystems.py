@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from apache_beam.io.filesystems import FileSystems
 
-from pipelines.storage import objects
+from pipelines.storage import objects, paths
 from tfrecords_schema.errors import InputError
 
 
@@ -18,20 +18,11 @@ def require_filesystems(**places: str | Iterable[str] | None) -> None:
             try:
                 FileSystems.get_filesystem(path)
             except ValueError:
-                raise InputError(f"--{flag}: no filesystem for {path}; {way_out(path)}") from None
+                raise InputError(f"--{flag}: no filesystem for {path}; {paths.way_to_read(path)}") from None
             bucket = "/".join(path.split("/")[:3])
             if objects.is_object(path) and bucket not in answered:
                 _require_bucket(flag, bucket)
                 answered.add(bucket)
-
-
-def way_out(path: str) -> str:
-    """What to do about a path that Beam has no filesystem for."""
-    scheme = path.partition("://")[0].lower()
-    if scheme in ("http", "https"):
-        return "web addresses are not read: download first, images for example with img2dataset, and give the directory"
-    extra = {"gs": "gcp", "s3": "aws", "hdfs": "hadoop", "abfs": "azure"}.get(scheme)
-    return f"pip install 'apache-beam[{extra}]'" if extra else "copy it to this machine, or to gs:// or s3://"
 
 
 def _require_bucket(flag: str, bucket: str) -> None:

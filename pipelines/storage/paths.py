@@ -22,6 +22,16 @@ def has_filesystem(path: str) -> bool:
     return True
 
 
+def way_to_read(path: str) -> str:
+    """What to do about a path that Beam cannot open."""
+    scheme = path.partition("://")[0].lower()
+    if scheme in ("http", "https"):
+        way = "download first what is there (images, for example, with img2dataset), and give the directory"
+        return f"web servers are not read yet: {way}"
+    extra = {"gs": "gcp", "s3": "aws"}.get(scheme)
+    return f"pip install 'apache-beam[{extra}]'" if extra else "expected a local path, gs://, s3:// or hdfs://"
+
+
 def is_absolute(path: str) -> bool:
     """Whether a path means the same file wherever it stands."""
     return not is_local(path) or os.path.isabs(path)

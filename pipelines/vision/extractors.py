@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import os
@@ -179,15 +180,9 @@ def _inspect_saved_model(extractor: Extractor) -> tuple[int, str, tuple[int, ...
         raise InputError(f"--precision: a SavedModel runs as it was saved, found {extractor.precision}; leave it out")
     if not files.exists(paths.join(directory, "saved_model.pb")):
         raise InputError(f"{flag}: expected a directory with saved_model.pb, found none")
-    tf = import_tensorflow()
-    try:
-        signature = tf.saved_model.load(copies.local_copy(directory)).signatures["serving_default"]
-    except Exception as error:
-        raise InputError(f"{flag}: expected a SavedModel with a serving_default signature, found {error!r}") from None
-    inputs = list(signature.structured_input_signature[1].values())
-    outputs = list(signature.structured_outputs.values())
+    inputs, outputs = _signature_shapes(directory, flag)
     wanted = "one input [batch, size, size, 3] and one output [batch, …] of known sizes"
-    shapes = [tensor.shape.as_list() if tensor.shape.rank else [] for tensor in (*inputs, *outputs)]
+    shapes = [*inputs, *outputs]
     if len(inputs) != 1 or len(outputs) != 1 or len(shapes[0]) != 4 or len(shapes[1]) < 2:
         raise InputError(f"{flag}: expected {wanted}, found inputs and outputs {shapes}")
     (batch, height, width, channels), (_, *feature) = shapes
@@ -202,8 +197,38 @@ def _inspect_saved_model(extractor: Extractor) -> tuple[int, str, tuple[int, ...
     return height, "serving_default", tuple(feature)
 
 
+def _signature_shapes(directory: str, flag: str) -> tuple[list[list[int | None]], list[list[int | None]]]:
+    """Of the inputs and the outputs of the signature that serves; [] for a shape that is not known at all.
+
+    Read from the file: loading the model would take the GPU, all of it, from the workers.
+    """
+    import_tensorflow()
+    from google.protobuf.message import DecodeError
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    saved = saved_model_pb2.SavedModel()
+    with contextlib.suppress(DecodeError):
+        saved.ParseFromString(files.read_bytes(paths.join(directory, "saved_model.pb")))
+    graphs = [graph for graph in saved.meta_graphs if "serve" in graph.meta_info_def.tags]
+    signatures = graphs[0].signature_def if graphs else {}
+    if "serving_default" not in signatures:
+        found = ", ".join(sorted(signatures)) or "none"
+        raise InputError(f"{flag}: expected a SavedModel with a serving_default signature, found {found}")
+
+    def shapes(tensors) -> list[list[int | None]]:
+        known = [tensors[name].tensor_shape for name in sorted(tensors)]
+        return [[None if axis.size < 0 else axis.size for axis in shape.dim] for shape in known]
+
+    signature = signatures["serving_default"]
+    return shapes(signature.inputs), shapes(signature.outputs)
+
+
 def _saved_model(tf, directory: str) -> Callable:
-    model = tf.saved_model.load(copies.local_copy(directory))
+    try:
+        model = tf.saved_model.load(copies.local_copy(directory))
+    except (OSError, ValueError) as error:
+        told = str(error).strip().splitlines()[0]
+        raise InputError(f"--extractor {SAVED_MODEL}:{directory}: expected a whole SavedModel, found: {told}") from None
     signature = model.signatures["serving_default"]
     ((name, spec),) = signature.structured_input_signature[1].items()
 

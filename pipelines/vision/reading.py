@@ -15,7 +15,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pipelines.clock import StageClock
 from pipelines.items import ImageError, Item
 from pipelines.storage import archives, files, parquet_cells, paths
-from pipelines.storage.filesystems import way_out
 from pipelines.vision import devices, images
 
 _MAX_FILE_BYTES = 1 << 30  # held in memory by each thread; no photograph is larger
@@ -92,9 +91,7 @@ def read(uri: str) -> bytes:
             return archive.read(member[1])
         if not paths.is_local(uri):
             if not paths.has_filesystem(uri):
-                raise ImageError(
-                    "read", "Unreadable", f"no filesystem for {uri.partition('://')[0]}://; {way_out(uri)}"
-                )
+                raise ImageError("read", "Unreadable", f"no filesystem for {uri}; {paths.way_to_read(uri)}")
             return files.read_bytes(uri)
         status = os.stat(uri)
         # A pipe would be waited on for ever, a device may have no end.

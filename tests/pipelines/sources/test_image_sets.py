@@ -379,7 +379,8 @@ def test_tables_that_are_refused(here):
     write("h.csv", content=b"uri,n\nhttps://example.com/y.jpg,2\nftp://example.com/y.jpg,2\n")
     assert refused("h.csv") == (
         "--images: line 2 of h.csv: expected files that Beam reads, found https:// in 'https://example.com/y.jpg'; "
-        "web addresses are not read: download first, images for example with img2dataset, and give the directory"
+        "web servers are not read yet: download first what is there (images, for example, with img2dataset), and give "
+        "the directory"
     )
     for taken in ("image_id", "height", "captions", "attention"):
         found = refused("h.csv", columns=Columns(metadata=(f"n={taken}",)))
@@ -408,7 +409,7 @@ def test_one_row_of_another_kind_does_not_stop_the_rest(here):
     assert ImageSets(("a.csv",)).count() == {"captions": 5}
     assert {found[n].uri for n in "234"} == {f"{here}/x.jpg"}
     with pytest.raises(
-        ImageError, match=r"no filesystem for https://; web addresses are not read: download first, .*img2dataset"
+        ImageError, match=r"no filesystem for https://\S+; web servers are not read yet: download first"
     ):
         reading.read(found["1"].uri)
     cells = [{"bytes": b"data", "path": None}, {"bytes": None, "path": "gone.jpg"}]

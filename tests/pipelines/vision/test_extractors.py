@@ -1,5 +1,8 @@
 """Networks as extractors: the registry's, at every precision and layer, and a SavedModel of one's own."""
 
+import subprocess
+import sys
+
 import keras
 import numpy as np
 import pytest
@@ -7,6 +10,7 @@ import tensorflow as tf
 
 from pipelines.vision import devices, extractors, networks, random_weights
 from pipelines.vision.extractors import Extractor
+from tests.support import ROOT
 from tfrecords_schema.errors import InputError
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), np.uint8)
@@ -133,11 +137,27 @@ def test_directories_without_a_saved_model(tmp_path):
         Extractor("saved_model", str(tmp_path), 4)
 
 
+def test_looking_at_a_saved_model_leaves_the_devices_to_the_workers(tmp_path):
+    """In a process of its own: TensorFlow refuses to set threads once it has taken its devices into use."""
+    path = save(tmp_path / "model", [None, 32, 32, 3], lambda images: tf.reduce_mean(images, (1, 2)))
+    code = "import sys, tensorflow as tf\n"
+    code += "from pipelines.vision.extractors import Extractor\n"
+    code += "print(Extractor('saved_model', sys.argv[1], 4).spec('float16').shape)\n"
+    code += "tf.config.threading.set_intra_op_parallelism_threads(1)\n"
+    found = subprocess.run([sys.executable, "-c", code, path], cwd=ROOT, capture_output=True, text=True)
+    assert (found.returncode, found.stdout) == (0, "(3,)\n"), found.stderr
+
+
+def test_a_saved_model_without_its_variables_is_told_of_when_it_is_loaded(tmp_path):
+    path = save(tmp_path / "model", [None, 32, 32, 3], lambda images: tf.reduce_mean(images, (1, 2)))
+    (tmp_path / "model/variables/variables.index").unlink()
+    with pytest.raises(InputError, match=r"saved_model:.*: expected a whole SavedModel, found: .+") as error:
+        Extractor("saved_model", path, 4).load()
+    assert "\n" not in str(error.value)
+
+
 def test_each_process_has_a_gpu_of_its_own_until_it_ends(tmp_path):
     """Processes of this test's own hold the locks, as worker processes would; no GPU is needed for that."""
-    import subprocess
-    import sys
-
     code = "from pipelines.vision.devices import claim\n"
     code += "import sys; print(claim(2, sys.argv[1]), flush=True); sys.stdin.read()"
 
