@@ -50,6 +50,12 @@ def test_a_bad_entry_does_not_take_its_neighbours_along(tmp_path):
     assert [entry.id for entry in listed if not entry.problem] == ["7"]
 
 
+def test_half_a_surrogate_pair_does_not_take_the_file_along(tmp_path):
+    annotations = [{"image_id": 7, "caption": "A \ud83d dog."}, {"image_id": 7, "caption": "\ude00"}]
+    (listed,) = read(tmp_path, {"images": COCO["images"][:1], "annotations": annotations})
+    assert listed.captions == ("A \ufffd dog.", "\ufffd")
+
+
 def karpathy(**changes) -> dict:
     entry = {
         "filepath": "val2014",
