@@ -8,6 +8,8 @@ import sys
 from collections.abc import Iterator
 from typing import NoReturn
 
+from tfrecords_schema.text import one_line
+
 
 class InputError(ValueError):
     """What the user gave does not fit.
@@ -30,6 +32,26 @@ def told_in_one_line() -> Iterator[None]:
         text = str(error).replace("\n", "\\n")  # a name may hold one
         print(f"error: {text}", file=sys.stderr, flush=True)
         sys.exit(2 if isinstance(error, InputError) else 1)
+
+
+@contextlib.contextmanager
+def blaming(flag: str) -> Iterator[None]:
+    """Puts the flag that a file or place came with in front of an InputError's message."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{flag}: {error}") from None
+
+
+@contextlib.contextmanager
+def reading(path: str, expected: str, *kinds: type[Exception]) -> Iterator[None]:
+    """Turns any error of reading a file into an InputError; `kinds` are those that its parser raises besides."""
+    try:
+        yield
+    except InputError:
+        raise
+    except (OSError, RecursionError, ValueError, *kinds) as error:
+        raise InputError(f"{path}: expected {expected}, found what cannot be read: {one_line(error)}") from None
 
 
 class ArgumentParser(argparse.ArgumentParser):

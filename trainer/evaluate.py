@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tfrecords_schema.errors import ArgumentParser, InputError, RunError, told_in_one_line
+from tfrecords_schema.text import one_line
 
 _METRICS_JSON, _SCORES, _EXAMPLES = "metrics.json", "scores.parquet", "examples.md"
 
@@ -80,7 +81,7 @@ def run(
     try:
         given = [read_predictions(path) for path in captions]
     except OSError as error:
-        raise InputError(f"--captions: expected captions that can be read, found: {files.one_line(error)}") from None
+        raise InputError(f"--captions: expected captions that can be read, found: {one_line(error)}") from None
     matched = [match(found, known, path) for found, path in zip(given, captions, strict=True)]
     try:
         files.make_directory(output)
@@ -103,7 +104,7 @@ def run(
     try:
         files.replace(output, contents)
     except OSError as error:
-        raise RunError(f"{output}: the output could not be written: {files.one_line(error)}") from None
+        raise RunError(f"{output}: the output could not be written: {one_line(error)}") from None
     files.delete(*(posixpath.join(output, name) for name in stale))
     for line in (*scorecard.table(cards, summary), f"output      {output}"):
         print(line)
@@ -146,10 +147,7 @@ def _begin(output: str, written: Sequence[str], overwrite: bool) -> list[str]:
 
 
 def _unwritable(output: str, error: Exception) -> InputError:
-    from trainer.storage import files
-
-    told = files.one_line(error)
-    return InputError(f"--output: expected a directory that can be written to, found {output}: {told}")
+    return InputError(f"--output: expected a directory that can be written to, found {output}: {one_line(error)}")
 
 
 if __name__ == "__main__":

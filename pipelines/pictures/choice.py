@@ -11,10 +11,10 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from pipelines.sources import annotations
+from pipelines.sources import captions_files
 from pipelines.storage import files
 from tfrecords_schema import caption_table
-from tfrecords_schema.errors import InputError
+from tfrecords_schema.errors import InputError, blaming
 from tfrecords_schema.matching import match
 from tfrecords_schema.vocabulary import normalise, tokenise
 
@@ -62,13 +62,11 @@ def find_references(captions: str, path: str) -> dict[int, tuple[str, ...]]:
     """
     said: dict[str, tuple[str, ...]] = {}
     names: dict[str, str] = {}
-    try:
-        for listed in annotations.read(path):
+    with blaming("--references"):
+        for listed in captions_files.read(path):
             if texts := tuple(filter(tokenise, listed.captions)):
                 said[listed.id] = said.get(listed.id, ()) + texts
                 names.setdefault(listed.id, listed.names[0])
-    except InputError as error:
-        raise InputError(f"--references: {error}") from None
     rows = enumerate(read_rows(captions, _LIGHT_COLUMNS))
     matched = match(((number, row["image_id"] or "", row["image_uri"] or "") for number, row in rows), names)
     found = {number: said[image_id] for image_id, number in matched.predictions.items()}

@@ -2,35 +2,30 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import itertools
-import json
 import posixpath
 from collections.abc import Iterator
 from typing import Any
 
-from pipelines.sources.listing import Listed, bad_row, make_listed, normalised, open_text
-from tfrecords_schema.errors import InputError
+from pipelines.sources.tables import CsvTable, Row, json_lines, json_object
+from pipelines.storage.paths import normalised
+from tfrecords_schema.captions_json import BAD_ENTRY, Listed, Problem, make_listed
+
+_COLUMNS = ("image", "caption", "split")
 
 
 def read_csv(path: str) -> Iterator[Listed]:
     """The images of a CSV file. Raises InputError, naming the line, where it is none."""
-    with open_text(path, newline="") as lines:
-        reader = csv.DictReader(lines, skipinitialspace=True, strict=True)
-        try:
-            # Too few or too many columns: a comma in a caption that is not in quotes would cut it short.
-            rows = ((reader.line_num, None if None in (*row, *row.values()) else row) for row in reader)
-            yield from _join(rows, "an image and a caption, and as many columns as the first line has")
-        except csv.Error as error:
-            raise InputError(f"{path}: line {reader.line_num}: expected CSV, found a broken row: {error}") from None
+    table = CsvTable(path, ",")
+    # Too few or too many columns are a bad row: a comma in a caption that is not in quotes would cut it short.
+    return _join(table.rows([name for name in _COLUMNS if name in table.columns]))
 
 
 def read_jsonl(path: str) -> Iterator[Listed]:
-    """The images of a JSONL file."""
-    with open_text(path) as lines:
-        rows = ((number, _loads(line)) for number, line in enumerate(lines, 1) if line.strip())
-        yield from _join(rows, 'a JSON object with "image" and "caption"')
+    """The images of a JSONL file. Raises InputError where it is none."""
+    rows = json_lines(path)
+    return _join((line, row if isinstance(row, str) else tuple(map(row.get, _COLUMNS))) for line, row in rows)
 
 
 def is_csv(first_line: str) -> bool:
@@ -40,28 +35,28 @@ def is_csv(first_line: str) -> bool:
 
 def is_jsonl(first_line: str) -> bool:
     """Whether a file that begins so is such a table."""
-    row = _loads(first_line)
-    return isinstance(row, dict) and "image" in row
+    return "image" in (json_object(first_line) or ())
 
 
-def _loads(line: str) -> Any:
-    with contextlib.suppress(ValueError, RecursionError):
-        return json.loads(line)
-    return None
+def bad_row(line: int, problem: str) -> Listed:
+    """A line that says nothing of any image."""
+    return Listed(f"line {line}", (), problem=Problem(BAD_ENTRY, f"line {line}: {problem}"))
 
 
-def _join(rows: Iterator[tuple[int, Any]], expected: str) -> Iterator[Listed]:
-    """Rows -> one Listed for rows of one image that follow each other."""
+def _join(rows: Iterator[Row]) -> Iterator[Listed]:
+    """Rows of image, caption and maybe split -> one Listed for rows of one image that follow each other."""
 
-    def key(numbered: tuple[int, Any]) -> tuple[str, Any] | None:
-        row = numbered[1]
-        good = isinstance(row, dict) and isinstance(row.get("image"), str) and row["image"].strip()
-        return (normalised(row["image"].strip()), row.get("split")) if good else None
+    def key(numbered: Row) -> tuple[str, Any] | None:
+        values = numbered[1]
+        good = not isinstance(values, str) and isinstance(values[0], str) and values[0].strip()
+        return (normalised(values[0].strip()), *values[2:]) if good else None
 
     for found, group in itertools.groupby(rows, key):
         if found is None:
-            for number, _ in group:
-                yield bad_row(number, f"expected {expected}")
+            for line, values in group:
+                told = values if isinstance(values, str) else f"expected a name in 'image', found {values[0]!r:.60}"
+                yield bad_row(line, told)
             continue
-        name, split = found
-        yield make_listed(posixpath.splitext(name)[0], (name,), [row.get("caption") for _, row in group], split)
+        name, *split = found
+        captions = [caption for _, (_, caption, *_) in group if isinstance(caption, str)]
+        yield make_listed(posixpath.splitext(name)[0], (name,), captions, *split)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import array
 import collections
-import contextlib
 import dataclasses
 import hashlib
 import itertools
@@ -16,17 +15,17 @@ from typing import Any
 import numpy as np
 
 from pipelines.items import ImageError, Item
-from pipelines.sources import annotations
-from pipelines.sources.listing import Listed
+from pipelines.sources import captions_files
 from pipelines.sources.locations import Locations, open_locations
 from pipelines.storage import archives, files, finding, paths
-from tfrecords_schema.errors import InputError
+from tfrecords_schema.captions_json import Listed
+from tfrecords_schema.errors import InputError, blaming
 from tfrecords_schema.shards import SPLITS, is_validation
 
 
 @dataclasses.dataclass(frozen=True)
 class CaptionFile:
-    """A captions file of any kind that `annotations` reads, and where its images are.
+    """A captions file of any kind that `captions_files` reads, and where its images are.
 
     Attributes:
       split: of all its images; None where the file itself tells, or a fraction of them is to be held out.
@@ -95,12 +94,12 @@ class CaptionedImages:
             yield from self._read(number, file)
 
     def _read(self, number: int, file: CaptionFile) -> Iterator[Item]:
-        if not file.places and not annotations.is_table(file.path):
+        if not file.places and not captions_files.is_table(file.path):
             raise InputError(f"{file.flags[1]}: expected where the images of {file.path} are, found nothing")
-        with _blaming(file.flags[1]):
+        with blaming(file.flags[1]):
             locations = open_locations(file.places or (posixpath.dirname(file.path) or ".",))
-        with _blaming(file.flags[0]):
-            for position, listed in enumerate(annotations.read(file.path), start=number << 40):
+        with blaming(file.flags[0]):
+            for position, listed in enumerate(captions_files.read(file.path), start=number << 40):
                 split = self._split(file, listed)
                 if split is not None:
                     yield _locate(listed, locations, split, position, file.path)
@@ -115,23 +114,15 @@ class CaptionedImages:
         return self.restval if listed.split == "restval" else listed.split
 
 
-@contextlib.contextmanager
-def _blaming(flag: str) -> Iterator[None]:
-    """Puts the flag in front of an InputError's message."""
-    try:
-        yield
-    except InputError as error:
-        raise InputError(f"{flag}: {error}") from None
-
-
 def _locate(listed: Listed, locations: Locations, split: str, position: int, where: str) -> Item:
     """The item of an entry; `where` is its captions file, which stands for the URI of one that names no image."""
-    item = Item(listed.id, where, listed.captions, listed.problem, split, position=position)
+    problem = ImageError("list", *listed.problem) if listed.problem else None
+    item = Item(listed.id, where, listed.captions, problem, split, position=position)
     if not listed.names:
         return item
     found = locations.find(*listed.names)
     if isinstance(found, ImageError):
-        return dataclasses.replace(item, uri=listed.names[0], problem=listed.problem or found)
+        return dataclasses.replace(item, uri=listed.names[0], problem=problem or found)
     return dataclasses.replace(item, uri=found.uri, version=found.version)
 
 

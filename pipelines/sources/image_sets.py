@@ -20,7 +20,7 @@ from pipelines.sources.image_tables import CocoImages, ImageTable
 from pipelines.sources.locations import Locations, open_locations
 from pipelines.sources.table_columns import NO_COLUMNS, Columns, merge_types
 from pipelines.storage import archives, finding, parquet_cells, paths
-from tfrecords_schema.errors import InputError
+from tfrecords_schema.errors import InputError, blaming
 
 _ACCEPTED = (
     "a quoted pattern such as 'photos/**.jpg', a directory, a zip file, an image file, a table "
@@ -113,10 +113,8 @@ class ImageSets:
             raise InputError(f"--{given[0]}: expected a table ({kinds}) among --images, found none; leave it out")
 
     def _root(self) -> Locations | None:
-        try:
+        with blaming("--root"):
             return open_locations(self.root) if self.root else None
-        except InputError as error:
-            raise InputError(f"--root: {error}") from None
 
     def _places(self) -> list[FilePlace | ImageList]:
         return open_places(self.images, self.columns)

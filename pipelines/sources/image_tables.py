@@ -8,14 +8,14 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from pipelines.sources import annotations
 from pipelines.sources.image_lists import Entry, ImageList, Overview
-from pipelines.sources.listing import normalised, whole
 from pipelines.sources.parquet_table import ParquetTable
 from pipelines.sources.table_columns import Columns, choose
-from pipelines.sources.tables import CsvTable, JsonlTable, Table
-from pipelines.storage import parquet_cells
-from tfrecords_schema.errors import InputError
+from pipelines.sources.tables import CsvTable, JsonlTable, Row, Table
+from pipelines.storage import files, parquet_cells
+from pipelines.storage.paths import normalised
+from tfrecords_schema.captions_json import is_id, read_images
+from tfrecords_schema.errors import blaming
 
 
 def open_table(path: str) -> Table:
@@ -35,7 +35,8 @@ class ImageTable(ImageList):
 
     def __init__(self, path: str, version: str, columns: Columns):
         self.path, self.version = path, version
-        self._table = open_table(path)
+        with blaming("--images"):
+            self._table = open_table(path)
         self._unit = self._table.unit
         self.width = len(columns.metadata)
         # A file without a first line is a table without rows.
@@ -73,9 +74,7 @@ class ImageTable(ImageList):
             return
         named = not chosen.image or self._some_without_bytes()
         names = [chosen.name] * named + [chosen.id] * bool(chosen.id)
-        with_bytes = self._table.has_bytes(chosen.image) if chosen.image and named else itertools.repeat(self.has_cells)
-        rows = zip(self._table.rows(names, chosen.metadata), with_bytes, strict=False)
-        for number, ((line, values), in_cell) in enumerate(rows):
+        for number, ((line, values), in_cell) in enumerate(self._rows(names, named)):
             where = f"{self._unit} {line} of {self.path}"
             if isinstance(values, str):
                 yield Entry(number, where, problem=values)
@@ -90,12 +89,18 @@ class ImageTable(ImageList):
             name = None if problem or in_cell else _normalised(name)
             yield Entry(number, where, name, item_id, metadata, problem, in_cell)
 
+    def _rows(self, names: list[str], named: bool) -> Iterator[tuple[Row, bool]]:
+        """Each row, and whether its image stands in it."""
+        chosen = self._chosen
+        with blaming("--images"):
+            known = itertools.repeat(self.has_cells)
+            in_cell = self._table.has_bytes(chosen.image) if chosen.image and named else known
+            yield from zip(self._table.rows(names, chosen.metadata), in_cell, strict=False)
+
 
 def _checked_id(value: Any, column: str) -> tuple[str | None, str | None]:
     """(id, what is wrong with it): text, or an integer as decimal text."""
-    if isinstance(value, str) and value:
-        return value, None
-    if isinstance(value, int) and not isinstance(value, bool):
+    if is_id(value):
         return str(value), None
     return None, f"expected an id in {column!r}, text or an integer, found {_shown(value)}"
 
@@ -119,13 +124,10 @@ class CocoImages(ImageList):
 
     def entries(self) -> Iterator[Entry]:
         """Its images, by COCO's id."""
-        try:
-            for number, listed in enumerate(annotations.read_images(self.path)):
+        with blaming("--images"):
+            for number, listed in enumerate(read_images(self.path, files.open_binary)):
                 where = f"images[{number}] of {self.path}"
                 if listed.problem:
                     yield Entry(number, where, problem=listed.problem.message.partition(": ")[2])
                 else:
-                    name = _normalised(whole(listed.names[0]))
-                    yield Entry(number, where, name, whole(listed.id))
-        except InputError as error:
-            raise InputError(f"--images: {error}") from None
+                    yield Entry(number, where, _normalised(listed.names[0]), str(listed.id))

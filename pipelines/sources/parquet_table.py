@@ -8,8 +8,9 @@ import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from pipelines.sources.tables import Row, telling
+from pipelines.sources.tables import Row
 from pipelines.storage import files
+from tfrecords_schema.errors import reading
 
 _ROWS_PER_BATCH = 10_000  # of columns without images
 _IMAGES_PER_BATCH = 32
@@ -40,7 +41,7 @@ class ParquetTable:
     def _open(self, metadata: Any = None) -> Iterator[Any]:
         import pyarrow.parquet as pq
 
-        with telling(self._path, "Parquet"), files.open_binary(self._path) as handle:
+        with reading(self._path, "Parquet", NotImplementedError), files.open_binary(self._path) as handle:
             yield pq.ParquetFile(handle, metadata=metadata, buffer_size=_BUFFER_BYTES, pre_buffer=False)
 
     def types(self, names: Sequence[str]) -> list[Any]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import json
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
-from pipelines.sources.listing import open_text, whole
-from tfrecords_schema.errors import InputError
+from pipelines.storage.files import open_text
+from tfrecords_schema.errors import reading
+from tfrecords_schema.text import whole
 
 _MAX_FIELD = 1 << 24  # letters in a field of CSV
 ENDINGS = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
@@ -41,16 +41,6 @@ class Table(Protocol):
 def is_table(path: str) -> bool:
     """Whether a path's ending tells that it is a table."""
     return path.lower().endswith(ENDINGS)
-
-
-@contextlib.contextmanager
-def telling(path: str, expected: str) -> Iterator[None]:
-    """Any error of reading becomes one line."""
-    try:
-        yield
-    except (OSError, ValueError, NotImplementedError, csv.Error) as error:  # of which pyarrow's are kinds
-        text = " ".join(str(error).split()[:20])
-        raise InputError(f"--images: {path}: expected {expected}, found what cannot be read: {text}") from None
 
 
 class CsvTable:
@@ -86,7 +76,7 @@ class CsvTable:
     def _lines(self) -> Iterator[tuple[int, list[str]]]:
         kind = "TSV" if self._delimiter == "\t" else "CSV"
         csv.field_size_limit(_MAX_FIELD)
-        with telling(self._path, f"{kind} in UTF-8"), open_text(self._path, newline="") as lines:
+        with reading(self._path, f"{kind} in UTF-8", csv.Error), open_text(self._path, newline="") as lines:
             reader = csv.reader(lines, delimiter=self._delimiter, skipinitialspace=True, strict=True)
             try:
                 for values in reader:
@@ -116,32 +106,38 @@ class JsonlTable:
     def rows(self, names: Sequence[str], carried: Sequence[str] = ()) -> Iterator[Row]:
         """A value that a row has not is None."""
         pairs = [(name, False) for name in names] + [(name, self._kinds[name] == "json") for name in carried]
-        for line, row in _json_lines(self._path):
+        for line, row in json_lines(self._path):
             if isinstance(row, dict):
-                yield line, tuple([_json_text(row.get(name)) if text else row.get(name) for name, text in pairs])
-            else:
-                yield line, f"expected a JSON object, found {row}"
+                row = tuple([_json_text(row.get(name)) if text else row.get(name) for name, text in pairs])
+            yield line, row
 
 
 def _json_text(value: Any) -> str | None:
     return None if value is None else whole(json.dumps(value, ensure_ascii=False))
 
 
-def _json_lines(path: str) -> Iterator[tuple[int, dict | str]]:
-    """(line, object), or what was found in its place."""
-    with telling(path, "JSON Lines in UTF-8"), open_text(path) as lines:
+def json_lines(path: str) -> Iterator[tuple[int, dict[str, Any] | str]]:
+    """(line, its object, or what is wrong with it) of each line that is not blank; texts are whole.
+
+    Raises:
+      InputError: the file is broken as a whole.
+    """
+    with reading(path, "JSON Lines in UTF-8"), open_text(path) as lines:
         for number, line in enumerate(lines, 1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except (ValueError, RecursionError):
-                row = None
-            if not isinstance(row, dict):
-                row = repr(line.strip()[:60])
-            elif "\\u" in line:
-                row = _whole_throughout(row)
-            yield number, row
+            if line.strip():
+                found = json_object(line)
+                yield number, f"expected a JSON object, found {line.strip()[:60]!r}" if found is None else found
+
+
+def json_object(line: str) -> dict[str, Any] | None:
+    """The object that a line is; None where it is none."""
+    try:
+        found = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(found, dict):
+        return None
+    return _whole_throughout(found) if "\\u" in line else found
 
 
 def _whole_throughout(value: Any) -> Any:
@@ -157,7 +153,7 @@ def _kinds(path: str) -> dict[str, str]:
     """What the values of each key are; read from all lines, since the last may be another."""
     found: dict[str, set[type]] = {}
     large = set()
-    for _, row in _json_lines(path):
+    for _, row in json_lines(path):
         if isinstance(row, dict):
             for key, value in row.items():
                 found.setdefault(key, set()).add(type(value))

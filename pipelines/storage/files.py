@@ -54,6 +54,13 @@ def open_binary(path: str) -> BinaryIO:
     return FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED)
 
 
+@contextlib.contextmanager
+def open_text(path: str, newline: str | None = None) -> Iterator[io.TextIOWrapper]:
+    """A file as lines of UTF-8, behind a byte order mark, as spreadsheets write one."""
+    with open_binary(path) as handle, io.TextIOWrapper(handle, encoding="utf-8-sig", newline=newline) as lines:
+        yield lines
+
+
 def read_bytes(path: str) -> bytes:
     """All of a file."""
     if objects.is_object(path):

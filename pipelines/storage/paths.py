@@ -42,6 +42,11 @@ def absolute(path: str) -> str:
     return os.path.abspath(path) if is_local(path) else path.rstrip("/")
 
 
+def normalised(name: str) -> str:
+    """One spelling for each name in a list of files: ./a.jpg is a.jpg; a URI stays as it is."""
+    return name if "://" in name else posixpath.normpath(name)
+
+
 def join(directory: str, *names: str) -> str:
     """A path below a directory, on any filesystem."""
     return os.path.join(directory, *names) if is_local(directory) else posixpath.join(directory, *names)

@@ -15,7 +15,8 @@ from tfrecords_schema.errors import InputError
 from trainer import evaluate
 from trainer.scoring import java
 from trainer.scoring.metrics import METRICS, Scorer
-from trainer.scoring.references import Reference, read_references
+from trainer.scoring.predictions import Prediction, read_predictions
+from trainer.scoring.references import Reference, match, read_references
 
 
 @pytest.fixture
@@ -190,6 +191,25 @@ def test_several_reference_files_are_joined(tmp_path):
         read_references([str(one), str(write(tmp_path / "3.json", content))])
 
 
+def test_texts_that_utf_8_cannot_hold_are_mended_alike_on_both_sides(tmp_path):
+    broken = {"images": [{"id": "a\ud83d", "file_name": "a\ud83d.jpg"}]}
+    broken["annotations"] = [{"image_id": "a\ud83d", "caption": "a dog \ude00"}]
+    known = read_references([str(write(tmp_path / "known.json", broken))])
+    assert known == {"a\ufffd": Reference("a\ufffd", "a\ufffd.jpg", ("a dog \ufffd",))}
+    said = read_predictions(str(write(tmp_path / "said.json", [{"image_id": "a\ud83d", "caption": "\udc00 dog"}])))
+    assert match(said, known, "said.json").predictions == {"a\ufffd": Prediction("a\ufffd", "\ufffd dog")}
+
+
+def test_results_have_the_ids_of_the_references(no_java, run, tmp_path):
+    """COCO's server takes numbers where its file has numbers, and texts where another has texts."""
+    known = coco({7: ["a dog"]})
+    known["images"].append({"id": "0008", "file_name": "x.jpg"})
+    known["annotations"].append({"image_id": "0008", "caption": "a cat"})
+    mine = write(tmp_path / "p.json", [{"image_id": i, "caption": "a dog"} for i in ("7", "0008")])
+    output, _ = run(mine, references=[str(write(tmp_path / "known.json", known))])
+    assert [row["image_id"] for row in json.loads((output / "results.json").read_text())] == [7, "0008"]
+
+
 def test_an_earlier_evaluation_is_replaced_only_on_request(no_java, run, results, tmp_path):
     other = write(tmp_path / "other.json", json.loads(results.read_text()))
     output, _ = run(results, other)
@@ -277,17 +297,22 @@ def test_captions_that_are_none(no_java, make, message, references, tmp_path, ca
     ("content", "message"),
     [
         (None, "--references: expected a file, found none at "),
-        ("{", "expected JSON, found what is none"),
-        ("[]", "expected a COCO captions JSON with images and annotations, found none"),
-        ({"annotations": []}, "expected a COCO captions JSON with images and annotations, found none"),
-        ({"images": []}, "expected images and captions as in COCO's or Karpathy's, found: no 'annotations'"),
-        ({"images": [3], "annotations": []}, "expected images and captions as in COCO's or Karpathy's, found: "),
-        ({"images": [], "annotations": [{"image_id": 1}]}, "found: no 'caption'"),
-        ({"images": [], "annotations": [{"image_id": [], "caption": "x"}]}, "found: unhashable type"),
-        ({"images": [{"id": 1, "file_name": None}], "annotations": []}, "expected an id, a file name and texts"),
+        ("{", "expected captions as COCO or Karpathy JSON, found what cannot be read: "),
+        ("[]", "expected a COCO captions JSON with a list 'images', found none"),
+        ({"annotations": []}, "expected a COCO captions JSON with a list 'images', found none"),
+        ({"images": []}, "expected a COCO captions JSON with a list 'annotations', found none"),
+        ({"images": [3], "annotations": []}, "images[0]: expected an entry with 'id', found 3"),
+        ({"images": [], "annotations": [{"image_id": 1}]}, "annotations[0]: expected an entry with 'caption', found {"),
+        ({"images": [], "annotations": [{"image_id": [], "caption": "x"}]}, "expected an entry with 'image_id', found"),
+        ({"images": [{"id": 1, "file_name": None}], "annotations": []}, "expected an entry with 'file_name', found {"),
+        ({"images": [{"id": True, "file_name": "a"}], "annotations": []}, "expected an entry with 'id', found {"),
         ({"images": [], "annotations": []}, "expected images with captions, found none"),
         (coco({1: ["..."]}), "expected images with captions, found none"),
-        ({"images": [{"sentences": []}]}, "found: no 'split'"),
+        ({"images": [{"sentences": [], "filename": "a"}]}, "images[0]: expected an entry with 'split', found {"),
+        (
+            {"images": [{"sentences": [{}], "filename": "a", "split": "val"}]},
+            "images[0].sentences[0]: expected an entry with 'raw', found {}",
+        ),
     ],
 )
 def test_references_that_are_none(no_java, content, message, results, tmp_path, capsys):

@@ -8,7 +8,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from tfrecords_schema import caption_table
+from tfrecords_schema.captions_json import is_id
 from tfrecords_schema.errors import InputError
+from tfrecords_schema.text import one_line, whole
 from trainer.storage import files
 
 _COLUMNS = ("image_id", "image_uri", "caption")
@@ -56,16 +58,6 @@ def _prediction(row: Any, where: str) -> Prediction:
     return Prediction(whole(str(image_id)), whole(caption), whole(uri or ""))
 
 
-def is_id(value: Any) -> bool:
-    """Whether a value can be an image's id: a whole number or a text."""
-    return (isinstance(value, int) and not isinstance(value, bool)) or (isinstance(value, str) and value != "")
-
-
-def whole(text: str) -> str:
-    """The text in UTF-8: JSON may hold halves of surrogate pairs, which become question marks."""
-    return text.encode("utf-8", "replace").decode("utf-8")
-
-
 def _parquet_rows(path: str) -> Iterator[dict[str, Any]]:
     import pyarrow.parquet as pq
 
@@ -83,7 +75,7 @@ def _parquet_rows(path: str) -> Iterator[dict[str, Any]]:
     except InputError:
         raise
     except (OSError, ValueError) as error:  # pyarrow's errors are ValueErrors
-        raise InputError(f"--captions: {path}: expected a Parquet file, found: {files.one_line(error)}") from None
+        raise InputError(f"--captions: {path}: expected a Parquet file, found: {one_line(error)}") from None
 
 
 def _json_rows(path: str) -> Iterator[Any]:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import collections
 import dataclasses
-import posixpath
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+import io
+from collections.abc import Mapping, Sequence
 
-from tfrecords_schema import matching
-from tfrecords_schema.errors import InputError
+from tfrecords_schema import captions_json, matching
+from tfrecords_schema.errors import InputError, blaming
 from tfrecords_schema.matching import Matched
 from tfrecords_schema.vocabulary import tokenise
-from trainer.scoring.predictions import Prediction, is_id, whole
+from trainer.scoring.predictions import Prediction
 from trainer.storage import files
 
 _EXAMPLES = 2  # ids of each kind in a message
@@ -43,7 +41,7 @@ def read_references(paths: Sequence[str], split: str | None = None) -> dict[str,
       split: of Karpathy's files; "test" by default.
 
     Raises:
-      InputError: naming the file and what is wrong in it.
+      InputError: naming the file and what is wrong in it; a single broken entry is enough.
     """
     found: dict[str, Reference] = {}
     for path in paths:
@@ -63,54 +61,23 @@ def read_references(paths: Sequence[str], split: str | None = None) -> dict[str,
 
 
 def _read_file(path: str, split: str | None) -> list[Reference]:
-    where = f"--references: {path}"
-    content = files.parse_json(files.read_input("--references", path), where)
-    images = content.get("images") if isinstance(content, dict) else None
-    if not isinstance(images, list):
-        raise InputError(f"{where}: expected a COCO captions JSON with images and annotations, found none")
-    try:
-        karpathy = bool(images) and "sentences" in images[0]
-        found = list(_karpathy(images, split or "test", where) if karpathy else _coco(content, split, where))
-    except (AttributeError, KeyError, TypeError) as error:
-        told = f"no {error}" if isinstance(error, KeyError) else error
-        raise InputError(f"{where}: expected images and captions as in COCO's or Karpathy's, found: {told}") from None
-    usable = [reference for reference in map(_checked(where), found) if reference.captions]
-    if not usable:
-        raise InputError(f"{where}: expected images with captions, found none")
-    return usable
-
-
-def _checked(where: str) -> Callable[[Reference], Reference]:
-    """A function that keeps the captions with words, and raises InputError where something is of another type."""
-
-    def check(reference: Reference) -> Reference:
-        if not is_id(reference.id) or not all(isinstance(text, str) for text in (reference.name, *reference.captions)):
-            raise InputError(f"{where}: expected an id, a file name and texts, found {str(reference)[:100]}")
-        image_id = reference.id if isinstance(reference.id, int) else whole(reference.id)
-        captions = tuple(whole(text) for text in reference.captions if tokenise(text))
-        return Reference(image_id, whole(reference.name), captions)
-
-    return check
-
-
-def _coco(content: dict[str, Any], split: str | None, where: str) -> Iterator[Reference]:
-    if split is not None:
-        raise InputError(f"--split: expected no split for COCO's captions, found {split!r}; {where} has none")
-    captions = collections.defaultdict(list)
-    for annotation in content["annotations"]:
-        captions[annotation["image_id"]].append(annotation["caption"])
-    for image in content["images"]:
-        yield Reference(image["id"], image["file_name"], tuple(captions.get(image["id"], ())))
-
-
-def _karpathy(images: Sequence[dict[str, Any]], split: str, where: str) -> Iterator[Reference]:
-    splits = {image["split"] for image in images}
-    if split not in splits:
-        raise InputError(f"--split: expected one of {', '.join(sorted(map(str, splits)))}, found {split!r} ({where})")
-    for image in images:
-        if image["split"] == split:
-            captions = tuple(sentence["raw"] for sentence in image["sentences"])
-            yield Reference(image.get("cocoid", _stem(image["filename"])), image["filename"], captions)
+    content = files.open_input("--references", path).read()  # once, since a remote file is slow to read again
+    wanted, splits, found = split or "test", set(), []
+    with blaming("--references"):
+        for listed in captions_json.read(path, lambda _: io.BytesIO(content)):
+            if listed.problem and listed.problem.error == captions_json.BAD_ENTRY:
+                raise InputError(f"{path}: {listed.problem.message}")
+            splits.add(listed.split)
+            captions = tuple(filter(tokenise, listed.captions))
+            if captions and listed.split in (None, wanted):
+                found.append(Reference(listed.id, listed.names[-1], captions))
+    if None in splits and split is not None:
+        raise InputError(f"--split: expected no split for COCO's captions, found {split!r}; {path} has none")
+    if splits and not splits & {None, wanted}:
+        raise InputError(f"--split: expected one of {', '.join(sorted(splits))}, found {wanted!r} ({path})")
+    if not found:
+        raise InputError(f"--references: {path}: expected images with captions, found none")
+    return found
 
 
 def match(predictions: Sequence[Prediction], references: Mapping[str, Reference], where: str) -> Matched[Prediction]:
@@ -130,7 +97,3 @@ def match(predictions: Sequence[Prediction], references: Mapping[str, Reference]
             f"{doubt}; its image ids are such as {mine}"
         )
     return matched
-
-
-def _stem(path: str) -> str:
-    return posixpath.splitext(posixpath.basename(path))[0]

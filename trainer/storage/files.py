@@ -11,6 +11,7 @@ from typing import Any, BinaryIO
 
 from tfrecords_schema.errors import InputError
 from tfrecords_schema.quiet import import_tensorflow
+from tfrecords_schema.text import one_line
 from trainer.storage import remote
 
 
@@ -51,15 +52,22 @@ def read_text(path: str) -> str | None:
     return open_binary(path).read().decode("utf-8-sig") if exists(path) else None
 
 
+def open_input(flag: str, path: str) -> BinaryIO:
+    """A file that the user gave, as `open_binary` opens it. Raises InputError, naming the flag."""
+    try:
+        if exists(path):
+            return open_binary(path)
+    except OSError as error:
+        raise InputError(f"{flag}: {path}: expected a file that can be read, found: {one_line(error)}") from None
+    raise InputError(f"{flag}: expected a file, found none at {path}")
+
+
 def read_input(flag: str, path: str) -> str:
     """All of a UTF-8 file that the user gave. Raises InputError, naming the flag."""
     try:
-        text = read_text(path)
-    except (OSError, ValueError) as error:
+        return open_input(flag, path).read().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
         raise InputError(f"{flag}: {path}: expected a file of UTF-8 text, found: {one_line(error)}") from None
-    if text is None:
-        raise InputError(f"{flag}: expected a file, found none at {path}")
-    return text
 
 
 def parse_json(text: str, where: str) -> Any:
@@ -68,11 +76,6 @@ def parse_json(text: str, where: str) -> Any:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
         raise InputError(f"{where}: expected JSON, found what is none: {one_line(error)}") from None
-
-
-def one_line(error: Exception) -> str:
-    """An error's message for the middle of ours."""
-    return " ".join(str(error).split()[:20]) or type(error).__name__
 
 
 def reason(error: Exception) -> str:

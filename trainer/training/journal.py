@@ -23,6 +23,7 @@ from matplotlib.ticker import MaxNLocator
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from tfrecords_schema.errors import InputError
+from tfrecords_schema.text import one_line
 from trainer.scoring import metrics
 from trainer.storage import files
 
@@ -116,7 +117,7 @@ class Journal:
             yield
         except Exception as error:  # drawing libraries raise anything; days of training must not end for a picture
             if not self._warned:
-                text = f"{type(error).__name__}: {files.one_line(error)}"
+                text = f"{type(error).__name__}: {one_line(error)}"
                 print(f"warning: cannot draw {what}: {text}", file=sys.stderr, flush=True)
             self._warned = True
 
@@ -208,7 +209,7 @@ def _read(path: str, row_of: Callable[[dict[str, str]], dict[str, Any]]) -> list
         return [row_of(dict(zip(header, row, strict=True))) for row in rows]
     except (KeyError, OSError, ValueError, csv.Error) as error:
         raise InputError(
-            f"--job_dir: {path}: expected a table of an earlier run, found something else ({files.one_line(error)}); "
+            f"--job_dir: {path}: expected a table of an earlier run, found something else ({one_line(error)}); "
             "delete it, or give another --job_dir"
         ) from None
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from pipelines.sources import annotations
+from pipelines.sources import captions_files
 from tfrecords_schema.errors import InputError
 
 
@@ -12,7 +12,7 @@ def read(tmp_path, content, name="captions"):
     path = tmp_path / name
     data = content if isinstance(content, str | bytes) else json.dumps(content)
     path.write_bytes(data.encode() if isinstance(data, str) else data)
-    return list(annotations.read(str(path)))
+    return list(captions_files.read(str(path)))
 
 
 def problems(listed) -> list[tuple[str, str]]:
@@ -48,6 +48,12 @@ def test_a_bad_entry_does_not_take_its_neighbours_along(tmp_path):
     assert ("BadEntry", "images[2]") in found and ("BadEntry", "images[3]") in found
     assert ("BadEntry", "annotations[3]") in found and ("NoCaption", "11") in found
     assert [entry.id for entry in listed if not entry.problem] == ["7"]
+
+
+def test_half_a_surrogate_pair_does_not_take_the_file_along(tmp_path):
+    annotations = [{"image_id": 7, "caption": "A \ud83d dog."}, {"image_id": 7, "caption": "\ude00"}]
+    (listed,) = read(tmp_path, {"images": COCO["images"][:1], "annotations": annotations})
+    assert listed.captions == ("A \ufffd dog.", "\ufffd")
 
 
 def karpathy(**changes) -> dict:
@@ -131,7 +137,7 @@ def test_a_quoted_header_and_blank_first_lines(tmp_path):
 
 @pytest.mark.parametrize("end", ['a2.jpg,"dog"\na3.jpg,bird\n', "a2.jpg,dog\n"])
 def test_a_quote_that_is_never_closed_is_no_caption_of_many_lines(tmp_path, end):
-    with pytest.raises(InputError, match=r"captions: line \d+: expected CSV, found a broken row"):
+    with pytest.raises(InputError, match=r"captions: expected CSV in UTF-8, found what cannot be read: line \d+: "):
         read(tmp_path, 'image,caption\na0.jpg,"6 foot man\na1.jpg,cat\n' + end)
 
 
@@ -149,8 +155,11 @@ def test_entries_that_are_there_twice_have_their_captions_once(tmp_path):
 
 def test_karpathy_entries_of_odd_types(tmp_path):
     odd = [karpathy(), {**karpathy(), "filepath": 7}, {**karpathy(filename="y.jpg"), "cocoid": None}]
-    first, second, third = read(tmp_path, {"images": odd})
+    odd += [karpathy(filename="z.jpg", cocoid=6, sentences=[{"raw": "A cat."}, {"tokens": ["a"]}])]
+    first, second, third, sentence, fifth = read(tmp_path, {"images": odd})
     assert first.problem is None and second.problem.error == "BadEntry" and third.id == "y"
+    assert (sentence.id, sentence.problem.error) == ("images[3].sentences[1]", "BadEntry")
+    assert (fifth.id, fifth.captions, fifth.problem) == ("6", ("A cat.",), None), "a bad caption leaves the others"
 
 
 def test_a_line_nested_too_deep_is_a_bad_row(tmp_path):
@@ -188,4 +197,4 @@ def test_files_of_no_known_kind(tmp_path, content, message):
 def test_missing_files(tmp_path):
     for path in (tmp_path / "none.json", tmp_path):
         with pytest.raises(InputError, match=f"expected captions as COCO .*found no file at {path}"):
-            list(annotations.read(str(path)))
+            list(captions_files.read(str(path)))

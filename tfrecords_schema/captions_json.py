@@ -1,0 +1,209 @@
+"""What people said of images, in COCO's or Karpathy's JSON, and COCO's lists of images: as streams, entry by entry.
+
+Of COCO's only the captions are ever in memory, of Karpathy's not even these.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import posixpath
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, BinaryIO, NamedTuple
+
+import ijson
+
+from tfrecords_schema.errors import InputError, reading
+
+BAD_ENTRY = "BadEntry"
+_MARK = b"\xef\xbb\xbf"
+_CHUNK_BYTES = 1 << 16
+# Escapes from left to right; the last kind is a half that the pairs before it left over.
+_ESCAPES = re.compile(rb"\\u[dD][89abAB]..\\u[dD][c-fC-F]..|\\[^u]|(\\u[dD][89a-fA-F]..)")
+
+OpenBinary = Callable[[str], BinaryIO]
+
+
+class Problem(NamedTuple):
+    """Why an entry cannot be used: a short name to count by, and what was found, for a person."""
+
+    error: str
+    message: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Listed:
+    """One image as a captions file lists it; where its captions do not stand together, a part of it.
+
+    Attributes:
+      id: as in the file (COCO's are whole numbers), or the file's name without its ending.
+      names: of the file, the likeliest first, the shortest last; empty where the file tells none.
+      captions: as given, without blank ones.
+      split: as given; None where the file has no splits.
+      problem: why the listing itself makes it unusable.
+    """
+
+    id: int | str
+    names: tuple[str, ...]
+    captions: tuple[str, ...] = ()
+    split: Any = None
+    problem: Problem | None = None
+
+
+def make_listed(image_id: int | str, names: tuple[str, ...], captions: Iterable[str], split: Any = None) -> Listed:
+    """A Listed without blank captions; one that has no others has a problem."""
+    texts = tuple(caption for caption in captions if caption.strip())
+    problem = None if texts else Problem("NoCaption", "no caption is of this image")
+    return Listed(image_id, names, texts, split, problem)
+
+
+def is_id(value: Any) -> bool:
+    """Whether a value can be an image's id: a whole number or a text."""
+    return (isinstance(value, int) and not isinstance(value, bool)) or (isinstance(value, str) and value != "")
+
+
+def read(path: str, open_binary: OpenBinary) -> Iterator[Listed]:
+    """The images of a COCO or Karpathy captions file, in its order; entries that are broken have a problem.
+
+    Args:
+      open_binary: path -> a handle to read. The two sides of the project reach files by functions of their own, which
+        raise OSError. The file is opened several times.
+
+    Raises:
+      InputError: it cannot be read or is none, naming the path.
+    """
+    with reading(path, "captions as COCO or Karpathy JSON", ijson.JSONError):
+        first = next(_stream(path, open_binary, "images.item"), None)
+        if isinstance(first, dict) and "sentences" in first:
+            yield from _read_karpathy(path, open_binary)
+        else:
+            yield from _read_coco(path, open_binary)
+
+
+def read_images(path: str, open_binary: OpenBinary) -> Iterator[Listed]:
+    """The images of a COCO JSON as `read` gives them, but without captions: `image_info_test2017.json` has none."""
+    with reading(path, "a COCO JSON with a list 'images'", ijson.JSONError):
+        _require_list(path, open_binary, "images", "a COCO JSON")
+        for number, entry in enumerate(_stream(path, open_binary, "images.item")):
+            yield _misfit(f"images[{number}]", entry, _COCO_IMAGE) or Listed(entry["id"], (entry["file_name"],))
+
+
+# JSON as a stream.
+
+
+class _Mended:
+    """JSON behind its byte order mark, whose halves of surrogate pairs are U+FFFD: yajl would garble or refuse them."""
+
+    def __init__(self, handle: BinaryIO):
+        self._pieces = filter(None, _mended(handle))
+
+    def read(self, size: int) -> bytes:
+        """The next piece, whatever its size, as ijson takes it too; 0 asks only for the type."""
+        return next(self._pieces, b"") if size else b""
+
+
+def _mended(handle: BinaryIO) -> Iterator[bytes]:
+    held = handle.read(len(_MARK)).removeprefix(_MARK)
+    while more := handle.read(_CHUNK_BYTES):
+        before, quote, held = (held + more).rpartition(b'"')  # no escape goes on behind one
+        yield _ESCAPES.sub(_mend, before + quote)
+    yield _ESCAPES.sub(_mend, held)
+
+
+def _mend(escape: re.Match[bytes]) -> bytes:
+    return rb"\ufffd" if escape[1] else escape[0]
+
+
+def _stream(path: str, open_binary: OpenBinary, prefix: str) -> Iterator[Any]:
+    """The JSON values under a prefix, one after the other."""
+    with open_binary(path) as handle:
+        yield from ijson.items(_Mended(handle), prefix, use_float=True)
+
+
+def _require_list(path: str, open_binary: OpenBinary, key: str, expected: str) -> None:
+    if next(_stream(path, open_binary, f"{key}.item"), None) is not None:
+        return
+    with open_binary(path) as handle:  # it may be empty
+        if not any((prefix, event) == (key, "start_array") for prefix, event, _ in ijson.parse(_Mended(handle))):
+            raise InputError(f"{path}: expected {expected} with a list {key!r}, found none")
+
+
+# What an entry must have.
+
+_Wanted = Mapping[str, Callable[[Any], bool]]
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+_COCO_IMAGE: _Wanted = {"id": is_id, "file_name": _is_text}
+_COCO_ANNOTATION: _Wanted = {"image_id": is_id, "caption": _is_text}
+_KARPATHY_IMAGE: _Wanted = {
+    "filename": _is_text,
+    "split": _is_text,
+    "sentences": lambda value: isinstance(value, list),
+    "filepath": lambda value: isinstance(value, str | None),
+    "cocoid": lambda value: value is None or is_id(value),
+}
+
+
+def _misfit(where: str, entry: Any, wanted: _Wanted) -> Listed | None:
+    """What is wrong with an entry."""
+    for key, fits in wanted.items():
+        if not isinstance(entry, dict) or not fits(entry.get(key)):
+            message = f"{where}: expected an entry with {key!r}, found {json.dumps(entry)[:100]}"
+            return Listed(where, (), problem=Problem(BAD_ENTRY, message))
+    return None
+
+
+# COCO (https://cocodataset.org/#format-data): images and annotations in two lists, in either order.
+
+
+def _read_coco(path: str, open_binary: OpenBinary) -> Iterator[Listed]:
+    for key in ("images", "annotations"):
+        _require_list(path, open_binary, key, "a COCO captions JSON")
+    captions: dict[str, list[str]] = {}
+    for number, entry in enumerate(_stream(path, open_binary, "annotations.item")):
+        if problem := _misfit(f"annotations[{number}]", entry, _COCO_ANNOTATION):
+            yield problem
+        else:
+            captions.setdefault(str(entry["image_id"]), []).append(entry["caption"])
+    listed: set[tuple[str, str]] = set()
+    for number, entry in enumerate(_stream(path, open_binary, "images.item")):
+        if problem := _misfit(f"images[{number}]", entry, _COCO_IMAGE):
+            yield problem
+            continue
+        key, name = str(entry["id"]), entry["file_name"]
+        if (key, name) not in listed:  # else the very same entry again, whose captions must not count twice
+            listed.add((key, name))
+            yield make_listed(entry["id"], (name,), captions.get(key, ()))
+    for key in sorted(captions.keys() - {key for key, _ in listed}):
+        message = f"{len(captions[key])} captions, but no image of this id"
+        yield Listed(key, (), problem=Problem("NotListed", message))
+
+
+# Karpathy's splits (https://cs.stanford.edu/people/karpathy/deepimagesent/): dataset_{coco,flickr8k,flickr30k}.json.
+
+
+def _read_karpathy(path: str, open_binary: OpenBinary) -> Iterator[Listed]:
+    listed: set[tuple[str, tuple[str, ...]]] = set()
+    for number, entry in enumerate(_stream(path, open_binary, "images.item")):
+        where = f"images[{number}]"
+        if problem := _misfit(where, entry, _KARPATHY_IMAGE):
+            yield problem
+            continue
+        name, folder, coco_id = entry["filename"], entry.get("filepath"), entry.get("cocoid")
+        names = (posixpath.join(folder, name), name) if folder else (name,)
+        image_id = posixpath.splitext(name)[0] if coco_id is None else coco_id
+        if (str(image_id), names) in listed:  # the very same entry again
+            continue
+        listed.add((str(image_id), names))
+        captions = []
+        for place, sentence in enumerate(entry["sentences"]):
+            if problem := _misfit(f"{where}.sentences[{place}]", sentence, {"raw": _is_text}):
+                yield problem
+            else:
+                captions.append(sentence["raw"])
+        yield make_listed(image_id, names, captions, entry["split"])
