@@ -30,6 +30,7 @@ from trainer.storage import files
 HISTORY = "history.csv"
 LOSS = "loss.png"
 SAMPLES = "samples.csv"
+SAMPLE_COLUMNS = ("epoch", "image_id", "caption", "references")
 TENSORBOARD = "tensorboard"
 
 LOSSES = {"loss": "training", "val_loss": "validation"}
@@ -42,12 +43,17 @@ _GREY = (200, 200, 200)
 
 @dataclasses.dataclass(frozen=True)
 class Sample:
-    """An image of the validation split with the caption that the model gives it now."""
+    """An image of the validation split with the caption that the model gives it now, and those that people gave it."""
 
     id: str
     uri: str
     caption: str
     references: Sequence[str] = ()
+
+    def __str__(self) -> str:
+        """The caption beside the first reference, in one line."""
+        said = " ".join("".join(self.references[:1]).split())
+        return f"  caption  {self.caption:<40}  | people: {said}"
 
 
 class Journal:
@@ -88,9 +94,10 @@ class Journal:
     def samples(self, epoch: int, samples: Sequence[Sample]) -> None:
         """Captions of one epoch, to TensorBoard (with their images) and to samples.csv, in place of that epoch's."""
         rows = [row for row in self._samples if row["epoch"] != epoch]
-        rows += [{"epoch": epoch, "image_id": sample.id, "caption": sample.caption} for sample in samples]
+        values = ((epoch, s.id, s.caption, " | ".join(s.references)) for s in samples)
+        rows += [dict(zip(SAMPLE_COLUMNS, row, strict=True)) for row in values]
         self._samples = sorted(rows, key=lambda row: row["epoch"])
-        self._write(SAMPLES, _table(("epoch", "image_id", "caption"), self._samples))
+        self._write(SAMPLES, _table(SAMPLE_COLUMNS, self._samples))
         with self._writer.as_default(epoch):
             lines = ["id | caption | a reference", "---|---|---"]
             lines += [" | ".join(map(_markdown, (s.id, s.caption, *s.references[:1]))) for s in samples]
@@ -215,4 +222,6 @@ def _read(path: str, row_of: Callable[[dict[str, str]], dict[str, Any]]) -> list
 
 
 def _sample_row(cells: dict[str, str]) -> dict[str, Any]:
-    return {"epoch": int(cells["epoch"]), "image_id": cells["image_id"], "caption": cells["caption"]}
+    """Of a run before there were references, these are empty."""
+    needed = {name: cells[name] for name in ("epoch", "image_id", "caption")}
+    return {**needed, "epoch": int(cells["epoch"]), "references": cells.get("references", "")}

@@ -25,7 +25,8 @@ from trainer.training.validation import Captioned, Validation, add, mean_figures
 _FALLING = ("loss", "val_loss")  # figures that are better when smaller
 _READ_EVERY_S = 0.5  # results of steps are fetched from the device this often, and looked at
 _CURVE_EVERY_S = 5.0
-_SAMPLES = 8  # validation images that are shown with their captions
+_SAMPLES = 8  # validation images that are shown with their captions,
+_ON_SCREEN = 2  # and how many of them on the screen
 
 
 @dataclasses.dataclass
@@ -176,6 +177,7 @@ class PhaseRun:
         samples = [Sample(c.id, c.uri, c.caption, c.references) for c in captioned[:_SAMPLES]]
         if samples:
             bench.journal.samples(progress.epoch + 1, samples)
+            bench.screen.say("\n".join(map(str, samples[:_ON_SCREEN])))
         progress.next_epoch()
         self._save()
         bench.interruptions.check()

@@ -187,7 +187,7 @@ def test_samples_are_a_table_that_shows_text_as_it_stands(tmp_path, samples):
 
 def test_samples_csv_grows_by_epoch_and_survives_a_resume(tmp_path):
     def sample(caption: str) -> list[Sample]:
-        return [Sample("007", "", caption)]
+        return [Sample("007", "", caption, ["A man.", "another, one"])]
 
     first = Journal(str(tmp_path))
     first.samples(1, sample('a "man", 1e5'))
@@ -196,17 +196,27 @@ def test_samples_csv_grows_by_epoch_and_survives_a_resume(tmp_path):
     resumed.samples(2, sample(""))
     resumed.samples(3, [*sample("nan"), Sample("b", "", "c")])
     assert cells(tmp_path / "samples.csv") == [
-        ["epoch", "image_id", "caption"],
-        ["1", "007", 'a "man", 1e5'],
-        ["2", "007", ""],
-        ["3", "007", "nan"],
-        ["3", "b", "c"],
+        ["epoch", "image_id", "caption", "references"],
+        ["1", "007", 'a "man", 1e5', "A man. | another, one"],
+        ["2", "007", "", "A man. | another, one"],
+        ["3", "007", "nan", "A man. | another, one"],
+        ["3", "b", "c", ""],
+    ]
+
+
+def test_a_run_from_before_there_were_references_goes_on(tmp_path):
+    (tmp_path / "samples.csv").write_text("epoch,image_id,caption\n1,007,a man\n2,007,lost\n")
+    Journal(str(tmp_path)).samples(2, [Sample("007", "", "a horse", ["a man on a horse"])])
+    assert cells(tmp_path / "samples.csv") == [
+        ["epoch", "image_id", "caption", "references"],
+        ["1", "007", "a man", ""],
+        ["2", "007", "a horse", "a man on a horse"],
     ]
 
 
 def test_a_journal_without_samples_writes_an_empty_table(tmp_path):
     Journal(str(tmp_path)).samples(1, [])
-    assert cells(tmp_path / "samples.csv") == [["epoch", "image_id", "caption"]]
+    assert cells(tmp_path / "samples.csv") == [["epoch", "image_id", "caption", "references"]]
 
 
 @pytest.mark.parametrize("content", [b"a,b\n1,2\n", b"epoch,image_id,caption\nx,1,2\n", b"epoch\n1,2\n", b"\xff"])

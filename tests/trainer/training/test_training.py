@@ -73,17 +73,17 @@ def job(trained, tmp_path):
 
 
 @pytest.mark.java
-def test_train_and_export(made_features, tmp_path, capsys):
+def test_train_and_export(made_features, coco_dir, tmp_path, capsys):
     """The real command: it learns, leaves what people look at, and exports the best epoch."""
     job = tmp_path / "job"
     best = train(made_features, job, epochs=4)
-    rows = history(job)
+    out, rows = capsys.readouterr().out, history(job)
     assert [row["epoch"] for row in rows] == list("1234")
     losses = [float(row["loss"]) for row in rows]
     assert losses[-1] < 0.8 * losses[0]
     assert best["cider"] == max(float(row["cider"]) for row in rows)
     if shutil.which("java"):
-        assert best["comparable"] and best["meteor"] > 0 and "NOT comparable" not in capsys.readouterr().out
+        assert best["comparable"] and best["meteor"] > 0 and "NOT comparable" not in out
     assert best["val_perplexity"] == pytest.approx(np.exp(best["val_loss"]))
     assert {"bleu_1", "bleu_4", "rouge_l", "tokens_per_s", "waited", "learning_rate"} <= rows[0].keys()
     assert list((job / "tensorboard").rglob("events*"))
@@ -91,6 +91,14 @@ def test_train_and_export(made_features, tmp_path, capsys):
         assert picture.width > 300
     samples = list(csv.DictReader(io.StringIO((job / "samples.csv").read_text())))
     assert {row["epoch"] for row in samples} == set("1234") and len(samples) == 4 * 8
+    said = json.loads((coco_dir / "annotations/captions_val2017.json").read_text())["annotations"]
+    people = {}
+    for annotation in said:
+        people.setdefault(str(annotation["image_id"]), []).append(annotation["caption"])
+    assert all(row["references"] == " | ".join(people[row["image_id"]]) for row in samples)
+    shown = [line.split("  | people: ") for line in out.splitlines() if line.startswith("  caption  ")]
+    expected = [[row["caption"], people[row["image_id"]][0]] for i, row in enumerate(samples) if i % 8 < 2]
+    assert [[caption.removeprefix("  caption  ").rstrip(), said] for caption, said in shown] == expected
 
     info, _ = open_model(str(job / "export"))
     assert info.metrics == best and info.features.extractor == "tiny"
