@@ -111,7 +111,7 @@ class Publish:
     def __call__(self, results: list, vocabulary: str) -> None:
         from pipelines.output import lifecycle
         from tfrecords_schema import dataset_info
-        from tfrecords_schema.shards import parse_shard_name
+        from tfrecords_schema.shards import prefix_of
         from tfrecords_schema.vocabulary import Vocabulary
 
         words = Vocabulary.loads(vocabulary)
@@ -120,10 +120,7 @@ class Publish:
             max_caption_length=self.max_caption_length,
             vocabulary_size=len(words),
             vocabulary_digest=words.digest,
-            splits={
-                split: _split_info([r for r in results if parse_shard_name(r.name)[0] == split])
-                for split in self.counts
-            },
+            splits={split: _split_info([r for r in results if prefix_of(r.name) == split]) for split in self.counts},
         )
         texts = {VOCABULARY: vocabulary, DATASET_INFO: info.dumps()}
         following = ("python", "-m", "trainer.task", "--data", self.output, "--job_dir", "JOB_DIR")

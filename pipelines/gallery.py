@@ -70,7 +70,7 @@ def run(config: GalleryConfig) -> None:
         save: dict[str, Callable[[BinaryIO], None]] = {
             "output": lambda handle: page.save(handle, name, counts, _options(captions))
         }
-        if sheet:
+        if sheet and config.contact_sheet:
             save["contact_sheet"] = functools.partial(sheet.save, path=config.contact_sheet)
         missing = f" ({unreadable} could not be read from here, and are grey)" if unreadable else ""
         for flag, path in targets.items():

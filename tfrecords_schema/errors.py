@@ -50,7 +50,9 @@ def reading(path: str, expected: str, *kinds: type[Exception]) -> Iterator[None]
         yield
     except InputError:
         raise
-    except (OSError, RecursionError, ValueError, *kinds) as error:
+    except Exception as error:
+        if not isinstance(error, (OSError, RecursionError, ValueError, *kinds)):
+            raise
         raise InputError(f"{path}: expected {expected}, found what cannot be read: {one_line(error)}") from None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import math
 import re
 import struct
@@ -24,6 +25,14 @@ def parse_shard_name(name: str) -> tuple[str, int, int, str] | None:
     """(prefix, index, count, suffix) of a shard's file name; None for any other name."""
     match = _NAME.match(name)
     return match and (match["prefix"], int(match["index"]), int(match["count"]), match["suffix"])
+
+
+def prefix_of(name: str) -> str:
+    """The prefix of a shard's file name. Raises ValueError where it is none."""
+    parsed = parse_shard_name(name)
+    if parsed is None:
+        raise ValueError(f"expected the name of a shard, found {name!r}")
+    return parsed[0]
 
 
 def shard_count(images: int, images_per_shard: int) -> int:
@@ -50,7 +59,7 @@ def _masked_crc(data: bytes) -> bytes:
     return struct.pack("<I", ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF)
 
 
-def write_framed(handle: BinaryIO, record: bytes) -> int:
+def write_framed(handle: BinaryIO | io.RawIOBase, record: bytes) -> int:
     """Appends one record in TFRecord framing; returns the bytes written.
 
     The frame is length (uint64), masked CRC-32C of the length, data, masked CRC-32C of the data, all little-endian:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import io
 from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO, Protocol
 
@@ -24,10 +25,10 @@ _ROWS_PER_GROUP, _BYTES_PER_GROUP = 100_000, 64 << 20
 class FeatureMaker(Protocol):
     """Where features come from. Small and picklable; `load` returns one that holds what is heavy."""
 
-    def load(self) -> FeatureMaker:
+    def load(self) -> Any:
         """The same, loaded."""
 
-    def batches(self, job: ShardJob, load: Callable[[], FeatureMaker]) -> Iterator[FeatureBatch | Reject]:
+    def batches(self, job: ShardJob, load: Callable[[], Any]) -> Iterator[FeatureBatch | Reject]:
         """Every item of the job once, in a batch of features or as a Reject; `load` gives the loaded one."""
 
 
@@ -48,7 +49,7 @@ class ExtractedFeatures:
         """With the network's weights."""
         return dataclasses.replace(self, extractor=self.extractor.load())
 
-    def batches(self, job: ShardJob, load: Callable[[], FeatureMaker]) -> Iterator[FeatureBatch | Reject]:
+    def batches(self, job: ShardJob, load: Callable[[], ExtractedFeatures]) -> Iterator[FeatureBatch | Reject]:
         """Reads, decodes and extracts."""
         loaded = lambda: load().extractor  # noqa: E731
         return extract(job.items, self.extractor, loaded, self.reading, job.clock, self.dtype)
@@ -147,10 +148,11 @@ def _part(batch: FeatureBatch, which: slice) -> FeatureBatch:
 class _RowWriter(contextlib.AbstractContextManager):
     """Rows -> a Parquet file, in row groups of a size to read."""
 
-    def __init__(self, handle: BinaryIO, schema: Any):
+    def __init__(self, handle: BinaryIO | io.RawIOBase, schema: Any):
         import pyarrow.parquet as pq
 
-        self._schema, self._waiting = schema, []
+        self._schema = schema
+        self._waiting: list[Any] = []
         self._writer = pq.ParquetWriter(handle, schema, compression="zstd")
 
     def write(self, rows: list[dict[str, Any]]) -> None:

@@ -181,7 +181,7 @@ def _reopen(directory: str, report: dict[str, Any], texts: Sequence[str]) -> Non
     The rejects table has the shards' rejects in the order of the shards. Where it is gone, shards with rejects are made
     again.
     """
-    for prefix, results in itertools.groupby(report["shard_list"], key=lambda result: _prefix(result.name)):
+    for prefix, results in itertools.groupby(report["shard_list"], key=lambda result: shards.prefix_of(result.name)):
         table = paths.join(directory, _rejects_table(prefix))
         rows = None
         if files.exists(table):
@@ -191,10 +191,6 @@ def _reopen(directory: str, report: dict[str, Any], texts: Sequence[str]) -> Non
             if rows is not None or not result.rejects:
                 write_sidecar(directory, result, list(itertools.islice(rows or (), result.rejects)))
     files.delete(*(paths.join(directory, name) for name in (*texts, REPORT)))
-
-
-def _prefix(shard_name: str) -> str:
-    return shards.parse_shard_name(shard_name)[0]
 
 
 def complete(
@@ -220,7 +216,9 @@ def complete(
       names: as of `begin`.
       beside: the names of files that were made of shards, and are to stay.
     """
-    by_prefix = {prefix: [result for result in results if _prefix(result.name) == prefix] for prefix in expected}
+    by_prefix = {
+        prefix: [result for result in results if shards.prefix_of(result.name) == prefix] for prefix in expected
+    }
     reasons: dict[str, collections.Counter] = {prefix: collections.Counter() for prefix in expected}
     for prefix, made in by_prefix.items():
         inputs, rejected = (sum(getattr(r, key) for r in made) for key in ("inputs", "rejects"))
@@ -251,7 +249,8 @@ def _delete_stale(directory: str, kept: Collection[str], names: Names) -> None:
 def _gather(directory: str, results: Iterable[ShardResult]) -> Iterable[rejects.Reject]:
     for result in results:
         if result.rejects:
-            yield from read_sidecar(directory, result.name)[1]
+            found = read_sidecar(directory, result.name)
+            yield from found[1] if found else ()
 
 
 def _counted(found: Iterable[rejects.Reject], reasons: collections.Counter) -> Iterable[rejects.Reject]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 from collections.abc import Iterable
 from typing import BinaryIO
 
@@ -15,7 +16,7 @@ def _schema():
     return pa.schema([(field.name, pa.string()) for field in dataclasses.fields(Reject)])
 
 
-def write_parquet(rejects: Iterable[Reject], handle: BinaryIO, rows_per_group: int = 10_000) -> int:
+def write_parquet(rejects: Iterable[Reject], handle: BinaryIO | io.RawIOBase, rows_per_group: int = 10_000) -> int:
     """Writes a table of all rejects (an empty one for none); returns the number of rows."""
     import pyarrow as pa
     import pyarrow.parquet as pq

@@ -11,6 +11,7 @@ any runner with a GroupByKey will do.
 from __future__ import annotations
 
 import dataclasses
+import io
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -52,7 +53,7 @@ class ShardJob:
     """
 
     items: list[Item]
-    handle: BinaryIO
+    handle: BinaryIO | io.RawIOBase
     load: Callable[[], Any]
     clock: StageClock
     context: dict[str, Any]
@@ -69,9 +70,14 @@ class ShardMaker(Protocol):
       joins_parts: whether Items of one id and URI are one image, whose captions stand apart.
     """
 
-    suffix: str
-    keeps_features: bool
-    joins_parts: bool
+    @property
+    def suffix(self) -> str: ...
+
+    @property
+    def keeps_features(self) -> bool: ...
+
+    @property
+    def joins_parts(self) -> bool: ...
 
     def load(self) -> Any:
         """The models; a weakly referenceable object."""
@@ -204,7 +210,7 @@ class MakeShards(beam.PTransform):
         self.process, self.accelerator, self.context = process, accelerator, context
 
     def expand(self, keyed):
-        make = beam.ParDo(self.process, **self.context)
+        make: Any = beam.ParDo(self.process, **self.context)
         if self.accelerator:
             make = make.with_resource_hints(accelerator=self.accelerator)
         return keyed | "GroupByShard" >> beam.GroupByKey() | "ProcessShard" >> make

@@ -37,12 +37,13 @@ def choose(captions: str, n: int, sort: str, cider: dict[int, float]) -> tuple[l
         known = row["log_prob"] is not None and not math.isnan(row["log_prob"])
         return -row["log_prob"] if known else math.inf
 
+    total = 0
+
     def ranked() -> Iterator[tuple[Any, int]]:
         nonlocal total
         for total, row in enumerate(read_rows(captions, _LIGHT_COLUMNS), start=1):
             yield rank(total - 1, row), total - 1
 
-    total = 0
     chosen = heapq.nsmallest(n, (pair for pair in ranked() if pair[0] is not None))
     return [number for _, number in chosen], total
 
@@ -65,8 +66,9 @@ def find_references(captions: str, path: str) -> dict[int, tuple[str, ...]]:
     with blaming("--references"):
         for listed in captions_files.read(path):
             if texts := tuple(filter(tokenise, listed.captions)):
-                said[listed.id] = said.get(listed.id, ()) + texts
-                names.setdefault(listed.id, listed.names[0])
+                image_id = str(listed.id)
+                said[image_id] = said.get(image_id, ()) + texts
+                names.setdefault(image_id, listed.names[0])
     rows = enumerate(read_rows(captions, _LIGHT_COLUMNS))
     matched = match(((number, row["image_id"] or "", row["image_uri"] or "") for number, row in rows), names)
     found = {number: said[image_id] for image_id, number in matched.predictions.items()}

@@ -37,7 +37,8 @@ _OPTIONS = {
     "precision": "Precision",
 }
 # HTML has no zero byte, and shows no other control character: each becomes the sign for it, U+2400 and so on.
-_CONTROLS: dict[int, int | str] = {code: 0x2400 + code for code in range(32) if chr(code) not in "\t\n\r"} | {
+_CONTROLS: dict[int, int | str] = {
+    **{code: 0x2400 + code for code in range(32) if chr(code) not in "\t\n\r"},
     0x7F: 0x2421,
     0x0D: "&#13;",
 }
@@ -142,14 +143,15 @@ def figure(
       references: what people said of it.
       cider: of the caption, times 100.
     """
-    missing = image if isinstance(image, ImageError) else None
+    shown = not isinstance(image, ImageError)
+    photo = _missing(image) if isinstance(image, ImageError) else _photo(row, image)
     scores = [f"log probability {_number(row['log_prob'])}"] if row.get("log_prob") is not None else []
     scores += [f"CIDEr {cider:.1f}"] if cider is not None else []
     said = "".join(f'<li dir="auto">{text(reference)}</li>' for reference in references)
     parts = [
         f'<figure aria-label="Image {text(row.get("image_id"))}">',
-        f'<div class="photo">{_missing(missing) if missing else _photo(row, image)}</div>',
-        f"<figcaption>{_caption(row, with_words=not missing)}</figcaption>",
+        f'<div class="photo">{photo}</div>',
+        f"<figcaption>{_caption(row, with_words=shown)}</figcaption>",
         f'<p class="scores">{" · ".join(f"<span>{score}</span>" for score in scores)}</p>' if scores else "",
         f'<div class="references"><p class="label">References</p><ul>{said}</ul></div>' if said else "",
         _details(row),

@@ -58,5 +58,5 @@ def _join(rows: Iterator[Row]) -> Iterator[Listed]:
                 yield bad_row(line, told)
             continue
         name, *split = found
-        captions = [caption for _, (_, caption, *_) in group if isinstance(caption, str)]
+        captions = [values[1] for _, values in group if isinstance(values[1], str)]
         yield make_listed(posixpath.splitext(name)[0], (name,), captions, *split)

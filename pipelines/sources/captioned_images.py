@@ -106,7 +106,7 @@ class CaptionedImages:
 
     def _split(self, file: CaptionFile, listed: Listed) -> str | None:
         if listed.split is None:
-            held_out = self.val_fraction is not None and is_validation(listed.id, self.val_fraction)
+            held_out = self.val_fraction is not None and is_validation(str(listed.id), self.val_fraction)
             return file.split or ("val" if held_out else "train")
         if file.split or self.val_fraction is not None:
             way = "give it with --captions" if file.split else "leave out --val_fraction"
@@ -117,7 +117,7 @@ class CaptionedImages:
 def _locate(listed: Listed, locations: Locations, split: str, position: int, where: str) -> Item:
     """The item of an entry; `where` is its captions file, which stands for the URI of one that names no image."""
     problem = ImageError("list", *listed.problem) if listed.problem else None
-    item = Item(listed.id, where, listed.captions, problem, split, position=position)
+    item = Item(str(listed.id), where, listed.captions, problem, split, position=position)
     if not listed.names:
         return item
     found = locations.find(*listed.names)

@@ -81,7 +81,7 @@ def _read_flickr8k(path: str) -> Iterator[Listed]:
                     yield caption_tables.bad_row(number, "expected `name.jpg#0<tab>caption`")
                 continue
             split = None if splits is None else splits.get(name, "")
-            captions = [match["caption"] for _, match in group]
+            captions = [match["caption"] for _, match in group if match]
             yield make_listed(posixpath.splitext(name)[0], (name,), captions, split)
 
 

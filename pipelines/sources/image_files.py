@@ -133,7 +133,8 @@ class FilePlace:
         below = self.kind == "directory"
         found = finding.versions_below(self.given) if below else finding.glob_versions(self.given)
         outside = paths.absolute(excluding) + "/" if excluding else None
-        images, passed_over = [], collections.Counter()
+        images: list[ImageFile] = []
+        passed_over: collections.Counter[str] = collections.Counter()
         for uri, version in found:
             path = paths.absolute(uri)
             if outside and path.startswith(outside):
@@ -149,7 +150,8 @@ class FilePlace:
             archive = archives.open_archive(self.given)
         except (OSError, zipfile.BadZipFile) as error:
             raise InputError(f"--images: expected a zip file, found none at {self.given}: {error}") from None
-        images, passed_over = [], collections.Counter()
+        images: list[ImageFile] = []
+        passed_over: collections.Counter[str] = collections.Counter()
         for name in sorted(archive.names()):
             if name.startswith("__MACOSX/"):  # what macOS adds for each file: its icon and where it was downloaded
                 continue

@@ -86,7 +86,8 @@ class ImageList:
 
     def _look_through(self) -> Overview:
         """Reads all of it."""
-        rows, sample, common, has_others, named = 0, [], None, False, False
+        rows, common, has_others, named = 0, None, False, False
+        sample: list[str] = []
         schemes: dict[str, bool] = {}  # whether Beam reads them
         foreign: tuple[str, str] | None = None
         for entry in self.entries():
@@ -161,7 +162,8 @@ class ImageList:
         locations = self.locations(root)
         for entry in self.entries():
             own_id = f"{prefix}-{entry.number:08d}"
-            item_id, uri, version, problem, at = entry.id, self.path, self.version, None, None
+            uri, version, at = self.path, self.version, None
+            problem: ImageError | None = None
             if entry.problem:
                 item_id = entry.id or own_id
                 problem = ImageError("list", "BadEntry", f"{entry.where}: {entry.problem}")
@@ -169,10 +171,11 @@ class ImageList:
                 item_id = entry.id or own_id
                 uri, at = self._cell_uri(entry.number), place(entry.number)
             else:
-                item_id = entry.id or id_of(entry.name)
-                found = locations.find(entry.name)
+                name = str(entry.name)  # there is one where there is no problem
+                item_id = entry.id or id_of(name)
+                found = locations.find(name)
                 if isinstance(found, ImageError):
-                    uri, version, problem = entry.name, "", found
+                    uri, version, problem = name, "", found
                 else:
                     uri, version = found.uri, found.version
             yield Item(

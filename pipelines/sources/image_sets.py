@@ -60,7 +60,8 @@ class ImageSets:
         lists = [place for place in places if isinstance(place, ImageList)]
         self._check_flags(lists)
         self.metadata_fields()
-        found, rows, root = set(), 0, self._root()
+        found: set[str] = set()
+        rows, root = 0, self._root()
         for place in places:
             if isinstance(place, ImageList):
                 rows += place.overview.rows
@@ -88,8 +89,8 @@ class ImageSets:
         if not names:
             return []
         opened = [place for place in self._places() if isinstance(place, ImageTable)]
-        types = [(table.path, table.metadata_types()) for table in opened]
-        return list(zip(names, merge_types([one for one in types if one[1] is not None], names), strict=True))
+        types = [(table.path, kinds) for table in opened if (kinds := table.metadata_types()) is not None]
+        return list(zip(names, merge_types(types, names), strict=True))
 
     def bytes(self) -> int | None:
         """Of all images together, as far as listings tell; None where they tell nothing."""
@@ -140,7 +141,8 @@ class ImageSets:
         prefixes = _prefixes([one.path for one in lists])
         cells = sum(one.overview.rows for one in lists if one.has_cells)
         cells = cells if self.limit is None else min(cells, self.limit)
-        start, seen = 0, set()
+        start = 0
+        seen: set[str] = set()
 
         def items() -> Iterator[Item]:
             nonlocal start

@@ -10,7 +10,7 @@ from typing import Any
 
 from pipelines.sources.image_lists import Entry, ImageList, Overview
 from pipelines.sources.parquet_table import ParquetTable
-from pipelines.sources.table_columns import Columns, choose
+from pipelines.sources.table_columns import Chosen, Columns, choose
 from pipelines.sources.tables import CsvTable, JsonlTable, Row, Table
 from pipelines.storage import files, parquet_cells
 from pipelines.storage.paths import normalised
@@ -40,40 +40,47 @@ class ImageTable(ImageList):
         self._unit = self._table.unit
         self.width = len(columns.metadata)
         # A file without a first line is a table without rows.
-        self._chosen = choose(self._table, path, columns) if self._table.columns else None
-        self.has_cells = bool(self._chosen and self._chosen.image)
-        self.takes_ids = bool(self._chosen and self._chosen.id)
+        self._chosen = choose(self._table, path, columns) if self._table.columns else Chosen(None, None, None, ())
+        self.has_cells = bool(self._chosen.image)
+        self.takes_ids = bool(self._chosen.id)
 
     def metadata_types(self) -> list[Any] | None:
         """Arrow types of the columns that are carried along; None for a file without columns."""
-        return self._table.types(self._chosen.metadata) if self._chosen else None
+        return self._table.types(self._chosen.metadata) if self._table.columns else None
 
     def image_bytes(self) -> int:
         """Of all of its cells together, as they are stored."""
-        return sum(group.bytes for group in self._table.groups(self._chosen.image)) if self.has_cells else 0
+        image = self._chosen.image
+        return sum(group.bytes for group in self._parquet.groups(image)) if image else 0
 
     def _look_through(self) -> Overview:
         """Where every image stands in a cell, Parquet's footer tells enough."""
         if self.has_cells and not self._some_without_bytes():
-            return Overview(self._table.metadata.num_rows, has_others=True)
+            return Overview(self._parquet.metadata.num_rows, has_others=True)
         return super()._look_through()
 
     def _cell_uri(self, row: int) -> str:
-        return parquet_cells.cell_uri(self.path, self._chosen.image, row)
+        return parquet_cells.cell_uri(self.path, str(self._chosen.image), row)
+
+    @property
+    def _parquet(self) -> ParquetTable:
+        """The table, of which only this kind can have cells."""
+        assert isinstance(self._table, ParquetTable)
+        return self._table
 
     def _some_without_bytes(self) -> bool:
         """Whether names are needed for some rows; a row without bytes and without a name is found out in reading."""
         return bool(self._chosen.name) and any(
-            group.nulls for group in self._table.groups(f"{self._chosen.image}.bytes")
+            group.nulls for group in self._parquet.groups(f"{self._chosen.image}.bytes")
         )
 
     def entries(self) -> Iterator[Entry]:
         """Its rows; those without what they need have a problem."""
         chosen = self._chosen
-        if chosen is None:
+        if not self._table.columns:
             return
         named = not chosen.image or self._some_without_bytes()
-        names = [chosen.name] * named + [chosen.id] * bool(chosen.id)
+        names = [str(name) for name in [chosen.name] * named + [chosen.id] * bool(chosen.id)]
         for number, ((line, values), in_cell) in enumerate(self._rows(names, named)):
             where = f"{self._unit} {line} of {self.path}"
             if isinstance(values, str):
@@ -86,7 +93,7 @@ class ImageTable(ImageList):
             name = values[0] if named and not in_cell else None
             if not in_cell and not problem and not (isinstance(name, str) and name.strip()):
                 problem = f"expected a name or URI in {chosen.name!r}, found {_shown(name)}"
-            name = None if problem or in_cell else _normalised(name)
+            name = None if problem or in_cell else _normalised(str(name))
             yield Entry(number, where, name, item_id, metadata, problem, in_cell)
 
     def _rows(self, names: list[str], named: bool) -> Iterator[tuple[Row, bool]]:
@@ -94,7 +101,7 @@ class ImageTable(ImageList):
         chosen = self._chosen
         with blaming("--images"):
             known = itertools.repeat(self.has_cells)
-            in_cell = self._table.has_bytes(chosen.image) if chosen.image and named else known
+            in_cell = self._parquet.has_bytes(chosen.image) if chosen.image and named else known
             yield from zip(self._table.rows(names, chosen.metadata), in_cell, strict=False)
 
 

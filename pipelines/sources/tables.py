@@ -107,9 +107,10 @@ class JsonlTable:
         """A value that a row has not is None."""
         pairs = [(name, False) for name in names] + [(name, self._kinds[name] == "json") for name in carried]
         for line, row in json_lines(self._path):
-            if isinstance(row, dict):
-                row = tuple([_json_text(row.get(name)) if text else row.get(name) for name, text in pairs])
-            yield line, row
+            if isinstance(row, str):
+                yield line, row
+            else:
+                yield line, tuple([_json_text(row.get(name)) if text else row.get(name) for name, text in pairs])
 
 
 def _json_text(value: Any) -> str | None:
@@ -162,9 +163,10 @@ def _kinds(path: str) -> dict[str, str]:
     kinds = {}
     for key, types in found.items():
         types.discard(type(None))
-        one = next(iter(types)) if len(types) == 1 else str if not types else None
+        one = next(iter(types), str)
         names = {bool: "bool", int: "int", float: "float", str: "str"}
-        kinds[key] = "float" if types == {int, float} else names.get(one, "json")
+        several = "float" if types == {int, float} else "json"
+        kinds[key] = several if len(types) > 1 else names.get(one, "json")
         if key in large:
             kinds[key] = "json"
     return kinds

@@ -54,7 +54,8 @@ class _S3:
         from botocore.exceptions import BotoCoreError, ClientError
 
         # Not documented, but it alone knows what each of Beam's --s3_… flags means to boto3.
-        self._client, self.errors = boto3_client.Client(options).client, (BotoCoreError, ClientError)
+        self._client = boto3_client.Client(options).client
+        self.errors: tuple[type[Exception], ...] = BotoCoreError, ClientError
         self._answer = ClientError
 
     def has_bucket(self, bucket, _):
@@ -91,7 +92,7 @@ class _Google:
 
         emulated = "STORAGE_EMULATOR_HOST" in os.environ  # it takes anybody, and Beam would look for credentials first
         self._client = create_storage_client(options, use_credentials=not emulated)
-        self.errors = (GoogleAPIError, GoogleAuthError)
+        self.errors: tuple[type[Exception], ...] = GoogleAPIError, GoogleAuthError
 
     def has_bucket(self, bucket, _):
         from google.api_core.exceptions import GoogleAPICallError, GoogleAPIError, NotFound, RetryError

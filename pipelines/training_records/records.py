@@ -50,9 +50,9 @@ class RecordMaker:
         """Writes one record for each image; `job.context` has the text of vocabulary.txt."""
         words = Vocabulary.loads(job.context["vocabulary"])
         items = [_with_worded_captions(item) for item in job.items]
-        if job.earlier and not self._has_features(job, items):
+        if job.earlier and not self._has_features(job.earlier, job, items):
             job.earlier = None
-        for outcome in self._earlier(job, items) if job.earlier else self._extracted(job, items):
+        for outcome in self._earlier(job.earlier, job, items) if job.earlier else self._extracted(job, items):
             if isinstance(outcome, Reject):
                 yield outcome
                 continue
@@ -60,6 +60,7 @@ class RecordMaker:
             with job.clock.stage("write"):
                 for item, (height, width), feature in outcome:
                     encoded = [words.encode(caption, self.max_caption_length) for caption in item.captions]
+                    lengths = [length for _, length in encoded]
                     values = {
                         "image/id": item.id,
                         "image/uri": item.uri,
@@ -68,11 +69,11 @@ class RecordMaker:
                         "image/feature": feature,
                         "caption/text": item.captions,
                         "caption/ids": [ids for ids, _ in encoded],
-                        "caption/length": [length for _, length in encoded],
+                        "caption/length": lengths,
                     }
                     shards.write_framed(job.handle, record.encode(values, self.dtype))
                     captions += len(encoded)
-                    cut += sum(map(self._is_cut, item.captions, values["caption/length"]))
+                    cut += sum(map(self._is_cut, item.captions, lengths))
             yield Written(len(outcome), captions, cut)
 
     def _is_cut(self, caption: str, length: int) -> bool:
@@ -86,10 +87,10 @@ class RecordMaker:
             else:
                 yield list(zip(outcome.items, outcome.sizes, outcome.features, strict=True))
 
-    def _earlier(self, job: ShardJob, items: list[Item]) -> Iterator[list[_Featured] | Reject]:
+    def _earlier(self, path: str, job: ShardJob, items: list[Item]) -> Iterator[list[_Featured] | Reject]:
         """The features of an earlier shard, which has its records in the order of the items."""
         rejects = _by_image(job.earlier_rejects)
-        with files.open_binary(job.earlier) as handle:
+        with files.open_binary(path) as handle:
             stored = (record.decode(data, self.extractor.shape, self.dtype) for data in shards.read_framed(handle))
             batch: list[_Featured] = []
             for item in items:
@@ -105,10 +106,10 @@ class RecordMaker:
                     batch = []
             yield batch
 
-    def _has_features(self, job: ShardJob, items: list[Item]) -> bool:
+    def _has_features(self, path: str, job: ShardJob, items: list[Item]) -> bool:
         """Whether the earlier shard can be read to its end, and lacks no image that is wanted now."""
         try:
-            with files.open_binary(job.earlier) as handle:
+            with files.open_binary(path) as handle:
                 stored = {record.image_id(data) for data in shards.read_framed(handle)}
         except (OSError, ValueError):
             return False

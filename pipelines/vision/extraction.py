@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
@@ -76,7 +76,7 @@ _Batch = list[tuple[Item, images.Pixels]]
 
 def _batches(
     items: Iterable[Item], extractor: Extractor, reading: Reading, clock: StageClock
-) -> Iterator[_Batch | Reject]:
+) -> Generator[_Batch | Reject, None, None]:
     waiting: _Batch = []
     ahead = 2 * extractor.batch_size + reading.threads
     with contextlib.closing(read_ahead(items, extractor.size, reading, ahead, clock)) as loaded_items:

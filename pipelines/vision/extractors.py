@@ -8,6 +8,7 @@ import hashlib
 import os
 import warnings
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -46,7 +47,7 @@ class Extractor:
     in_flight: int = dataclasses.field(default=1, init=False)
 
     def __post_init__(self):
-        self._function: Callable | None = None
+        self._function: Any = None
         if self.name == SAVED_MODEL:
             self.size, self.layer, self.shape = _inspect_saved_model(self)
         else:
@@ -188,13 +189,14 @@ def _inspect_saved_model(extractor: Extractor) -> tuple[int, str, tuple[int, ...
     (batch, height, width, channels), (_, *feature) = shapes
     if batch not in (None, extractor.batch_size):
         raise InputError(f"{flag}: expected a batch of any size, found one of {batch}; give --batch_size {batch}")
-    if height is None or height != width or channels != 3 or None in feature:
+    known = [size for size in feature if size is not None]
+    if height is None or height != width or channels != 3 or len(known) < len(feature):
         raise InputError(f"{flag}: expected {wanted}, found {shapes[0]} and {shapes[1]}")
-    if extractor.grid and len(feature) == 1:
-        raise InputError(f"--feature_grid: expected a map as the output of {directory}, found one vector {feature}")
-    if len(feature) == 3:  # a map: rows and columns become positions
-        feature = [feature[0] * feature[1], feature[2]]
-    return height, "serving_default", tuple(feature)
+    if extractor.grid and len(known) == 1:
+        raise InputError(f"--feature_grid: expected a map as the output of {directory}, found one vector {known}")
+    if len(known) == 3:  # a map: rows and columns become positions
+        known = [known[0] * known[1], known[2]]
+    return height, "serving_default", tuple(known)
 
 
 def _signature_shapes(directory: str, flag: str) -> tuple[list[list[int | None]], list[list[int | None]]]:
@@ -232,11 +234,10 @@ def _saved_model(tf, directory: str) -> Callable:
     signature = model.signatures["serving_default"]
     ((name, spec),) = signature.structured_input_signature[1].items()
 
-    def run(pixels):
+    def run(pixels, model=model):  # which is held here: its variables live as long as it does
         (output,) = signature(**{name: tf.cast(pixels, spec.dtype)}).values()
         return output
 
-    run.model = model  # its variables live as long as it does
     return run
 
 

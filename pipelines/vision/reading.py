@@ -9,7 +9,7 @@ import itertools
 import os
 import stat
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from pipelines.clock import StageClock
@@ -44,7 +44,7 @@ def some_can_be_read(items: Iterable[Item]) -> bool:
 
 def read_ahead(
     items: Iterable[Item], size: int, reading: Reading, ahead: int, clock: StageClock
-) -> Iterator[tuple[Item, images.Pixels | ImageError]]:
+) -> Generator[tuple[Item, images.Pixels | ImageError], None, None]:
     """Each item with its pixels or what is wrong with it, in order; at most `ahead` images are held."""
     source = iter(items)
     # Many threads wait for bytes; no more decode than there are cores, since each holds a whole image in memory.

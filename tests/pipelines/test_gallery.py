@@ -185,7 +185,7 @@ def test_an_image_is_found_as_evaluation_finds_it(tmp_path, capsys):
     table = write_table(tmp_path / "rows", rows)
     names = {"139": "000000000139.jpg", "7": "seven.jpg", "20": "a/same.jpg", "21": "b/same.png"}
     references = write_coco(tmp_path / "people.json", {key: (name, [f"dog {key}"]) for key, name in names.items()})
-    gallery.run(captions=table, output=str(tmp_path / "a.html"), references=references)
+    commands.gallery(captions=table, output=str(tmp_path / "a.html"), references=references)
     assert f"1 of 4 images have references in {references}\n" in capsys.readouterr().out
     predictions = [Prediction(image_id, "a dog", uri) for image_id, uri in uris.items()]
     found = match(predictions, read_references([references]), "rows")

@@ -75,14 +75,14 @@ class Decoder(keras.Model):
                 keras.layers.Dense(config.units, "tanh", name=f"first_state_{i}", **policy)
                 for i in range(config.layers * _STATE_TENSORS[config.cell])
             ]
-        self.attention = None
+        self.attention: BahdanauAttention | None = None
         if config.attention == "bahdanau":
             self.grid_scaling = FeatureScaling(config.feature_scaling, name="grid_scaling")
             self.position_embedding = keras.layers.Dense(embedding_dim, name="position_embedding", **policy)
             self.attention = BahdanauAttention(config.attention_units, name="attention", **policy)
             self.gate = keras.layers.Dense(1, "sigmoid", name="gate", **policy)
             self.output_context = keras.layers.Dense(embedding_dim, name="output_context", **policy)
-        self.output_embedding = None
+        self.output_embedding: Any = None
         if self.attention or (config.tie_embeddings and config.units != embedding_dim):
             self.output_embedding = keras.layers.Dense(embedding_dim, name="output_embedding", **policy)
         if config.tie_embeddings:
@@ -212,7 +212,8 @@ class Decoder(keras.Model):
 
     def _run_through(self, words, image: Image, recurrent_kernels, seed):
         """words `[N, T, E]` through whole layers -> outputs `[N, T, .]`."""
-        x, states = words, [None] * len(self.recurrent)
+        x: Any = words
+        states: list[Any] = [None] * len(self.recurrent)
         if self.first_states:
             states = [list(tensors) for tensors in self.initial_state(image).layers]
         else:

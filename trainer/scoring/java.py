@@ -122,10 +122,12 @@ class Meteor:
         return self._answer()
 
     def _say(self, line: str) -> None:
+        assert self._process.stdin  # a pipe, as is stdout
         self._process.stdin.write(line + "\n")
         self._process.stdin.flush()
 
     def _answer(self) -> str:
+        assert self._process.stdout
         line = self._process.stdout.readline().strip()
         if not line or line.startswith("Error"):
             raise ValueError(line)
@@ -137,7 +139,8 @@ class Meteor:
         self._process.wait()
         for handle in (self._process.stdin, self._process.stdout, self._stderr):
             with contextlib.suppress(OSError):  # what was not yet written is of no use to anybody
-                handle.close()
+                if handle:
+                    handle.close()
 
 
 def _fields(*fields: str) -> str:

@@ -24,7 +24,7 @@ class _Order(NamedTuple):
     idf: np.ndarray  # float64 [G]: log(images / images that hold it)
     keys: np.ndarray  # uint64 [E], rising: (n-gram, image), as often as references of the image hold it
     reference: np.ndarray  # int32 [E]: which one
-    count: np.ndarray  # int32 [E]: how often it does
+    times: np.ndarray  # int32 [E]: how often it does
     norm: np.ndarray  # float64 [R]: of a reference's tf-idf vector; 1 where that is 0
 
 
@@ -93,7 +93,7 @@ class CiderReward:
             hits = end - first
             gram = np.repeat(np.arange(len(hits)), hits)
             entry = np.arange(len(gram)) + np.repeat(first - np.cumsum(hits) + hits, hits)
-            row, reference, in_reference = rows[gram], table.reference[entry], table.count[entry]
+            row, reference, in_reference = rows[gram], table.reference[entry], table.times[entry]
             product = np.minimum(counts[gram], in_reference) * in_reference * idf[gram] ** 2
             cosine = product / (norm[row] * table.norm[reference])
             # Lengths are numbers of bigrams, as in pycocoevalcap.

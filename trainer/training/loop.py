@@ -165,7 +165,7 @@ class PhaseRun:
         if bench.validation:
             row |= mean_figures(bench.validation.losses(bench.interruptions.check), "val_")
             if (progress.epoch + 1) % config.metrics_every == 0 or progress.epoch + 1 == self._last_epoch:
-                captioned = self._score(row)
+                captioned = self._score(bench.validation, row)
         if self._monitor in row:
             self._judge(row)
         progress.history.append(row)
@@ -182,9 +182,9 @@ class PhaseRun:
         self._save()
         bench.interruptions.check()
 
-    def _score(self, row: dict[str, Any]) -> list[Captioned]:
+    def _score(self, validation: Validation, row: dict[str, Any]) -> list[Captioned]:
         """Adds to the row what the captions of the validation images are worth; returns these."""
-        bench, validation = self._bench, self._bench.validation
+        bench = self._bench
         bench.screen.waiting("scoring validation captions")
         scores, captioned = validation.scores(bench.interruptions.check)
         row |= {**scores.corpus, "comparable": scores.comparable}
