@@ -8,6 +8,10 @@ INSTALLED := .venv/.installed
 # A test that hangs ends the run and shows where pytest is, instead of nothing when CI's time is up.
 PYTEST := $(BIN)/python -m pytest -o faulthandler_timeout=1500 -o faulthandler_exit_on_timeout=true
 
+# Two processes share the files of tests out. What they both need is made once: see tests/conftest.py.
+PARALLEL := -n 2 --dist loadfile
+TESTS ?= tests
+
 .PHONY: help demo test test-slow test-engines lint format templates requirements clean
 .DEFAULT_GOAL := help
 
@@ -24,18 +28,19 @@ $(INSTALLED): requirements.txt
 demo: $(INSTALLED)  ## draw scenes, extract features, train, caption unseen images: ends in demo/gallery.png
 	@$(BIN)/python -m scripts.demo
 
-test: $(INSTALLED)  ## the fast tests, about 12 minutes
-	$(PYTEST) tests -m "not slow and not engines"
+test: $(INSTALLED)  ## the fast tests, about 5 minutes; those of one folder: make test TESTS=tests/trainer/model
+	$(PYTEST) $(PARALLEL) $(TESTS) -m "not slow and not engines"
 
 test-slow: $(INSTALLED)  ## the slow tests: the whole demo, real Inception, real processes, runs that are killed
-	$(PYTEST) tests -m "slow and not engines"
+	$(PYTEST) $(PARALLEL) $(TESTS) -m "slow and not engines"
 
 test-engines: $(INSTALLED)  ## both pipelines on Flink, Spark, Prism and Dask: needs java, mvn and go, downloads 1 GB once
 	$(PYTEST) tests/end_to_end/test_engines.py -rs
 
-lint: $(INSTALLED)  ## check style and formatting
+lint: $(INSTALLED)  ## check style, formatting and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 format: $(INSTALLED)  ## mend what lint finds, where that can be done by machine
 	$(BIN)/ruff check --fix .
