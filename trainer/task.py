@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -107,6 +108,7 @@ def run(config: TaskConfig) -> dict[str, Any]:
                     best = train(directory, place, shape, training, interruptions, config.overwrite)
                     best_dir = os.path.join(place.directory, job.BEST)
                     decoder = load_best(best_dir, shape) if best else None
+                    images = dataset.place_of_images(directory)
             except tf.errors.OpError as error:
                 damaged = dataset.find_damaged(directory)
                 reason = files.reason(error)
@@ -128,10 +130,19 @@ def run(config: TaskConfig) -> dict[str, Any]:
             info = export.write(decoder, directory.vocabulary, info, export_dir)
     print(f"best        {loop.line(best)}")
     print(f"export      {export_dir} (digest {info.digest[:12]}…)")
-    # Weights that were a file are the user's own, and somewhere that only they know.
-    weights = "" if info.features.weights in ("imagenet", "random") else f" --weights {info.features.weights}"
-    print(f"next        python -m pipelines.caption --images 'GLOB' --model {export_dir}{weights} --output DIR")
+    weights = info.features.weights
+    own = () if weights in ("imagenet", "random") else ("--weights", weights)
+    flags = ("--images", images, "--model", export_dir, *own, "--output", _beside(job_dir, "captions"))
+    print(f"next        {shlex.join(('python', '-m', 'pipelines.caption', *flags))}")
     return best
+
+
+def _beside(directory: str, name: str) -> str:
+    """`/jobs/1-captions` of `/jobs/1` and "captions"; a bucket has nothing beside it, and takes it in."""
+    scheme, _, path = directory.rstrip("/").rpartition("://")
+    if not scheme:
+        return f"{os.path.abspath(directory)}-{name}"
+    return f"{scheme}://{path}{'-' if '/' in path else '/'}{name}"
 
 
 if __name__ == "__main__":

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import posixpath
+import re
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -63,6 +65,15 @@ def images(directory: FeatureDirectory, split: str, shards: Sequence[int] | None
         lambda serialized: record.parse(serialized, info.features.shape, info.features.dtype, info.max_caption_length),
         num_parallel_calls=tf.data.AUTOTUNE,
     )
+
+
+def place_of_images(directory: FeatureDirectory) -> str:
+    """Where the first validation image was, or the first training image without any: its directory or zip file."""
+    val = directory.info.splits.get("val")
+    first = next(iter(images(directory, "val" if val and val.images else "train")))
+    uri = first["image/uri"].numpy().decode("utf-8", "replace")
+    archive = re.search(r"\.zip(?=!/)", uri, re.IGNORECASE)  # a member's URI is `images.zip!/folder/name.jpg`
+    return uri[: archive.end()] if archive else posixpath.dirname(uri)
 
 
 def find_damaged(directory: FeatureDirectory) -> str | None:

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -14,8 +15,8 @@ from PIL import Image
 
 from pipelines.captions.captioner import open_model
 from tests.support import ROOT, decoders
-from tests.support.outputs import history, replace
-from tests.support.small import SMALL, train
+from tests.support.outputs import annotations, history, replace, rows
+from tests.support.small import SMALL, TINY, train, write_features
 from tfrecords_schema import command
 from tfrecords_schema.errors import InputError, RunError
 from tfrecords_schema.vocabulary import PAD
@@ -91,10 +92,7 @@ def test_train_and_export(made_features, coco_dir, tmp_path, capsys):
         assert picture.width > 300
     samples = list(csv.DictReader(io.StringIO((job / "samples.csv").read_text())))
     assert {row["epoch"] for row in samples} == set("1234") and len(samples) == 4 * 8
-    said = json.loads((coco_dir / "annotations/captions_val2017.json").read_text())["annotations"]
-    people = {}
-    for annotation in said:
-        people.setdefault(str(annotation["image_id"]), []).append(annotation["caption"])
+    people = annotations(coco_dir, "val")
     assert all(row["references"] == " | ".join(people[row["image_id"]]) for row in samples)
     shown = [line.split("  | people: ") for line in out.splitlines() if line.startswith("  caption  ")]
     expected = [[row["caption"], people[row["image_id"]][0]] for i, row in enumerate(samples) if i % 8 < 2]
@@ -193,6 +191,49 @@ def test_ordinary_training_is_not_traced_again_and_again(make_features, tmp_path
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert ended.returncode == 0 and len(history(tmp_path / "job")) == 5, ended.stderr
     assert "retracing" not in ended.stderr
+
+
+def test_the_command_that_is_told_next_captions_images_when_pasted(coco_dir, tmp_path, capsys):
+    """Names that a shell must be shown with care, and a network of one's own; a line of the screen, run by a shell."""
+    coco, data = tmp_path / "Ann's $images", tmp_path / "features"
+    shutil.copytree(coco_dir, coco)
+    TINY.build(None).export(str(tmp_path / "my net"), verbose=False)
+    write_features(data, f"saved_model:{tmp_path / 'my net'}", coco, weights="imagenet")
+    train(data, tmp_path / "a job", epochs=1)
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.startswith("next        python -m pipelines.caption ")
+    env = {**os.environ, "PATH": f"{os.path.dirname(sys.executable)}:/usr/bin:/bin", "PYTHONPATH": ROOT}
+    line = last.removeprefix("next").strip()
+    ended = subprocess.run(line, shell=True, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=300)
+    assert ended.returncode == 0, ended.stderr
+    found = rows(tmp_path / "a job-captions").values()
+    assert {row["image_uri"] for row in found} == {str(path) for path in (coco / "val2017").iterdir()}
+
+
+def test_the_place_of_images_is_a_directory_or_a_zip_file(make_features, made_features, coco_dir, tmp_path):
+    def place(data) -> str:
+        return dataset.place_of_images(dataset.open_directory(str(data)))
+
+    assert place(made_features) == str(coco_dir / "val2017")
+    train_only = {"train_captions": [str(coco_dir / "annotations/captions_train2017.json")], "coco_dir": None}
+    assert place(make_features(images=[str(coco_dir / "train2017")], **train_only)[0]) == str(coco_dir / "train2017")
+    zipped = tmp_path / "coco"
+    shutil.copytree(coco_dir, zipped, ignore=shutil.ignore_patterns("val2017"))
+    shutil.make_archive(str(zipped / "val2017"), "zip", coco_dir, "val2017")
+    assert place(make_features(tmp_path / "zipped", coco_dir=zipped)[0]) == str(zipped / "val2017.zip")
+
+
+@pytest.mark.parametrize(
+    ("job_dir", "expected"),
+    [
+        ("/jobs/1/", "/jobs/1-captions"),
+        (".", f"{os.getcwd()}-captions"),
+        ("gs://bucket/jobs/1/", "gs://bucket/jobs/1-captions"),
+        ("s3://bucket", "s3://bucket/captions"),
+    ],
+)
+def test_captions_are_to_be_beside_the_job(job_dir, expected):
+    assert task._beside(job_dir, "captions") == expected
 
 
 def overflow(path, images: int) -> None:
