@@ -112,6 +112,7 @@ class Publish:
         from pipelines.output import lifecycle
         from tfrecords_schema import dataset_info
         from tfrecords_schema.shards import prefix_of
+        from tfrecords_schema.text import beside
         from tfrecords_schema.vocabulary import Vocabulary
 
         words = Vocabulary.loads(vocabulary)
@@ -123,7 +124,8 @@ class Publish:
             splits={split: _split_info([r for r in results if prefix_of(r.name) == split]) for split in self.counts},
         )
         texts = {VOCABULARY: vocabulary, DATASET_INFO: info.dumps()}
-        following = ("python", "-m", "trainer.task", "--data", self.output, "--job_dir", "JOB_DIR")
+        job = beside(self.output, "job")
+        following = ("python", "-m", "trainer.task", "--data", self.output, "--job_dir", job)
         lifecycle.complete(self.output, results, self.options, self.counts, self.started, texts, following, self.names)
 
 

@@ -1,7 +1,8 @@
-"""Text that any file can hold, and that fits into a line."""
+"""Text that any file can hold, and that fits into a line; the name of a place beside another."""
 
 from __future__ import annotations
 
+import os
 import re
 
 _LONE = re.compile("[\ud800-\udfff]")
@@ -15,3 +16,11 @@ def whole(text: str) -> str:
 def one_line(error: Exception) -> str:
     """An error's message for the middle of ours: its first words, or its kind where it has none."""
     return " ".join(str(error).split()[:20]) or type(error).__name__
+
+
+def beside(directory: str, name: str) -> str:
+    """`/jobs/1-captions` of `/jobs/1` and "captions"; a bucket has nothing beside it, and takes it in."""
+    scheme, _, path = directory.rstrip("/").rpartition("://")
+    if not scheme:
+        return f"{os.path.abspath(directory)}-{name}"
+    return f"{scheme}://{path}{'-' if '/' in path else '/'}{name}"

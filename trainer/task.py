@@ -12,6 +12,7 @@ from typing import Any
 from tfrecords_schema import command
 from tfrecords_schema.command import Settings, group, setting
 from tfrecords_schema.errors import RunError, told_in_one_line
+from tfrecords_schema.text import beside
 from trainer.config import DecoderSettings, TrainConfig
 from trainer.training.interruptions import Interruptions, Preempted
 
@@ -132,17 +133,9 @@ def run(config: TaskConfig) -> dict[str, Any]:
     print(f"export      {export_dir} (digest {info.digest[:12]}…)")
     weights = info.features.weights
     own = () if weights in ("imagenet", "random") else ("--weights", weights)
-    flags = ("--images", images, "--model", export_dir, *own, "--output", _beside(job_dir, "captions"))
+    flags = ("--images", images, "--model", export_dir, *own, "--output", beside(job_dir, "captions"))
     print(f"next        {shlex.join(('python', '-m', 'pipelines.caption', *flags))}")
     return best
-
-
-def _beside(directory: str, name: str) -> str:
-    """`/jobs/1-captions` of `/jobs/1` and "captions"; a bucket has nothing beside it, and takes it in."""
-    scheme, _, path = directory.rstrip("/").rpartition("://")
-    if not scheme:
-        return f"{os.path.abspath(directory)}-{name}"
-    return f"{scheme}://{path}{'-' if '/' in path else '/'}{name}"
 
 
 if __name__ == "__main__":

@@ -1,8 +1,10 @@
 """Text that any file can hold, and errors in one line."""
 
+import os
+
 import pytest
 
-from tfrecords_schema.text import one_line, whole
+from tfrecords_schema.text import beside, one_line, whole
 
 
 @pytest.mark.parametrize(
@@ -23,3 +25,16 @@ def test_an_error_is_one_line_of_its_first_words():
     assert one_line(OSError("no\n  space\tleft")) == "no space left"
     assert one_line(ValueError(" ")) == "ValueError"
     assert one_line(ValueError("word " * 30)) == " ".join(["word"] * 20)
+
+
+@pytest.mark.parametrize(
+    ("job_dir", "expected"),
+    [
+        ("/jobs/1/", "/jobs/1-captions"),
+        (".", f"{os.getcwd()}-captions"),
+        ("gs://bucket/jobs/1/", "gs://bucket/jobs/1-captions"),
+        ("s3://bucket", "s3://bucket/captions"),
+    ],
+)
+def test_a_place_beside_another(job_dir, expected):
+    assert beside(job_dir, "captions") == expected

@@ -79,7 +79,7 @@ def test_a_saved_model_of_ones_own(tmp_path, dtype):
     path = save(tmp_path / "model", [None, 32, 32, 3], lambda images: tf.reduce_mean(images, (1, 2)), dtype)
     extractor = Extractor("saved_model", path, 4)
     spec = extractor.spec("float32")
-    assert (extractor.size, spec.shape, spec.extractor, spec.weights) == (32, (3,), "saved_model", "model")
+    assert (extractor.size, spec.shape, spec.extractor, spec.weights) == (32, (3,), "saved_model", path)
     np.testing.assert_allclose(extractor.load()(PIXELS), 2 * PIXELS.mean((1, 2)), rtol=1e-5)
     other = save(tmp_path / "other", [None, 32, 32, 3], lambda images: tf.reduce_max(images, (1, 2)), dtype)
     assert Extractor("saved_model", other, 4).spec("float32").weights_digest != spec.weights_digest

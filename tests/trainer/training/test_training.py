@@ -223,19 +223,6 @@ def test_the_place_of_images_is_a_directory_or_a_zip_file(make_features, made_fe
     assert place(make_features(tmp_path / "zipped", coco_dir=zipped)[0]) == str(zipped / "val2017.zip")
 
 
-@pytest.mark.parametrize(
-    ("job_dir", "expected"),
-    [
-        ("/jobs/1/", "/jobs/1-captions"),
-        (".", f"{os.getcwd()}-captions"),
-        ("gs://bucket/jobs/1/", "gs://bucket/jobs/1-captions"),
-        ("s3://bucket", "s3://bucket/captions"),
-    ],
-)
-def test_captions_are_to_be_beside_the_job(job_dir, expected):
-    assert task._beside(job_dir, "captions") == expected
-
-
 def overflow(path, images: int) -> None:
     """Gives that many images of a shard features that float16 holds, but no sum of them."""
     records = [tf.train.Example.FromString(r.numpy()) for r in tf.data.TFRecordDataset(str(path))]
