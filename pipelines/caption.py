@@ -138,14 +138,15 @@ def run(
     from pipelines.captions import estimate, formats, plan
     from pipelines.engines.engine import choose
     from pipelines.engines.running import run_pipeline
-    from pipelines.output import keys, lifecycle, sharding
+    from pipelines.output import keys, lifecycle, progress, sharding
     from pipelines.output.report import summarise
     from tfrecords_schema.shards import shard_count
 
     engine = choose(beam_args, gpu, accelerator)
     engine.require_reachable(output=output, model=model, features=features, images=images, root=root)
     task = plan.plan(flags)
-    counts = task.source.count()
+    with progress.waiting(progress.LISTING):
+        counts = task.source.count()
     if not counts["captions"]:
         raise InputError(f"--{'features' if features else 'images'}: expected images, found a table without any")
     maker = task.row_maker()
