@@ -124,7 +124,7 @@ def run(
 
     from pipelines.engines.engine import choose
     from pipelines.engines.running import run_pipeline
-    from pipelines.output import keys, lifecycle, sharding
+    from pipelines.output import keys, lifecycle, progress, sharding
     from pipelines.output.report import summarise
     from pipelines.sources.captioned_images import captioned_images
     from pipelines.training_records.records import RecordMaker
@@ -143,7 +143,8 @@ def run(
     )
     source = captioned_images(coco_dir, year, captions_by_split, images_by_split, val_fraction, restval)
     network = extractors.parse(extractor, weights, batch_size, feature_grid, precision)
-    counts = source.count()
+    with progress.waiting(progress.LISTING):
+        counts = source.count()
     spec = network.spec(feature_dtype)
     if "train" not in counts:
         raise InputError(f"--captions: expected images of the train split, found {counts}")
@@ -200,6 +201,7 @@ class Publish:
 
     def __call__(self, results: list, vocabulary: str) -> None:
         from pipelines.output import lifecycle
+        from pipelines.storage import paths
         from tfrecords_schema import dataset_info
         from tfrecords_schema.shards import parse_shard_name
         from tfrecords_schema.vocabulary import Vocabulary
@@ -216,7 +218,8 @@ class Publish:
             },
         )
         texts = {VOCABULARY: vocabulary, DATASET_INFO: info.dumps()}
-        following = ("python", "-m", "trainer.task", "--data", self.output, "--job_dir", "JOB_DIR")
+        job = paths.beside(self.output, "job")
+        following = ("python", "-m", "trainer.task", "--data", self.output, "--job_dir", job)
         lifecycle.complete(self.output, results, self.options, self.counts, self.started, texts, following, self.names)
 
 

@@ -23,7 +23,7 @@ class FeatureSpec:
     Attributes:
       extractor: registry name of the network, "inception_v3".
       layer: which of its outputs.
-      weights: what was asked for: "imagenet", "random", or the file's name.
+      weights: what was asked for: "imagenet", "random", or where the file or SavedModel was, an absolute path or URI.
       weights_digest: SHA-256 of the weights file (of the recipe, for "random").
       shape: of one image's feature, `(2048,)`.
       dtype: what it is stored in, "float16" or "float32".

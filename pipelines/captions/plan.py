@@ -12,6 +12,7 @@ from pipelines.captions import captioner, search, stored
 from pipelines.captions.rows import ExtractedFeatures, FeatureMaker, RowMaker
 from pipelines.output.lifecycle import Options
 from pipelines.sources.image_sets import Columns, ImageSets
+from pipelines.storage import files, paths
 from pipelines.vision import extractors
 from pipelines.vision.reading import Reading
 from tfrecords_schema import __version__, caption_table
@@ -137,12 +138,20 @@ def _weights(given: str | None, expected: FeatureSpec) -> str:
     """The weights to load: those asked for, else those the model's features were made with.
 
     Raises:
-      InputError: the model's were a file, which only the user can find again.
+      InputError: the model's were a file, which is not where it was.
     """
-    if given is None and expected.weights not in ("imagenet", "random"):
-        kind = "SavedModel directory" if expected.extractor == "saved_model" else "file"
+    if given is None and expected.weights not in ("imagenet", "random") and not _is_there(expected):
+        kind = "SavedModel directory" if expected.extractor == extractors.SAVED_MODEL else "file"
         raise InputError(
             f"--weights: expected the {kind} {expected.weights!r} (digest {expected.weights_digest[:12]}…) that the "
-            "model's features were made with, found no flag; give --weights FILE"
+            "model's features were made with, found none there and no flag; give --weights FILE"
         )
     return given or expected.weights
+
+
+def _is_there(spec: FeatureSpec) -> bool:
+    """Whether there is something where the weights were; of what an earlier version wrote, only the name is known."""
+    parts = ("saved_model.pb",) if spec.extractor == extractors.SAVED_MODEL else ()
+    with contextlib.suppress(OSError, ValueError):  # a store that cannot be asked, or reached by this installation
+        return paths.is_absolute(spec.weights) and files.exists(paths.join(spec.weights, *parts))
+    return False

@@ -52,6 +52,12 @@ def absolute(path: str) -> str:
     return os.path.abspath(path) if is_local(path) else path.rstrip("/")
 
 
+def beside(path: str, name: str) -> str:
+    """`/data/features-job` of `data/features` and "job"; a bucket has nothing beside it, and takes it in."""
+    whole = absolute(path)
+    return f"{whole}-{name}" if "/" in whole.partition("://")[2] or is_local(path) else join(whole, name)
+
+
 def join(directory: str, *names: str) -> str:
     """A path below a directory, on any filesystem."""
     return os.path.join(directory, *names) if is_local(directory) else posixpath.join(directory, *names)

@@ -61,13 +61,13 @@ class Extractor:
           InputError: the weights are not there.
         """
         if self.name == SAVED_MODEL:
-            digest, label = _directory_digest(self.weights), os.path.basename(self.weights.rstrip("/"))
+            digest, label = _directory_digest(self.weights), paths.absolute(self.weights)
         elif self.weights == "random":
             digest = hashlib.sha256(f"{self.name}: {random_weights.RECIPE}".encode()).hexdigest()
             label = self.weights
         else:
             digest = _file_digest(weights_file(self.name, self.weights))
-            label = self.weights if self.weights == "imagenet" else os.path.basename(self.weights)
+            label = self.weights if self.weights == "imagenet" else paths.absolute(self.weights)
         return FeatureSpec(
             extractor=self.name,
             layer=self.layer,

@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import shlex
 import shutil
 
 import h5py
@@ -11,16 +12,17 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from pipelines import caption
+from pipelines import caption, features, gallery
 from pipelines.captions import captioner
 from pipelines.engines import running
 from pipelines.output import report as report_json
 from pipelines.vision import networks
 from tests.pipelines.test_features import content, read_split
+from tests.pipelines.vision.test_extractors import save
 from tests.support.decoders import signature_inputs
 from tests.trainer.training.test_training import replace
 from tfrecords_schema.errors import InputError
-from trainer import export
+from trainer import export, task
 
 
 def rows(directory: pathlib.Path) -> dict[str, dict]:
@@ -187,6 +189,37 @@ def test_other_weights_are_refused_by_digest_before_anything_is_read(run, tmp_pa
     with pytest.raises(InputError, match=r"weights_digest differs: --weights .*other.h5 has .*, --model .* has"):
         run(weights=str(tmp_path / "other.h5"), images=["/nowhere/*.jpg"])
     assert not (tmp_path / "captions").exists()
+
+
+@pytest.mark.parametrize("kind", ["file", "SavedModel directory"])
+def test_each_command_that_is_named_next_works_as_it_stands(kind, tiny_network, coco_dir, tmp_path, monkeypatch):
+    """With weights of one's own, given by a path below the working directory; then from another one."""
+    monkeypatch.chdir(tmp_path)
+    if kind == "file":
+        h5py.File("mine.h5", "w").close()
+        given = {"extractor": tiny_network, "weights": "mine.h5"}
+    else:
+        save("mine", [None, 32, 32, 3], lambda images: tf.reduce_mean(images, (1, 2)))
+        given = {"extractor": "saved_model:mine"}
+    path = str(tmp_path / ("mine.h5" if kind == "file" else "mine"))
+    report = features.run(coco_dir=str(coco_dir), output="of mine", min_word_count=1, **given)
+    following = shlex.split(report["next_command"])
+    assert following[:3] == ["python", "-m", "trainer.task"]
+    task.main([*following[3:], *["--epochs", "1", "--units", "16", "--embedding_dim", "16", "--batch_size", "8"]])
+
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    flags = {"images": [f"{coco_dir}/val2017"], "model": str(tmp_path / "of mine-job/export"), "output": "it's here"}
+    report = caption.run(**flags)
+    assert report["records"] == 8
+    following = shlex.split(report["next_command"])
+    assert following[:3] == ["python", "-m", "pipelines.gallery"]
+    gallery.main(following[3:])
+    assert pathlib.Path("gallery.html").stat().st_size > 1000
+
+    shutil.move(path, f"{path}-moved")
+    with pytest.raises(InputError, match=rf"--weights: expected the {kind} '{path}' \(digest .*found none there"):
+        caption.run(**flags)
 
 
 def test_weights_from_a_file_must_be_given_again(export_dir, run):

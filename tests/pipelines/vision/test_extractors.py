@@ -79,7 +79,7 @@ def test_a_saved_model_of_ones_own(tmp_path, dtype):
     path = save(tmp_path / "model", [None, 32, 32, 3], lambda images: tf.reduce_mean(images, (1, 2)), dtype)
     extractor = Extractor("saved_model", path, 4)
     spec = extractor.spec("float32")
-    assert (extractor.size, spec.shape, spec.extractor, spec.weights) == (32, (3,), "saved_model", "model")
+    assert (extractor.size, spec.shape, spec.extractor, spec.weights) == (32, (3,), "saved_model", path)
     np.testing.assert_allclose(extractor.load()(PIXELS), 2 * PIXELS.mean((1, 2)), rtol=1e-5)
     other = save(tmp_path / "other", [None, 32, 32, 3], lambda images: tf.reduce_max(images, (1, 2)), dtype)
     assert Extractor("saved_model", other, 4).spec("float32").weights_digest != spec.weights_digest
@@ -151,9 +151,7 @@ def test_looking_at_a_saved_model_leaves_the_devices_to_the_workers(tmp_path):
 def test_a_saved_model_without_its_variables_is_told_of_when_it_is_loaded(tmp_path):
     path = save(tmp_path / "model", [None, 32, 32, 3], lambda images: tf.reduce_mean(images, (1, 2)))
     (tmp_path / "model/variables/variables.index").unlink()
-    with pytest.raises(
-        InputError, match=r"saved_model:.*: expected a whole SavedModel, found: .+"
-    ) as error:
+    with pytest.raises(InputError, match=r"saved_model:.*: expected a whole SavedModel, found: .+") as error:
         Extractor("saved_model", path, 4).load()
     assert "\n" not in str(error.value)
 
