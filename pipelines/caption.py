@@ -38,7 +38,7 @@ def run(config: CaptionConfig, beam_args: Sequence[str] = ()) -> dict[str, Any]:
     from pipelines.engines.engine import choose
     from pipelines.engines.running import run_pipeline
     from pipelines.output import keys, lifecycle, sharding
-    from pipelines.output.progress import telling
+    from pipelines.output.progress import LISTING, waiting
     from pipelines.output.report import summarise
     from tfrecords_schema.shards import shard_count
 
@@ -46,7 +46,7 @@ def run(config: CaptionConfig, beam_args: Sequence[str] = ()) -> dict[str, Any]:
     engine = choose(beam_args, running.gpu, running.accelerator)
     engine.require_reachable(**command.places(config))
     planned = plan(config)
-    with telling("listing the images"):
+    with waiting(LISTING):
         counts = planned.source.count()
     if not counts["captions"]:
         flag = "features" if config.what.features else "images"

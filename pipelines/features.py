@@ -41,7 +41,7 @@ def run(config: FeaturesConfig, beam_args: Sequence[str] = ()) -> dict[str, Any]
     from pipelines.engines.engine import choose
     from pipelines.engines.running import run_pipeline
     from pipelines.output import keys, lifecycle, sharding
-    from pipelines.output.progress import telling
+    from pipelines.output.progress import LISTING, waiting
     from pipelines.output.report import summarise
     from pipelines.sources.captioned_images import captioned_images
     from pipelines.training_records.records import RecordMaker
@@ -58,7 +58,7 @@ def run(config: FeaturesConfig, beam_args: Sequence[str] = ()) -> dict[str, Any]
     extractor = extractors.parse(
         network.extractor, network.weights, running.batch_size, network.feature_grid, network.precision
     )
-    with telling("listing the images"):
+    with waiting(LISTING):
         counts = source.count()
     spec = extractor.spec(network.feature_dtype)
     if "train" not in counts:

@@ -13,7 +13,7 @@ from pipelines.captions.plan import Plan
 from pipelines.captions.rows import RowMaker
 from pipelines.clock import StageClock
 from pipelines.items import Item, Reject
-from pipelines.output.progress import telling
+from pipelines.output.progress import LOADING, waiting
 from pipelines.output.sharding import ShardJob
 from pipelines.vision import devices
 
@@ -31,7 +31,7 @@ def estimate(plan: Plan, maker: RowMaker, images: int, shards: int, output: str)
       load_seconds, images_per_second and seconds (both None where no image of the sample could be used).
     """
     started = time.monotonic()
-    with telling("loading the network"):
+    with waiting(LOADING):
         loaded = maker.load()
     load_seconds = time.monotonic() - started
     items = list(_spread(plan.source.read(), images))

@@ -23,7 +23,7 @@ from apache_beam.utils import shared
 from pipelines.clock import StageClock
 from pipelines.items import ImageError, Item, Reject, join_parts, printable
 from pipelines.output.keys import order
-from pipelines.output.progress import ShardProgress
+from pipelines.output.progress import LOADING, ShardProgress
 from pipelines.output.sidecars import ShardResult, read_finished, shard_digest, sidecar_name, write_sidecar
 from pipelines.storage import files, paths
 from pipelines.vision.reading import some_can_be_read
@@ -125,9 +125,9 @@ class ProcessShard(beam.DoFn):
         def load() -> Any:  # here and not in setup(): a rerun with nothing to extract loads nothing
             nonlocal load_seconds
             started = time.monotonic()
-            progress.doing("loading the network")
-            self._model = self._shared.acquire(self._maker.load)  # kept here: Shared itself holds it weakly
-            progress.doing("")
+            if self._model is None:
+                with progress.doing(LOADING):
+                    self._model = self._shared.acquire(self._maker.load)  # kept here: Shared itself holds it weakly
             load_seconds += time.monotonic() - started
             return self._model
 

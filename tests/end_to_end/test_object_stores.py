@@ -8,6 +8,7 @@ import json
 import os
 import pathlib
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -78,7 +79,9 @@ def without_uris(records: list[dict]) -> list[dict]:
 
 
 @pytest.mark.slow
-def test_from_images_to_captions_in_a_bucket(store, prefix, coco_dir, tiny_network, make_features, tmp_path, capsys):
+def test_from_images_to_captions_in_a_bucket(
+    store, prefix, coco_dir, tiny_network, make_features, tmp_path, capsys, monkeypatch
+):
     """As on this machine, but for URIs; and nothing is left of the work."""
     store.put_directory(coco_dir, f"{prefix}/coco")
     local, _ = make_features(records_per_shard=10)
@@ -87,6 +90,12 @@ def test_from_images_to_captions_in_a_bucket(store, prefix, coco_dir, tiny_netwo
     for reused in (0, 4):
         report = commands.features(coco_dir=at["coco"], output=at["features"], extractor=tiny_network, **common)
         assert report["inputs"] == report["records"] == 32 and report["shards_reused"] == reused
+        assert shlex.split(report["next_command"])[3:] == [
+            "--data",
+            at["features"],
+            "--job_dir",
+            f"{at['features']}-job",
+        ]
     fetched = store.get_directory(f"{prefix}/features", tmp_path / "fetched")
     assert set(content(fetched)) == set(content(local)) and not (fetched / files.WORK).exists()
     for split in ("train", "val"):
@@ -107,7 +116,10 @@ def test_from_images_to_captions_in_a_bucket(store, prefix, coco_dir, tiny_netwo
     assert not list((tmp_path / "temporary").glob("captioning-trainer-*/job-*[0-9a-f]")), "the mirror is deleted"
 
     model = {"model": f"{at['job']}/export"}
-    commands.caption(images=[f"{at['coco']}/val2017"], output=at["captions"], format=["csv", "coco"], **model)
+    report = commands.caption(images=[f"{at['coco']}/val2017"], output=at["captions"], format=["csv", "coco"], **model)
+    monkeypatch.chdir(tmp_path)
+    gallery.main(shlex.split(report["next_command"])[3:])
+    assert "8 images with their captions in gallery.html, 0.0 MB\n" in capsys.readouterr().out, "none is grey"
     commands.caption(
         images=[f"{coco_dir}/val2017"], output=str(tmp_path / "captions"), model=str(tmp_path / "job/export")
     )

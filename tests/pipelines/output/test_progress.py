@@ -1,54 +1,111 @@
-"""What a person sees while a run goes on: what takes the time, for how many seconds, then how many images."""
+"""What a person sees while nothing is counted yet: what is being done, and for how long."""
 
+import contextlib
+import os
+import pty
 import re
+import sys
+import termios
+import threading
 import time
 
 import pytest
 
 from pipelines.output import progress
-from pipelines.output.progress import ShardProgress, Watch, telling
-
-SHARD = "captions-00000-of-00001.parquet"
+from pipelines.output.progress import LISTING, LOADING, ShardProgress, Watch, waiting
+from pipelines.sources.captioned_images import CaptionedImages
+from pipelines.training_records.records import RecordMaker
 
 
 @pytest.fixture
-def directory(tmp_path, monkeypatch):
-    """An output directory, of which is told twenty times a second."""
-    (tmp_path / ".work").mkdir()
-    (tmp_path / ".work/options.json").touch()
-    monkeypatch.setattr(progress, "_PLAIN_PERIOD_S", 0.05)
-    monkeypatch.setattr(progress, "_WRITE_PERIOD_S", 0.0)
-    return str(tmp_path)
+def often(monkeypatch):
+    """Tells twenty times a second."""
+    for period in ("_PLAIN_PERIOD_S", "_TERMINAL_PERIOD_S"):
+        monkeypatch.setattr(progress, period, 0.05)
 
 
-def wait_for(capsys, expected: str) -> str:
-    """All that is told on stderr until a line is as expected."""
-    told, until = "", time.monotonic() + 20
-    while not re.search(f"^{expected}$", told, re.M):
-        assert time.monotonic() < until, told
-        time.sleep(0.02)
-        told += capsys.readouterr().err
-    return told
+@contextlib.contextmanager
+def terminal(monkeypatch):
+    """stderr on a terminal, within the block; yields what will have been written to it afterwards, as bytes."""
+    reader, writer = pty.openpty()
+    termios.tcsetwinsize(writer, (40, 120))
+    shown = bytearray()
+
+    def read() -> None:
+        with contextlib.suppress(OSError):  # when the other end is closed
+            while True:
+                shown.extend(os.read(reader, 1000))
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    with monkeypatch.context() as patch, os.fdopen(writer, "w") as stream:
+        patch.setattr(sys, "stderr", stream)
+        yield shown
+    thread.join()
+    os.close(reader)
 
 
-def test_each_step_before_the_first_image_is_told_with_its_seconds(directory, capsys):
-    with Watch(directory, 10):
-        wait_for(capsys, r"0/10 images, listing the images, \d+ s")
-        with ShardProgress(directory, SHARD) as shard:
-            shard.show(0, 0)
-            wait_for(capsys, r"0/10 images, reading the first images, \d+ s")
-            shard.doing("loading the network")
-            wait_for(capsys, "0/10 images, loading the network, 1 s")  # counted anew for each step
-            shard.doing("")
-            shard.show(2, 1)
-            wait_for(capsys, r"3/10 images, 1 rejects")
-            shard.show(4, 1)
-            wait_for(capsys, r"5/10 images, [\d.]+ images/s, 1 rejects, \d+ s left")
+def test_what_is_waited_for_is_a_line_now_and_then(often, capsys):
+    with waiting("listing the images"):
+        time.sleep(0.3)
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) >= 2 and all(re.fullmatch(r"listing the images, \d s", line) for line in lines)
 
 
-def test_what_the_launcher_does_is_told_where_it_takes_a_while(directory, capsys):
-    with telling("listing the images"):
+def test_what_is_waited_for_leaves_a_terminal_as_it_was(often, monkeypatch):
+    with terminal(monkeypatch) as written, waiting("listing the images"):
+        time.sleep(0.3)
+    *shown, blank, rest = written.decode().split("\r")
+    assert len(shown) >= 2 and all(re.fullmatch(r"listing the images, \d s", line) for line in shown)
+    assert not blank.strip() and len(blank) > len(shown[0]) and not rest
+
+
+def test_a_quick_thing_is_not_told(capsys):
+    with waiting("listing the images"):
         pass
     assert capsys.readouterr().err == ""
-    with telling("listing the images"):
-        wait_for(capsys, "listing the images, 1 s")
+
+
+def making(directory):
+    """A shard in the making that lists, loads and counts, each long enough to be seen."""
+    (directory / ".work").mkdir()
+    with Watch(str(directory), 30):
+        time.sleep(0.3)
+        with ShardProgress(str(directory), "train-00000-of-00001.tfrecord") as shard:
+            with shard.doing(LOADING):
+                time.sleep(0.3)
+            time.sleep(0.3)
+            for records in (10, 11, 12):
+                time.sleep(progress._WRITE_PERIOD_S)
+                shard.show(records, 1)
+            time.sleep(0.3)
+
+
+STEPS = [LISTING, LOADING, "working on the first ones"]
+
+
+def test_each_step_before_the_first_image_is_told(often, tmp_path, capsys):
+    making(tmp_path)
+    lines = capsys.readouterr().err.splitlines()
+    before = [line for line in lines if line.startswith("0/30")]
+    told = [re.fullmatch(r"0/30 images, (.*), \d s", line)[1] for line in before]
+    assert list(dict.fromkeys(told)) == STEPS
+    assert re.fullmatch(r"13/30 images, [\d.]+ images/s, 1 rejects, \d+ s left", lines[-1])
+
+
+def test_each_step_before_the_first_image_is_told_on_a_terminal(often, tmp_path, monkeypatch):
+    with terminal(monkeypatch) as written:
+        making(tmp_path)
+    shown = written.decode()
+    places = [shown.index(f"0/30 [00:00<?, ? images/s, {step}, ") for step in STEPS]
+    assert places == sorted(places) and "starting" not in shown and "1 rejects" in shown
+
+
+def test_a_run_tells_what_takes_the_time(often, make_features, monkeypatch, capsys):
+    read, load = CaptionedImages.read, RecordMaker.load
+    monkeypatch.setattr(CaptionedImages, "read", lambda self: (time.sleep(0.3), read(self))[1])
+    monkeypatch.setattr(RecordMaker, "load", lambda self: (time.sleep(0.3), load(self))[1])
+    make_features()
+    lines = capsys.readouterr().err.splitlines()
+    for step in (LISTING, LOADING):
+        assert any(line.startswith(f"0/32 images, {step}, ") for line in lines)
