@@ -5,8 +5,11 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	then echo $$p; break; fi; done)
 BIN := .venv/bin
 INSTALLED := .venv/.installed
-# A test that hangs ends the run and shows where pytest is, instead of nothing when CI's time is up.
+# A test that hangs ends its process and shows where pytest is, instead of nothing when CI's time is up.
 PYTEST := $(BIN)/python -m pytest -o faulthandler_timeout=1500 -o faulthandler_exit_on_timeout=true
+# Several processes, a test module in each; every one needs 4 GB, and gets by with a core.
+TESTERS ?= 2
+PARALLEL := -n $(TESTERS) --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 
 .PHONY: help demo test test-slow test-engines lint format requirements clean
 .DEFAULT_GOAL := help
@@ -25,10 +28,10 @@ demo: $(INSTALLED)  ## draw scenes, extract features, train, caption unseen imag
 	@$(BIN)/python -m scripts.demo
 
 test: $(INSTALLED)  ## the fast tests, about 12 minutes
-	$(PYTEST) tests -m "not slow and not engines"
+	$(PYTEST) $(PARALLEL) tests -m "not slow and not engines"
 
 test-slow: $(INSTALLED)  ## the slow tests: the whole demo, real Inception, real processes, runs that are killed
-	$(PYTEST) tests -m "slow and not engines"
+	$(PYTEST) $(PARALLEL) tests -m "slow and not engines"
 
 test-engines: $(INSTALLED)  ## both pipelines on Flink, Spark, Prism and Dask: needs java, mvn and go, downloads 1 GB once
 	$(PYTEST) tests/end_to_end/test_engines.py -rs

@@ -25,6 +25,7 @@ EXTRAS = {
         "pandas>=2.2",
         "psutil>=5.9",
         "pytest>=9.0",
+        "pytest-xdist>=3.8",
         "ruff>=0.8",
         "selenium>=4.20",
     ],
