@@ -5,11 +5,11 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	then echo $$p; break; fi; done)
 BIN := .venv/bin
 INSTALLED := .venv/.installed
-# A test that hangs ends the run and shows where pytest is, instead of nothing when CI's time is up.
+# A test that hangs ends its process and shows where pytest is, instead of nothing when CI's time is up.
 PYTEST := $(BIN)/python -m pytest -o faulthandler_timeout=1500 -o faulthandler_exit_on_timeout=true
-
-# Two processes share the files of tests out. What they both need is made once: see tests/conftest.py.
-PARALLEL := -n 2 --dist loadfile
+# Several processes, a test module in each; every one needs 4 GB, and gets by with a core.
+TESTERS ?= 2
+PARALLEL := -n $(TESTERS) --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 TESTS ?= tests
 
 .PHONY: help demo test test-slow test-engines lint format templates requirements clean

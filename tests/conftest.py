@@ -10,7 +10,7 @@ from pipelines.vision import networks
 from scripts import scenes
 from tests.support import commands
 from tests.support.once import Once
-from tests.support.small import TINY, train, write_features
+from tests.support.small import TINY, train_without_java, write_features
 from tfrecords_schema.quiet import import_tensorflow
 
 
@@ -22,6 +22,11 @@ def pytest_configure(config):
     config.addinivalue_line("markers", "slow: takes more than a few seconds; run by `make test-slow`")
     if not getattr(config.option, "numprocesses", None):  # which only hands tests out to others
         import_tensorflow()
+
+
+def pytest_collection_modifyitems(items):
+    """Training first: its modules take longest, and one that came last would keep one process busy and others idle."""
+    items.sort(key=lambda item: "tests/trainer/" not in item.nodeid)
 
 
 @pytest.fixture(scope="session")
@@ -73,20 +78,13 @@ def features_dir(made_features, tmp_path) -> pathlib.Path:
     return shutil.copytree(made_features, tmp_path / "features")
 
 
-def _train(directory: pathlib.Path, **flags) -> None:
-    """Without Java, whose programs take longer than the training."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PATH", "/nowhere")
-        train(directory / "features", directory / "job", **flags)
-
-
 @pytest.fixture(scope="session")
 def trained(once, made_features) -> pathlib.Path:
     """A directory with `features/` and a `job/` of three epochs, made by the real commands; read only."""
 
     def make(directory: pathlib.Path) -> None:
         shutil.copytree(made_features, directory / "features")
-        _train(directory, epochs=3)
+        train_without_java(made_features, directory / "job", epochs=3)
 
     return once("trained", make)
 
@@ -114,6 +112,7 @@ def attentive(once, made_grid_features) -> pathlib.Path:
 
     def make(directory: pathlib.Path) -> None:
         shutil.copytree(made_grid_features, directory / "features")
-        _train(directory, epochs=2, attention="bahdanau", attention_units=8)
+        settings = {"epochs": 2, "attention": "bahdanau", "attention_units": 8}
+        train_without_java(made_grid_features, directory / "job", **settings)
 
     return once("attentive", make)

@@ -11,6 +11,7 @@ import threading
 import zipfile
 import zlib
 from collections.abc import Iterator
+from typing import BinaryIO
 
 from pipelines.items import ImageError
 from pipelines.storage import files, objects
@@ -18,7 +19,6 @@ from pipelines.storage import files, objects
 _SEPARATOR = "!/"
 _LOCAL_HEADER = struct.Struct("<26xHH")  # of a member: 30 bytes that end in the lengths of its name and extra field
 _MAX_EXTRA = 512  # bytes of a local extra field that are read along; a longer one costs a second read
-_handles = threading.local()
 
 
 def is_archive(path: str) -> bool:
@@ -43,11 +43,22 @@ def open_archive(path: str) -> Archive:
     return Archive(path)
 
 
+class _Closing:
+    """Closes a file when nobody has it any more: a thread has ended, or an archive is forgotten."""
+
+    def __init__(self, file: BinaryIO):
+        self.file = file
+
+    def __del__(self):
+        self.file.close()
+
+
 class Archive:
     """A zip file's directory. Reading members is safe, and parallel, from many threads: each has its own handle."""
 
     def __init__(self, path: str):
         self.path = path
+        self._own = threading.local()
         with files.open_binary(path) as handle, zipfile.ZipFile(handle) as archive:
             self._members: dict[str, zipfile.ZipInfo] = {}
             self.repeated: set[str] = set()
@@ -106,9 +117,8 @@ class Archive:
     def _range(self, offset: int, length: int) -> bytes:
         if objects.is_object(self.path):
             return objects.read(self.path, offset, offset + length)
-        opened = _handles.__dict__
-        if self.path not in opened:
-            opened[self.path] = files.open_binary(self.path)
-        handle = opened[self.path]
+        if not hasattr(self._own, "handle"):
+            self._own.handle = _Closing(files.open_binary(self.path))
+        handle = self._own.handle.file
         handle.seek(offset)
         return handle.read(length)

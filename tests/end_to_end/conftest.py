@@ -3,29 +3,34 @@
 import pathlib
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import tensorflow as tf
 
 from scripts import scenes
 from tests.support import ROOT
-from tests.support.small import train, write_features
+from tests.support.processes import finish
+from tests.support.small import train_without_java, write_features
+from tfrecords_schema.quiet import import_tensorflow
 
 
 @pytest.fixture(scope="session")
-def many_images(tmp_path_factory) -> pathlib.Path:
+def many_images(once) -> pathlib.Path:
     """COCO's layout with 400 images."""
-    directory = tmp_path_factory.mktemp("many")
-    scenes.write_coco(directory, train=380, val=20, size=(160, 120))
-    return directory
+    return once("many_images", lambda directory: scenes.write_coco(directory, train=380, val=20, size=(160, 120)))
 
 
 @pytest.fixture(scope="session")
-def network(tmp_path_factory) -> str:
+def network(once) -> str:
     """A SavedModel of ten seeded convolutions: about 100 images/s on two cores."""
+    return str(once("network", _write_network))
+
+
+def _write_network(directory: pathlib.Path) -> None:
+    tf = import_tensorflow()
     generator = np.random.default_rng(0)
     module = tf.Module()
     sizes = [(3, 32), *[(32, 32)] * 9]
@@ -39,38 +44,40 @@ def network(tmp_path_factory) -> str:
         return {"features": tf.reduce_mean(images, (1, 2))}
 
     module.serve = serve
-    path = str(tmp_path_factory.mktemp("network") / "model")
-    tf.saved_model.save(module, path, signatures={"serving_default": serve})
-    return path
+    tf.saved_model.save(module, str(directory), signatures={"serving_default": serve})
 
 
 @pytest.fixture(scope="session")
-def small_images(tmp_path_factory) -> pathlib.Path:
-    directory = tmp_path_factory.mktemp("small")
-    scenes.write_coco(directory, train=80, val=20, size=(160, 120))
-    return directory
+def small_images(once) -> pathlib.Path:
+    """COCO's layout with 100 images."""
+    return once("small_images", lambda directory: scenes.write_coco(directory, train=80, val=20, size=(160, 120)))
 
 
 @pytest.fixture(scope="session")
-def model(network, many_images, tmp_path_factory) -> str:
+def model(once, network, small_images) -> str:
     """An export for the features of the small network."""
-    directory = tmp_path_factory.mktemp("model")
-    write_features(directory / "features", f"saved_model:{network}", many_images, weights="imagenet", batch_size=8)
-    train(directory / "features", directory / "job", epochs=2)
-    return str(directory / "job/export")
+
+    def make(directory: pathlib.Path) -> None:
+        own = {"weights": "imagenet", "batch_size": 8}  # a SavedModel has its own
+        write_features(directory / "features", f"saved_model:{network}", small_images, **own)
+        train_without_java(directory / "features", directory / "job", epochs=2)
+
+    return str(once("model", make) / "job/export")
 
 
 @pytest.fixture(scope="session")
-def mixture(many_images, tmp_path_factory) -> list[str]:
+def mixture(once, many_images) -> list[str]:
     """--images of two kinds: a directory, and a Parquet file that holds images itself."""
-    paths = sorted((many_images / "val2017").iterdir())
-    cells = pa.table({"image": [path.read_bytes() for path in paths], "name": [f"cell-{path.stem}" for path in paths]})
-    table = tmp_path_factory.mktemp("table") / "cells.parquet"
-    pq.write_table(cells, table, row_group_size=7)
-    return [str(many_images / "train2017"), str(table)]
+
+    def make(directory: pathlib.Path) -> None:
+        paths = sorted((many_images / "val2017").iterdir())
+        cells = {"image": [path.read_bytes() for path in paths], "name": [f"cell-{path.stem}" for path in paths]}
+        pq.write_table(pa.table(cells), directory / "cells.parquet", row_group_size=7)
+
+    return [str(many_images / "train2017"), str(once("mixture", make) / "cells.parquet")]
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def start_captions(network, model, mixture):
     """A function that starts the real command, 20 images a file."""
 
@@ -85,7 +92,7 @@ def start_captions(network, model, mixture):
     return start
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def start_features(network):
     """A function that starts the real command, 20 images a shard."""
 
@@ -97,3 +104,27 @@ def start_features(network):
         return subprocess.Popen([*command, *fixed, *sizes, *flags], cwd=ROOT, **pipes)
 
     return start
+
+
+@pytest.fixture(scope="session")
+def undisturbed_features(once, start_features, many_images) -> pathlib.Path:
+    """What `start_features` makes of the many images when nothing happens; read only. Beside it: in what time."""
+
+    def make(directory: pathlib.Path) -> None:
+        began = time.monotonic()
+        finish(start_features(many_images, directory / "features"))
+        (directory / "seconds").write_text(str(time.monotonic() - began))
+
+    return once("undisturbed_features", make) / "features"
+
+
+@pytest.fixture(scope="session")
+def small_features(once, start_features, small_images) -> pathlib.Path:
+    """What `start_features` makes of the small set of images; read only."""
+    return once("small_features", lambda directory: finish(start_features(small_images, directory)))
+
+
+@pytest.fixture(scope="session")
+def undisturbed_captions(once, start_captions) -> pathlib.Path:
+    """What `start_captions` makes when nothing happens; read only."""
+    return once("undisturbed_captions", lambda directory: finish(start_captions(directory)))

@@ -15,11 +15,10 @@ from tests.support.processes import ENGINES, finish, finished, wait_for_shards
 pytestmark = pytest.mark.slow
 
 
-def test_killed_half_way_and_at_random_moments(start_captions, tmp_path):
+def test_killed_half_way_and_at_random_moments(start_captions, undisturbed_captions, tmp_path):
     """No finished file is made again, and the end has the bytes of an undisturbed run."""
-    finish(start_captions(tmp_path / "undisturbed"))
-    expected = content(tmp_path / "undisturbed")
-    assert len(rows(tmp_path / "undisturbed")) == 400
+    expected = content(undisturbed_captions)
+    assert len(rows(undisturbed_captions)) == 400
 
     output = tmp_path / "killed"
     process = start_captions(output)
@@ -40,10 +39,9 @@ def test_killed_half_way_and_at_random_moments(start_captions, tmp_path):
 
 
 @pytest.mark.parametrize("engine", ["two processes", "two threads"])
-def test_workers_change_nothing(engine, start_captions, tmp_path):
-    finish(start_captions(tmp_path / "expected"))
+def test_workers_change_nothing(engine, start_captions, undisturbed_captions, tmp_path):
     finish(start_captions(tmp_path / "found", *ENGINES[engine]))
-    assert content(tmp_path / "found") == content(tmp_path / "expected")
+    assert content(tmp_path / "found") == content(undisturbed_captions)
 
 
 def test_the_same_image_in_ten_batches(many_images, network, model, tmp_path):

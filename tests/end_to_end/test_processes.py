@@ -8,7 +8,6 @@ import random
 import re
 import signal
 import subprocess
-import time
 
 import numpy as np
 import pytest
@@ -19,13 +18,8 @@ from tfrecords_schema.shards import parse_shard_name
 
 
 @pytest.mark.slow
-def test_killed_half_way_and_at_twenty_random_moments(start_features, many_images, tmp_path):
+def test_killed_half_way(start_features, many_images, undisturbed_features, tmp_path):
     """No finished shard is made again, and the end has the bytes of an undisturbed run."""
-    began = time.monotonic()
-    finish(start_features(many_images, tmp_path / "undisturbed"))
-    seconds = time.monotonic() - began
-    expected = content(tmp_path / "undisturbed")
-
     output = tmp_path / "half"
     process = start_features(many_images, output)
     wait_for_shards(process, output, 10)
@@ -36,8 +30,13 @@ def test_killed_half_way_and_at_twenty_random_moments(start_features, many_image
     text = finish(start_features(many_images, output))
     assert int(re.search(r"shards +20, (\d+) left as an earlier run made them", text)[1]) >= len(before)
     assert before.items() <= {path.name: path.stat().st_mtime_ns for path in output.glob("*.tfrecord")}.items()
-    assert content(output) == expected
+    assert content(output) == content(undisturbed_features)
 
+
+@pytest.mark.slow
+def test_killed_at_twenty_random_moments(start_features, many_images, undisturbed_features, tmp_path):
+    """From the start of Python to the report, wherever the moment falls."""
+    seconds = float((undisturbed_features.parent / "seconds").read_text())
     output, before, rng = tmp_path / "random", {}, random.Random()
     for _ in range(20):
         process = start_features(many_images, output)
@@ -53,26 +52,25 @@ def test_killed_half_way_and_at_twenty_random_moments(start_features, many_image
         before = now or before
     finish(start_features(many_images, output))
     assert before.items() <= {path.name: path.stat().st_mtime_ns for path in output.glob("*.tfrecord")}.items()
-    assert content(output) == expected
+    assert content(output) == content(undisturbed_features)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("engine", ENGINES)
-def test_every_engine_gives_the_same(engine, start_features, small_images, tmp_path):
+def test_every_engine_gives_the_same(engine, start_features, small_images, small_features, tmp_path):
     """Ids, order, captions and, since a forward pass has the same number of threads everywhere, the same bytes."""
-    finish(start_features(small_images, tmp_path / "expected"))
     with contextlib.ExitStack() as stack:
         flags = list(ENGINES[engine])
         if engine == "a job server":
             flags.append(f"--job_endpoint=localhost:{stack.enter_context(job_server())}")
         finish(start_features(small_images, tmp_path / "found", *flags))
     for split in ("train", "val"):
-        ones, others = (read_split(tmp_path / name, split) for name in ("expected", "found"))
+        ones, others = (read_split(directory, split) for directory in (small_features, tmp_path / "found"))
         assert [r["image/id"] for r in ones] == [r["image/id"] for r in others]
         for one, other in zip(ones, others, strict=True):
             assert one["caption/ids"].tolist() == other["caption/ids"].tolist()
             np.testing.assert_allclose(one["image/feature"], other["image/feature"], rtol=5e-3, atol=5e-3)
-    assert content(tmp_path / "found") == content(tmp_path / "expected")
+    assert content(tmp_path / "found") == content(small_features)
 
 
 @pytest.mark.slow
@@ -101,7 +99,7 @@ def small_disk(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_full_disk_and_going_on_with_more_room(start_features, many_images, small_disk, tmp_path):
+def test_a_full_disk_and_going_on_with_more_room(start_features, many_images, undisturbed_features, small_disk):
     output = small_disk / "out"
     (small_disk / "others").write_bytes(b"x" * 400_000)
     text = finish(start_features(many_images, output), status=1)
@@ -115,8 +113,7 @@ def test_a_full_disk_and_going_on_with_more_room(start_features, many_images, sm
     (small_disk / "others").unlink()
     finish(start_features(many_images, output))
     assert before.items() <= {path.name: path.stat().st_mtime_ns for path in output.glob("*.tfrecord")}.items()
-    finish(start_features(many_images, tmp_path / "undisturbed"))
-    assert content(output) == content(tmp_path / "undisturbed")
+    assert content(output) == content(undisturbed_features)
 
 
 @pytest.mark.slow

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from pipelines.vision import networks
 from tests.support import commands
 
@@ -63,3 +65,10 @@ STOPPABLE = {
 def train(data, job_dir, **flags) -> dict[str, Any]:
     """Runs the real trainer at small sizes; the figures of the best epoch."""
     return commands.task(data=str(data), job_dir=str(job_dir), **{**SMALL, **flags})
+
+
+def train_without_java(data, job_dir, **flags) -> dict[str, Any]:
+    """As `train`, but nothing is scored by Java's programs, which take longer than the training."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PATH", "/nowhere")
+        return train(data, job_dir, **flags)

@@ -689,6 +689,15 @@ def test_coco_images(here):
         assert refused("bad.json").startswith("--images: bad.json: expected a COCO JSON with a list 'images', found ")
 
 
+def test_an_archive_that_was_replaced_is_read_anew_by_the_next_run(here):
+    for content in (b"one", b"another"):
+        with zipfile.ZipFile("new.zip", "w") as archive:
+            archive.writestr("m.jpg", content)
+        os.replace("new.zip", "im.zip")
+        (item,) = items_of("im.zip")
+        assert reading.read(item.uri) == content
+
+
 def test_a_mix_of_everything(here):
     write("p/a.jpg", "q/b.png")
     expected = parquet("t.parquet", 3, text=["x", "y", "z"])

@@ -101,7 +101,7 @@ def test_a_full_disk_leaves_the_earlier_checkpoints(data, tmp_path):
 
 
 def run(data, job, **changes):
-    return small.train(data, job, **{**STOPPABLE, "self_critical": 0, "checkpoint_steps": 0, **changes})
+    return small.train_without_java(data, job, **{**STOPPABLE, "self_critical": 0, "checkpoint_steps": 0, **changes})
 
 
 def test_a_loss_that_is_no_number_stops_the_run_with_the_checkpoint_before_it_intact(data, tmp_path, monkeypatch):
@@ -163,9 +163,7 @@ def test_a_feature_directory_with_a_flipped_bit_is_named(data, tmp_path, capsys)
 def done(data, tmp_path_factory) -> tuple[pathlib.Path, dict]:
     """A job directory whose run has ended, to be copied, and the figures of its best epoch."""
     job = tmp_path_factory.mktemp("done") / "job"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PATH", "/nowhere")
-        return job, run(data, job)
+    return job, run(data, job)
 
 
 @pytest.mark.parametrize("damage", ["data cut short", "data gone", "index gone", "list gone", "all gone"])

@@ -140,7 +140,7 @@ def test_without_java_the_screen_says_what_the_figures_are_worth(made_features, 
 
 def test_other_ways_of_training(make_features, tmp_path):
     """One caption an epoch, streamed data, GRU, attention, smoothing, sampling, self-critical: all in one."""
-    data, _ = make_features(feature_grid=True, records_per_shard=4)
+    data, _ = make_features(feature_grid=True, records_per_shard=12)
     (tmp_path / "glove.txt").write_text("a 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16\n")
     best = train(
         data,
