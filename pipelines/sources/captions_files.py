@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable, Iterator
 
 from pipelines.sources import caption_tables
+from pipelines.sources.image_ids import NamedIds
 from pipelines.storage import files, finding, paths
 from tfrecords_schema import captions_json
 from tfrecords_schema.captions_json import Listed, Problem, make_listed
@@ -27,12 +28,25 @@ _SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", 
 def read(path: str) -> Iterator[Listed]:
     """The images of a captions file, in its order: ids as text, splits train, val, test, restval or None.
 
+    What is not JSON is read twice: ids are names there, and at first those are looked for that only endings tell apart.
+
     Raises:
       InputError: there is no such file, or it is none of the known kinds.
     """
     with reading(path, _EXPECTED):
-        for listed in _reader(path)(path):
+        reader = _reader(path)
+        ids = None
+        if reader is not _read_json:  # whose images have ids of their own, or names that all end alike (Flickr30k's)
+            ids = NamedIds(listed.names[-1] for listed in reader(path) if _is_called_by_name(listed))
+        for listed in reader(path):
+            if ids and _is_called_by_name(listed):
+                listed = dataclasses.replace(listed, id=ids(listed.names[-1]))
             yield _in_our_words(listed)
+
+
+def _is_called_by_name(listed: Listed) -> bool:
+    """Whether an image's id is its file's name without the ending."""
+    return bool(listed.names) and listed.id == posixpath.splitext(listed.names[-1])[0]
 
 
 def is_table(path: str) -> bool:

@@ -56,6 +56,14 @@ def test_half_a_surrogate_pair_does_not_take_the_file_along(tmp_path):
     assert listed.captions == ("A \ufffd dog.", "\ufffd")
 
 
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "flickr8k"])
+def test_names_that_only_their_endings_tell_apart_keep_them_in_their_ids(tmp_path, kind):
+    names = ["cat.jpg", "dog.jpg", "cat.png"]
+    rows = {"csv": "{},a cat", "jsonl": '{{"image": "{}", "caption": "a cat"}}', "flickr8k": "{}#0\ta cat"}
+    lines = ["image,caption"] * (kind == "csv") + [rows[kind].format(name) for name in names]
+    assert [entry.id for entry in read(tmp_path, "\n".join(lines))] == ["cat.jpg", "dog", "cat.png"]
+
+
 def karpathy(**changes) -> dict:
     entry = {
         "filepath": "val2014",
