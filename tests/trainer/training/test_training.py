@@ -178,7 +178,7 @@ def test_other_ways_of_training(make_features, tmp_path):
     assert found["attention"].shape == (2, 2, 8, 16)
 
 
-@pytest.mark.parametrize("flags", [{}, {"attention": "bahdanau"}])
+@pytest.mark.parametrize("flags", [{}, pytest.param({"attention": "bahdanau"}, marks=pytest.mark.slow)])
 def test_ordinary_training_is_not_traced_again_and_again(make_features, tmp_path, flags):
     """Few steps an epoch, batches of other lengths, last ones of another size: TensorFlow once warned of retracing.
 
