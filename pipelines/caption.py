@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import functools
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from pipelines import cli
@@ -37,8 +39,8 @@ def run(config: CaptionConfig, beam_args: Sequence[str] = ()) -> dict[str, Any]:
     from pipelines.captions.plan import plan
     from pipelines.engines.engine import choose
     from pipelines.engines.running import run_pipeline
-    from pipelines.output import keys, lifecycle, sharding
-    from pipelines.output.progress import LISTING, waiting
+    from pipelines.output import lifecycle, sharding, start, steps
+    from pipelines.output.names import Names
     from pipelines.output.report import summarise
     from tfrecords_schema.shards import shard_count
 
@@ -46,27 +48,28 @@ def run(config: CaptionConfig, beam_args: Sequence[str] = ()) -> dict[str, Any]:
     engine = choose(beam_args, running.gpu, running.accelerator)
     engine.require_reachable(**command.places(config))
     planned = plan(config)
-    with waiting(LISTING):
-        counts = planned.source.count()
-    if not counts["captions"]:
-        flag = "features" if config.what.features else "images"
-        raise InputError(f"--{flag}: expected images, found a table without any")
-    maker = planned.row_maker()
-    shards = {prefix: shard_count(count, table.rows_per_file) for prefix, count in counts.items()}
-    names = lifecycle.Names(["captions"], [maker.suffix, *formats.SUFFIXES.values()], [formats.COCO])
-    if config.dry_run:
-        lifecycle.check(output, planned.options, names, running.overwrite)
-        return estimate.estimate(planned, maker, counts["captions"], shards["captions"], output)
-    process = sharding.ProcessShard(maker, output, planned.options.every, planned.options.image)
-    publish = Publish(output, planned.options.every, counts, started, names, table.format)
-    with lifecycle.begin(output, planned.options, names, running.overwrite):
+    with contextlib.ExitStack() as held:
+        with start.listed(planned.source) as catalogue:
+            maker = planned.row_maker(catalogue.metadata)
+            names = Names(["captions"], [maker.suffix, *formats.SUFFIXES.values()], [formats.COCO])
+            counts = catalogue.counts()
+            if not counts:
+                flag = "features" if config.what.features else "images"
+                raise InputError(f"--{flag}: expected images, found a table without any")
+            if config.dry_run:
+                lifecycle.check(output, planned.options, names, running.overwrite)
+                files = shard_count(counts["captions"], table.rows_per_file)
+                return estimate.estimate(planned, maker, catalogue, files, output)
+            how = (planned.options, names, table.rows_per_file, started, running.overwrite)
+            listing, publication = held.enter_context(start.begin(catalogue, output, *how))
+        process = sharding.ProcessShard(maker, listing, planned.options.every, planned.options.every)
+        publish = Publish(publication, table.format)
         _ = (
             engine.pipeline
-            | keys.ReadSource(planned.source)
-            | keys.KeyByShard(shards, maker.suffix)
-            | sharding.MakeShards(process, engine.accelerator)
+            | steps.EveryShard(listing)
+            | steps.MakeShards(process, engine.accelerator)
             | formats.WriteFormats(output, publish.formats)
-            | sharding.Finish(publish)
+            | steps.Finish(publish)
         )
         ran = run_pipeline(engine, output, sum(counts.values()))
     return summarise(output, running.max_reject_fraction) if ran else {}
@@ -76,25 +79,21 @@ def run(config: CaptionConfig, beam_args: Sequence[str] = ()) -> dict[str, Any]:
 class Publish:
     """The pipeline's last step: rejects and report beside the shards."""
 
-    output: str
-    options: dict[str, Any]
-    counts: dict[str, int]
-    started: float
-    names: Any
+    publication: Any
     formats: tuple[str, ...]
 
-    def __call__(self, results: list) -> None:
+    def __call__(self, results: list) -> Iterator[list[str]]:
         from pipelines.captions import formats
-        from pipelines.output import lifecycle
+        from pipelines.output.publishing import publish
 
-        if "coco" in self.formats:
-            formats.write_coco(results, self.output)
+        output, publication = self.publication.directory, self.publication
         beside = [formats.file_name(r.name, name) for r in results for name in self.formats if name in formats.SUFFIXES]
+        if "coco" in self.formats:
+            write = functools.partial(formats.write_coco, results, output)
+            beside.append(publication.settle(formats.COCO, write))
         command = ("python", "-m", "pipelines.gallery")
-        following = (*command, "--captions", self.output, "--output", "gallery.html")
-        lifecycle.complete(
-            self.output, results, self.options, self.counts, self.started, {}, following, self.names, beside
-        )
+        following = (*command, "--captions", output, "--output", "gallery.html")
+        yield from publish(publication, results, following, beside=beside)
 
 
 if __name__ == "__main__":

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from pipelines import cli
@@ -12,9 +13,8 @@ from pipelines.settings.features import FeaturesConfig
 from tfrecords_schema import command
 from tfrecords_schema.dataset_info import DATASET_INFO, VOCABULARY
 from tfrecords_schema.errors import InputError
-from tfrecords_schema.shards import SPLITS, shard_count
+from tfrecords_schema.shards import SPLITS
 
-_TEXTS = (VOCABULARY, DATASET_INFO)
 ABOUT = {
     "prog": "python -m pipelines.features",
     "description": "Extract image features and tokenise captions into TFRecord shards.",
@@ -40,8 +40,8 @@ def run(config: FeaturesConfig, beam_args: Sequence[str] = ()) -> dict[str, Any]
 
     from pipelines.engines.engine import choose
     from pipelines.engines.running import run_pipeline
-    from pipelines.output import keys, lifecycle, sharding
-    from pipelines.output.progress import LISTING, waiting
+    from pipelines.output import lifecycle, sharding, start, steps
+    from pipelines.output.names import Names
     from pipelines.output.report import summarise
     from pipelines.sources.captioned_images import captioned_images
     from pipelines.training_records.records import RecordMaker
@@ -58,11 +58,7 @@ def run(config: FeaturesConfig, beam_args: Sequence[str] = ()) -> dict[str, Any]
     extractor = extractors.parse(
         network.extractor, network.weights, running.batch_size, network.feature_grid, network.precision
     )
-    with waiting(LISTING):
-        counts = source.count()
     spec = extractor.spec(network.feature_dtype)
-    if "train" not in counts:
-        raise InputError(f"--captions: expected images of the train split, found {counts}")
     if network.weights == "random":
         print("WARNING: --weights random is seeded noise, for trying things out: it knows no objects.", flush=True)
     options = lifecycle.Options(
@@ -78,19 +74,23 @@ def run(config: FeaturesConfig, beam_args: Sequence[str] = ()) -> dict[str, Any]
         dtype=network.feature_dtype,
         max_caption_length=words.max_caption_length,
     )
-    shaping = {**options.image, "max_caption_length": words.max_caption_length}
-    process = sharding.ProcessShard(maker, config.output, shaping, options.image)
-    names = lifecycle.Names(SPLITS, [maker.suffix], _TEXTS)
-    publish = Publish(config.output, options.every, counts, started, spec, words.max_caption_length, names)
-    with lifecycle.begin(config.output, options, publish.names, running.overwrite, config.update):
-        items = engine.pipeline | keys.ReadSource(source)
-        vocabulary = beam.pvalue.AsSingleton(items | MakeVocabulary(words.vocab_size, words.min_word_count))
-        shards = {split: shard_count(count, config.records_per_shard) for split, count in counts.items()}
+    names = Names(SPLITS, [maker.suffix], [VOCABULARY], DATASET_INFO)
+    how = (options, names, config.records_per_shard, started, running.overwrite, config.update)
+    with contextlib.ExitStack() as held:
+        with start.listed(source) as catalogue:
+            if "train" not in (counts := catalogue.counts()):
+                raise InputError(f"--captions: expected images of the train split, found {counts}")
+            listing, publication = held.enter_context(start.begin(catalogue, config.output, *how))
+        shaping = {**options.image, "max_caption_length": words.max_caption_length}
+        process = sharding.ProcessShard(maker, listing, shaping, options.image)
+        vocabulary = beam.pvalue.AsSingleton(
+            engine.pipeline | MakeVocabulary(listing, words.vocab_size, words.min_word_count)
+        )
         _ = (
-            items
-            | keys.KeyByShard(shards, maker.suffix)
-            | sharding.MakeShards(process, engine.accelerator, vocabulary=vocabulary)
-            | sharding.Finish(publish, vocabulary=vocabulary)
+            engine.pipeline
+            | steps.EveryShard(listing)
+            | steps.MakeShards(process, engine.accelerator, vocabulary=vocabulary)
+            | steps.Finish(Publish(publication, spec, words.max_caption_length), vocabulary=vocabulary)
         )
         ran = run_pipeline(engine, config.output, sum(counts.values()))
     return summarise(config.output, running.max_reject_fraction) if ran else {}
@@ -100,33 +100,37 @@ def run(config: FeaturesConfig, beam_args: Sequence[str] = ()) -> dict[str, Any]
 class Publish:
     """The pipeline's last step: vocabulary.txt and dataset_info.json beside the shards."""
 
-    output: str
-    options: dict[str, Any]
-    counts: dict[str, int]
-    started: float
+    publication: Any
     spec: Any
     max_caption_length: int
-    names: Any
 
-    def __call__(self, results: list, vocabulary: str) -> None:
-        from pipelines.output import lifecycle
+    def __call__(self, results: list, vocabulary: str) -> Iterator[list[str]]:
+        from pipelines.output.publishing import publish
         from tfrecords_schema import dataset_info
         from tfrecords_schema.shards import prefix_of
         from tfrecords_schema.text import beside
         from tfrecords_schema.vocabulary import Vocabulary
 
-        words = Vocabulary.loads(vocabulary)
-        info = dataset_info.DatasetInfo(
-            features=self.spec,
-            max_caption_length=self.max_caption_length,
-            vocabulary_size=len(words),
-            vocabulary_digest=words.digest,
-            splits={split: _split_info([r for r in results if prefix_of(r.name) == split]) for split in self.counts},
-        )
-        texts = {VOCABULARY: vocabulary, DATASET_INFO: info.dumps()}
-        job = beside(self.output, "job")
-        following = ("python", "-m", "trainer.task", "--data", self.output, "--job_dir", job)
-        lifecycle.complete(self.output, results, self.options, self.counts, self.started, texts, following, self.names)
+        words, publication = Vocabulary.loads(vocabulary), self.publication
+
+        def manifest() -> tuple[str, str, dict[str, str]]:
+            name = publication.settle_text(VOCABULARY, vocabulary)
+            info = dataset_info.DatasetInfo(
+                features=self.spec,
+                max_caption_length=self.max_caption_length,
+                vocabulary_size=len(words),
+                vocabulary_digest=words.digest,
+                vocabulary_file=name,
+                splits={
+                    split: _split_info([r for r in results if prefix_of(r.name) == split])
+                    for split in publication.expected
+                },
+            )
+            return DATASET_INFO, info.dumps(), {VOCABULARY: name}
+
+        output = publication.directory
+        following = ("python", "-m", "trainer.task", "--data", output, "--job_dir", beside(output, "job"))
+        yield from publish(publication, results, following, manifest)
 
 
 def _split_info(results: list) -> Any:

@@ -1,4 +1,4 @@
-"""The caption table: its columns, and how readers find it. report.json lists the Parquet files, once all are there."""
+"""The caption table: its columns, and how readers find it. report.json names the list of its files."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any, BinaryIO
 from tfrecords_schema.errors import InputError
 
 REPORT = "report.json"
+SHARD_LIST = ".shards/list.parquet"  # what report.json calls the list of the table's files, whatever its name is
 COLUMNS = ("image_id", "image_uri", "height", "width", "caption", "log_prob", "captions")
 ATTENTION = "attention"
 _ROWS = 256  # in memory at a time
@@ -55,7 +56,10 @@ def read_rows(
 
     try:
         report = read_text(posixpath.join(directory, REPORT))
-        names = [shard["name"] for shard in json.loads(report)["shard_list"]] if report else []
+        names = []
+        if report:
+            with open_binary(posixpath.join(directory, json.loads(report)["files"][SHARD_LIST])) as handle:
+                names = pq.read_table(handle, columns=["name"])["name"].to_pylist()
     except (KeyError, OSError, TypeError, ValueError):
         names = []
     if not names or not all(isinstance(name, str) and name.endswith(".parquet") for name in names):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import posixpath
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -78,18 +79,24 @@ class SplitInfo:
 
 @dataclasses.dataclass(frozen=True)
 class DatasetInfo:
-    """The whole of dataset_info.json. `max_caption_length` counts START and END."""
+    """The whole of dataset_info.json. `max_caption_length` counts START and END.
+
+    `vocabulary_file` is another name than usual where a later run has changed the words of a complete directory.
+    """
 
     features: FeatureSpec
     max_caption_length: int
     vocabulary_size: int
     vocabulary_digest: str
     splits: dict[str, SplitInfo]
+    vocabulary_file: str = VOCABULARY
     schema_version: int = SCHEMA_VERSION
 
     def dumps(self) -> str:
         """As JSON."""
-        return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
+        text = json.dumps(dataclasses.asdict(self), indent=2)
+        # A shard a line: there may be a hundred thousand.
+        return re.sub(r'\{\s+("name": [^{}]*?)\s+\}', lambda found: "{" + " ".join(found[1].split()) + "}", text) + "\n"
 
     @classmethod
     def loads(cls, text: str, where: str = DATASET_INFO) -> DatasetInfo:
@@ -135,7 +142,7 @@ def open_info(directory: str, read_text: Callable[[str], str | None], flag: str)
 def open_features(directory: str, read_text: Callable[[str], str | None], flag: str) -> tuple[DatasetInfo, Vocabulary]:
     """The same, with the vocabulary of the captions, checked against its recorded digest."""
     info = open_info(directory, read_text, flag)
-    path = posixpath.join(directory, VOCABULARY)
+    path = posixpath.join(directory, info.vocabulary_file)
     vocabulary = Vocabulary.loads(text_of(path, read_text, flag, *_FEATURE_DIRECTORY), path)
     info.require_vocabulary(vocabulary.digest, path)
     return info, vocabulary

@@ -5,20 +5,34 @@ from __future__ import annotations
 import hashlib
 import io
 import math
+import posixpath
 import re
 import struct
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from typing import BinaryIO
 
 import google_crc32c
 
 SPLITS = ("train", "val", "test")
-_NAME = re.compile(r"^(?P<prefix>.+)-(?P<index>\d{5,})-of-(?P<count>\d{5,})(?P<suffix>\.\w+)$")
+_EDITIONS = "bcdefghijklmnopqrstuvwxyz"
+_NAME = re.compile(r"^(?P<prefix>.+)-(?P<index>\d{5,})-of-(?P<count>\d{5,})(?:-(?P<edition>[b-z]))?(?P<suffix>\.\w+)$")
 
 
 def shard_name(prefix: str, index: int, count: int, suffix: str = ".tfrecord") -> str:
     """`train-00000-of-00008.tfrecord`, as TensorFlow Datasets names them."""
     return f"{prefix}-{index:05d}-of-{count:05d}{suffix}"
+
+
+def free_name(name: str, used: Container[str]) -> str:
+    """The name, or `train-00000-of-00008-b.tfrecord`, or -c and so on: the first that is not in use."""
+    root, suffix = posixpath.splitext(name)
+    return next(found for found in (name, *(f"{root}-{letter}{suffix}" for letter in _EDITIONS)) if found not in used)
+
+
+def is_edition(name: str, of: str) -> bool:
+    """Whether `free_name(of, …)` may give the name."""
+    (root, suffix), (first, same) = posixpath.splitext(name), posixpath.splitext(of)
+    return suffix == same and root[:-2] == first and root[-2:-1] == "-" and root[-1:] in _EDITIONS
 
 
 def parse_shard_name(name: str) -> tuple[str, int, int, str] | None:
@@ -40,18 +54,20 @@ def shard_count(images: int, images_per_shard: int) -> int:
     return max(1, math.ceil(images / images_per_shard))
 
 
-def _hash(image_id: str) -> bytes:  # [16]
-    return hashlib.blake2b(image_id.encode("utf-8", "surrogateescape"), digest_size=16).digest()
+def _hash(image_id: str) -> tuple[int, int]:
+    """Two numbers of 64 bits: the halves of MD5, in DuckDB `md5_number_upper` and `md5_number_lower`."""
+    digest = hashlib.md5(image_id.encode("utf-8", "surrogateescape"), usedforsecurity=False).digest()
+    return int.from_bytes(digest[:8], "little"), int.from_bytes(digest[8:], "little")
 
 
 def shard_of(image_id: str, count: int) -> int:
     """The shard of an image: the same on every machine and run, whatever the other images are."""
-    return int.from_bytes(_hash(image_id)[:8], "big") % count
+    return _hash(image_id)[0] % count
 
 
-def order_in_shard(image_id: str) -> tuple[bytes, str]:
+def order_in_shard(image_id: str) -> tuple[int, str]:
     """Sort key inside a shard: also a hash, so that records are shuffled; other bits than the shard's."""
-    return _hash(image_id)[8:], image_id
+    return _hash(image_id)[1], image_id
 
 
 def _masked_crc(data: bytes) -> bytes:

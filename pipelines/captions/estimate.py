@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import collections
 import io
-import itertools
 import time
-from collections.abc import Iterator
 from typing import Any
 
 from pipelines.captions.plan import Plan
 from pipelines.captions.rows import RowMaker
 from pipelines.clock import StageClock
-from pipelines.items import Item, Reject
+from pipelines.items import Reject
+from pipelines.listing.catalogue import Catalogue
 from pipelines.output.progress import LOADING, waiting
 from pipelines.output.sharding import ShardJob
 from pipelines.vision import devices
@@ -20,11 +19,12 @@ from pipelines.vision import devices
 _SAMPLE = 96  # images; of more, Ctrl-C would be the way to an answer
 
 
-def estimate(plan: Plan, maker: RowMaker, images: int, shards: int, output: str) -> dict[str, Any]:
+def estimate(plan: Plan, maker: RowMaker, catalogue: Catalogue, shards: int, output: str) -> dict[str, Any]:
     """Prints what a run would do; returns the figures. Writes nothing.
 
     Args:
-      images, shards: how many there are to be.
+      catalogue: of the images.
+      shards: how many there are to be.
 
     Returns:
       images, bytes (None where no listing tells), files, sample (images tried), sample_rejects by reason,
@@ -34,16 +34,20 @@ def estimate(plan: Plan, maker: RowMaker, images: int, shards: int, output: str)
     with waiting(LOADING):
         loaded = maker.load()
     load_seconds = time.monotonic() - started
-    items = list(_spread(plan.source.read(), images))
-    job = ShardJob(items, io.BytesIO(), lambda: loaded, StageClock(), {})
+    images = catalogue.counts()["captions"]
+    items = catalogue.sample(_SAMPLE)
+    good = [item for item in items if not item.problem]
+    job = ShardJob(good, io.BytesIO(), lambda: loaded, StageClock(), {})
     started = time.monotonic()
     outcomes = list(loaded.make(job))
     seconds = time.monotonic() - started
-    reasons = collections.Counter(f"{o.stage}/{o.error}" for o in outcomes if isinstance(o, Reject))
+    rejects = [o for o in outcomes if isinstance(o, Reject)]
+    rejects += [item.problem.of(item.id, item.uri) for item in items if item.problem]
+    reasons = collections.Counter(f"{reject.stage}/{reject.error}" for reject in rejects)
     rate = len(items) / seconds if reasons.total() < len(items) else None
     found = {
         "images": images,
-        "bytes": plan.source.bytes(),
+        "bytes": plan.source.bytes(catalogue),
         "files": shards,
         "sample": len(items),
         "sample_rejects": dict(reasons),
@@ -53,11 +57,6 @@ def estimate(plan: Plan, maker: RowMaker, images: int, shards: int, output: str)
     }
     _show(plan, found, output)
     return found
-
-
-def _spread(items: Iterator[Item], count: int) -> Iterator[Item]:
-    """A few of `count` items, from the first to the last."""
-    return itertools.islice(itertools.islice(items, 0, None, max(1, count // _SAMPLE)), _SAMPLE)
 
 
 def _show(plan: Plan, found: dict[str, Any], output: str) -> None:

@@ -9,12 +9,13 @@ import json
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, BinaryIO
 
 import apache_beam as beam
 
+from pipelines.output import places
 from pipelines.output.sidecars import ShardResult
-from pipelines.storage import files, paths
+from pipelines.storage import files
 
 COCO = "captions.coco.json"
 SUFFIXES = {"jsonl": ".jsonl", "csv": ".csv"}  # of the formats that have a file beside each shard
@@ -33,8 +34,10 @@ class WriteFormats(beam.PTransform):
 def write_formats(result: ShardResult, directory: str, formats: Sequence[str]) -> ShardResult:
     """Writes `captions-00000-of-00004.jsonl`, or `.csv`, beside a finished shard; returns `result`."""
     for name in formats:
-        with files.replacing(directory, file_name(result.name, name)) as handle:
-            _WRITERS[name](_batches(directory, result), handle.write)
+        made = file_name(result.name, name)
+        if not (places.is_in_place(directory, result.name) and places.is_in_place(directory, made)):
+            with files.replacing(directory, places.waiting_name(directory, made)) as handle:
+                _WRITERS[name](_batches(directory, result), handle.write)
     return result
 
 
@@ -43,23 +46,22 @@ def file_name(shard: str, name: str) -> str:
     return os.path.splitext(shard)[0] + SUFFIXES[name]
 
 
-def write_coco(results: Iterable[ShardResult], directory: str) -> None:
+def write_coco(results: Iterable[ShardResult], directory: str, handle: BinaryIO) -> None:
     """Writes all rows as `[{"image_id": 139, "caption": "..."}, ...]`, one a line.
 
     That is what COCO's evaluation takes (https://cocodataset.org/#format-results). Ids of digits become numbers, as
     COCO's are.
     """
-    with files.replacing(directory, COCO) as handle:
-        handle.write(b"[")
-        separator = b"\n"
-        for batch in (batch for result in results for batch in _batches(directory, result, ["image_id", "caption"])):
-            for row in batch.to_pylist():
-                image_id = row["image_id"]
-                number = int(image_id) if image_id.isascii() and image_id.isdecimal() else image_id
-                entry = json.dumps({"image_id": number, "caption": row["caption"]}, ensure_ascii=False)
-                handle.write(separator + entry.encode())
-                separator = b",\n"
-        handle.write(b"\n]\n")
+    handle.write(b"[")
+    separator = b"\n"
+    for batch in (batch for result in results for batch in _batches(directory, result, ["image_id", "caption"])):
+        for row in batch.to_pylist():
+            image_id = row["image_id"]
+            number = int(image_id) if image_id.isascii() and image_id.isdecimal() else image_id
+            entry = json.dumps({"image_id": number, "caption": row["caption"]}, ensure_ascii=False)
+            handle.write(separator + entry.encode())
+            separator = b",\n"
+    handle.write(b"\n]\n")
 
 
 def _batches(directory: str, result: ShardResult, columns: list[str] | None = None) -> Iterator[Any]:
@@ -67,7 +69,7 @@ def _batches(directory: str, result: ShardResult, columns: list[str] | None = No
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    with files.open_binary(paths.join(directory, result.name)) as handle:
+    with files.open_binary(places.path_of(directory, result.name)) as handle:
         file = pq.ParquetFile(handle)
         if not file.metadata.num_rows:
             yield pa.RecordBatch.from_pylist([], schema=file.schema_arrow)

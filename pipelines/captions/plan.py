@@ -42,9 +42,8 @@ class Plan:
     info: ModelInfo
     options: Options
 
-    def row_maker(self) -> RowMaker:
-        """What makes the shards; to be called after `source.count()`, which checks the source."""
-        further = self.source.metadata_fields()
+    def row_maker(self, further: list[tuple[str, Any]]) -> RowMaker:
+        """What makes the shards; `further` are the names and Arrow types of columns that are carried along."""
         schema = caption_table.schema(self._metadata(), further, self.model.attention)
         return RowMaker(self.features, self.model, schema, tuple(name for name, _ in further))
 
@@ -110,6 +109,7 @@ def _of_images(config: CaptionConfig, info: ModelInfo) -> _Parts:
         columns=Columns(what.uri_column, what.image_column, what.id_column, what.metadata_columns),
         excluding=config.output,
         limit=what.limit,
+        rows_together=config.table.rows_per_file,
     )
     features = ExtractedFeatures(extractor, Reading(running.read_threads, running.max_pixels), info.features.dtype)
     shaping = {"weights": spec.weights_digest, "precision": spec.precision, "max_pixels": running.max_pixels}
@@ -123,7 +123,7 @@ def _of_features(config: CaptionConfig, directory: str, info: ModelInfo) -> _Par
             raise InputError(f"--{name}: expected --images beside it, found --features; leave one of them out")
     spec = stored.open_features(directory).features
     spec.require_same(info.features, mine=f"--features {directory}", theirs=f"--model {config.model}")
-    source = stored.FeatureRecords(directory, config.what.split, config.what.limit)
+    source = stored.FeatureRecords(directory, config.what.split, config.what.limit, config.table.rows_per_file)
     return source, stored.StoredFeatures(spec.shape, spec.dtype), spec, {"weights": spec.weights_digest}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import io
+import itertools
 from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO, Protocol
 
@@ -12,14 +13,16 @@ import numpy as np
 
 from pipelines.captions.captioner import BATCH, Caption, Captioner
 from pipelines.items import ImageError, Item, Reject, printable
+from pipelines.output.merging import EarlierShardError, in_order
 from pipelines.output.sharding import ShardJob, Written
+from pipelines.storage import files
 from pipelines.vision.extraction import FeatureBatch, extract
 from pipelines.vision.extractors import Extractor
 from pipelines.vision.reading import Reading
 from tfrecords_schema import caption_table
 
 # A row group is what a reader takes at once: many rows for whoever reads one column, and not too many bytes.
-_ROWS_PER_GROUP, _BYTES_PER_GROUP = 100_000, 64 << 20
+_ROWS_PER_GROUP = 8192
 
 
 class FeatureMaker(Protocol):
@@ -28,8 +31,8 @@ class FeatureMaker(Protocol):
     def load(self) -> Any:
         """The same, loaded."""
 
-    def batches(self, job: ShardJob, load: Callable[[], Any]) -> Iterator[FeatureBatch | Reject]:
-        """Every item of the job once, in a batch of features or as a Reject; `load` gives the loaded one."""
+    def batches(self, items: list[Item], job: ShardJob, load: Callable[[], Any]) -> Iterator[FeatureBatch | Reject]:
+        """Every item once, in a batch of features or as a Reject; `load` gives the loaded one."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,10 +52,12 @@ class ExtractedFeatures:
         """With the network's weights."""
         return dataclasses.replace(self, extractor=self.extractor.load())
 
-    def batches(self, job: ShardJob, load: Callable[[], ExtractedFeatures]) -> Iterator[FeatureBatch | Reject]:
+    def batches(
+        self, items: list[Item], job: ShardJob, load: Callable[[], ExtractedFeatures]
+    ) -> Iterator[FeatureBatch | Reject]:
         """Reads, decodes and extracts."""
         loaded = lambda: load().extractor  # noqa: E731
-        return extract(job.items, self.extractor, loaded, self.reading, job.clock, self.dtype)
+        return extract(items, self.extractor, loaded, self.reading, job.clock, self.dtype)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,8 +75,7 @@ class RowMaker:
     schema: Any
     further: tuple[str, ...] = ()
     suffix: str = ".parquet"
-    keeps_features: bool = False
-    joins_parts: bool = False
+    keeps_rows: bool = True
 
     def load(self) -> RowMaker:
         """Both models, loaded."""
@@ -83,24 +87,38 @@ class RowMaker:
 
     def make(self, job: ShardJob) -> Iterator[Written | Reject]:
         """Writes one row for each image."""
+        earlier = _Earlier(job.earlier, self.schema) if job.earlier else None
         with _RowWriter(job.handle, self.schema) as writer:
-            load = lambda: job.load().features  # noqa: E731
-            for outcome in regrouped(self.features.batches(job, load), BATCH):
+            for outcome in in_order(job.items, job.kept, self._captioned(job), BATCH):
                 if isinstance(outcome, Reject):
                     yield outcome
                     continue
-                with job.clock.stage("caption"):
-                    found = job.load().captioner(outcome.features, [item.id for item in outcome.items])
-                rows = []
-                for item, size, captions in zip(outcome.items, outcome.sizes, found, strict=True):
-                    if captions:
-                        rows.append(self._row(item, size, captions))
+                positions, captions = [], 0
+                for is_kept, group in itertools.groupby(outcome, lambda pair: pair[1] is None):
+                    pairs = list(group)
+                    if is_kept and earlier:
+                        rows = earlier.rows([job.kept[item.position] for item, _ in pairs])
                     else:
-                        message = "the model has no caption of finite probability that the rules for its words allow"
-                        yield ImageError("caption", "NoCaption", message).of(item.id, item.uri)
-                with job.clock.stage("write"):
-                    writer.write(rows)
-                yield Written(len(rows), sum(len(row["captions"]) for row in rows))
+                        yield from (made for _, made in pairs if isinstance(made, Reject))
+                        pairs = [(item, made) for item, made in pairs if isinstance(made, dict)]
+                        rows = _table([made for _, made in pairs if isinstance(made, dict)], self.schema)
+                    with job.clock.stage("write"):
+                        writer.write(rows)
+                    positions += [item.position for item, _ in pairs]
+                    captions += sum(map(len, rows["captions"]))
+                yield Written(positions, captions)
+
+    def _captioned(self, job: ShardJob) -> Iterator[Reject | list[tuple[Item, dict[str, Any] | Reject]]]:
+        """All images but those kept, each with its row, or with why it has none."""
+        items = [item for item in job.items if item.position not in job.kept]
+        for outcome in regrouped(self.features.batches(items, job, lambda: job.load().features), BATCH):
+            if isinstance(outcome, Reject):
+                yield outcome
+                continue
+            with job.clock.stage("caption"):
+                found = job.load().captioner(outcome.features, [item.id for item in outcome.items])
+            images = zip(outcome.items, outcome.sizes, found, strict=True)
+            yield [(item, self._row(item, *rest) if rest[1] else _no_caption(item)) for item, *rest in images]
 
     def _row(self, item: Item, size: tuple[int, int], captions: list[Caption]) -> dict[str, Any]:
         best = captions[0]
@@ -145,32 +163,58 @@ def _part(batch: FeatureBatch, which: slice) -> FeatureBatch:
     return FeatureBatch(batch.items[which], batch.sizes[which], batch.features[which])
 
 
+def _no_caption(item: Item) -> Reject:
+    message = "the model has no caption of finite probability that the rules for its words allow"
+    return ImageError("caption", "NoCaption", message).of(item.id, item.uri)
+
+
+def _table(rows: list[dict[str, Any]], schema: Any) -> Any:
+    import pyarrow as pa
+
+    return pa.Table.from_pylist(rows, schema=schema)
+
+
+class _Earlier:
+    """The rows of an earlier shard."""
+
+    def __init__(self, path: str, schema: Any):
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        try:
+            with files.open_binary(path) as handle:
+                self._rows = pq.read_table(handle)
+            self._rows = self._rows.select(schema.names).cast(schema)
+        except (OSError, KeyError, pa.ArrowException) as error:
+            raise EarlierShardError(f"{path}: {error}") from None
+
+    def rows(self, numbers: list[int]) -> Any:
+        """Some of them, as a table."""
+        return self._rows.take(numbers)
+
+
 class _RowWriter(contextlib.AbstractContextManager):
-    """Rows -> a Parquet file, in row groups of a size to read."""
+    """Rows -> a Parquet file; its bytes follow from the rows alone, and not from how many came together."""
 
     def __init__(self, handle: BinaryIO | io.RawIOBase, schema: Any):
         import pyarrow.parquet as pq
 
-        self._schema = schema
-        self._waiting: list[Any] = []
+        self._waiting: Any = schema.empty_table()
         self._writer = pq.ParquetWriter(handle, schema, compression="zstd")
 
-    def write(self, rows: list[dict[str, Any]]) -> None:
-        """Appends rows."""
+    def write(self, rows: Any) -> None:
+        """Appends a table."""
         import pyarrow as pa
 
-        self._waiting.append(pa.RecordBatch.from_pylist(rows, schema=self._schema))
-        enough = sum(batch.num_rows for batch in self._waiting) >= _ROWS_PER_GROUP
-        if enough or sum(batch.nbytes for batch in self._waiting) >= _BYTES_PER_GROUP:
-            self._flush()
+        self._waiting = pa.concat_tables([self._waiting, rows])
+        while self._waiting.num_rows >= _ROWS_PER_GROUP:
+            self._flush(_ROWS_PER_GROUP)
 
-    def _flush(self) -> None:
-        import pyarrow as pa
-
-        self._writer.write_table(pa.Table.from_batches(self._waiting, schema=self._schema))
-        self._waiting = []
+    def _flush(self, size: int) -> None:
+        self._writer.write_table(self._waiting.slice(0, size).combine_chunks(), row_group_size=_ROWS_PER_GROUP)
+        self._waiting = self._waiting.slice(size)
 
     def __exit__(self, error_type, *_) -> None:
         if error_type is None:
-            self._flush()
+            self._flush(_ROWS_PER_GROUP)
         self._writer.close()

@@ -11,6 +11,7 @@ import numpy as np
 
 from pipelines.captions.captioner import BATCH
 from pipelines.items import ImageError, Item, Reject
+from pipelines.listing.catalogue import Catalogue
 from pipelines.storage import files, paths
 from pipelines.vision import devices
 from pipelines.vision.extraction import FeatureBatch
@@ -35,23 +36,25 @@ class FeatureRecords:
     Attributes:
       split: only these; all by default.
       limit: only the first so many.
+      rows_together: about so many records that follow each other are read together.
     """
 
     directory: str
     split: str | None = None
     limit: int | None = None
+    rows_together: int = 1000
 
-    def count(self) -> dict[str, int]:
-        """Raises InputError where there is no such split."""
-        shard_list = self._shards()
-        if self.split and not shard_list:
+    def fill(self, catalogue: Catalogue) -> None:
+        """Lists the records. Raises InputError where there is no such split."""
+        if self.split and not self._shards():
             known = ", ".join(open_features(self.directory).splits)
             raise InputError(f"--split: expected one of {known}, which {self.directory} has, found {self.split}")
-        return {"captions": min(sum(shard.records for shard in shard_list), self.limit or 1 << 62)}
+        catalogue.add(self.read())
 
     def read(self) -> Iterator[Item]:
         """Items in the order of the records."""
-        total = self.count()["captions"]
+        total = min(sum(shard.records for shard in self._shards()), self.limit or 1 << 62)
+        runs = shards.shard_count(total, self.rows_together)  # of equal lengths
         for position, (shard, row) in enumerate(itertools.islice(self._records(), self.limit)):
             name = f"{shard.name}#{row}"
             yield Item(
@@ -59,14 +62,14 @@ class FeatureRecords:
                 uri=paths.join(self.directory, name),
                 version=shard.sha256,
                 position=position,
-                place=position / total,
+                run=position * runs // total,
             )
 
     def describe(self) -> dict[str, Any]:
         """As options that a later run is compared with."""
         return {"features": self.directory, "split": self.split, "limit": self.limit}
 
-    def bytes(self) -> int:
+    def bytes(self, _: Catalogue) -> int:
         """Of the shards."""
         return sum(shard.bytes for shard in self._shards())
 
@@ -94,9 +97,9 @@ class StoredFeatures:
         devices.configure_gpu(import_tensorflow())  # before the captioner takes all of it
         return self
 
-    def batches(self, job: Any, load: Any) -> Iterator[FeatureBatch | Reject]:
-        """The items of a job, whose records follow each other in a few files."""
-        for path, run in itertools.groupby(job.items, key=lambda item: item.uri.rpartition("#")[0]):
+    def batches(self, items: list[Item], job: Any, load: Any) -> Iterator[FeatureBatch | Reject]:
+        """The items, whose records follow each other in a few files."""
+        for path, run in itertools.groupby(items, key=lambda item: item.uri.rpartition("#")[0]):
             pending = list(run)
             batch: list[tuple[Item, dict[str, Any]]] = []
             done = 0

@@ -1,26 +1,23 @@
-"""An output directory from its first to its last moment: whose it is, and what is in it.
+"""An output directory when a run begins: whose it is, and what is in it.
 
-`begin` decides what an earlier run left may be built upon; `complete` checks that nothing was lost, and writes what
-readers trust. Between the two, `.work/` holds the options and the sidecars of finished shards.
+`begin` decides what an earlier run left may be built upon; `publishing` ends it. Between the two, `.work/` holds the
+options, the listing, and in a local directory the finished shards.
 """
 
 from __future__ import annotations
 
-import collections
 import contextlib
 import dataclasses
-import fnmatch
-import itertools
 import json
 import os
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
-from pipelines.output import rejects
-from pipelines.output.report import REPORT, make_report, read_report
-from pipelines.output.sidecars import ShardResult, read_sidecar, write_sidecar
+from pipelines.output import places, sidecars
+from pipelines.output.names import Names, Present
+from pipelines.output.report import REPORT, read_report
 from pipelines.storage import files, finding, paths
-from tfrecords_schema import machine, shards
+from tfrecords_schema import machine
 from tfrecords_schema.errors import InputError
 
 _OPTIONS = "options.json"
@@ -46,39 +43,22 @@ class Options:
         return {**self.image, **self.other}
 
 
-@dataclasses.dataclass(frozen=True)
-class Names:
-    """What the files of a pipeline's output are called.
-
-    Attributes:
-      prefixes, suffixes: of shards, "captions" and ".parquet", and of what is made of a shard, ".csv".
-      texts: the names of further files.
-    """
-
-    prefixes: Sequence[str]
-    suffixes: Sequence[str]
-    texts: Sequence[str] = ()
-
-    def has(self, name: str) -> bool:
-        """Whether a file is called like one of ours, or nearly so: better to stop for one too many."""
-        shards_ = (f"{prefix}-*{suffix}" for prefix in self.prefixes for suffix in self.suffixes)
-        return name in self.texts or any(fnmatch.fnmatch(name, pattern) for pattern in shards_)
-
-
 @contextlib.contextmanager
 def begin(
     directory: str, options: Options, names: Names, overwrite: bool = False, update: bool | None = None
-) -> Iterator[None]:
+) -> Iterator[Present]:
     """Makes `directory` ready for a run with `options`, and keeps other runs on this machine out until it ends.
 
+    A complete output in it stays as it is: gives what it is made of.
+
     Args:
-      overwrite: delete what an earlier run left.
+      overwrite: take nothing over from an earlier run.
       update: let `options.other` differ from an earlier run's; None where the pipeline cannot do that.
 
     Raises:
       InputError: it cannot be written to, another run is writing to it, or it holds what this run must not replace.
     """
-    report, earlier, ours = check(directory, options, names, overwrite, update)
+    report = check(directory, options, names, overwrite, update)
     try:
         if paths.is_local(directory):
             os.makedirs(paths.join(directory, files.WORK), exist_ok=True)
@@ -87,41 +67,56 @@ def begin(
         raise _unwritable(directory, error) from None
     with lock:
         try:
-            if overwrite and earlier is not None:
-                tables = [_rejects_table(prefix) for prefix in names.prefixes]
-                files.delete(*(paths.join(directory, name) for name in [*ours, *tables, REPORT]))
-                _clear_work(directory, gone=lambda name: name != _LOCK)
-                report = None
-            else:  # only what a run that was killed left half done
-                _clear_work(directory, gone=lambda name: name.endswith((".progress", ".tmp")))
+            present = _present(directory, report, names, overwrite)
+            if overwrite:  # nor from one that did not end
+                keep = {sidecars.name_of(name) for name in present.used}
+                files.delete(*(path for path in _sidecars(directory) if path not in keep))
+            _clear_work(directory, everything=overwrite)
             files.write_text(directory, paths.join(files.WORK, _OPTIONS), json.dumps(options.every))
-            if report:
-                _reopen(directory, report, names.texts)
         except OSError as error:
             raise _unwritable(directory, error) from None
-        yield
+        yield present
+
+
+def _present(directory: str, report: dict[str, Any] | None, names: Names, overwrite: bool) -> Present:
+    results = report["shard_list"] if report else []
+    current = report["files"] if report else {}
+    used = {*(result.name for result in results), *current.values()}
+    text = files.read_text(paths.join(directory, names.manifest)) if names.manifest else None
+    if text:  # it may be newer than the report, of a run that was killed between the two
+        used |= _spoken_of(json.loads(text))
+    return Present.of([] if overwrite else results, current, frozenset(used))
+
+
+def _spoken_of(value: Any) -> set[str]:
+    """Every text in a JSON value: the names of files are among them."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list):
+        return set().union(*map(_spoken_of, value))
+    return {value} if isinstance(value, str) else set()
 
 
 def check(
     directory: str, options: Options, names: Names, overwrite: bool = False, update: bool | None = None
-) -> tuple[dict[str, Any] | None, dict[str, Any] | None, list[str]]:
-    """What `begin` refuses, without writing anything: (an earlier run's report, its options, names of its files)."""
+) -> dict[str, Any] | None:
+    """What `begin` refuses, without writing anything; gives the report of the complete output that is there."""
     if not directory:
         raise InputError("--output: expected a directory, found an empty name")
     try:
-        report = read_report(directory)
+        report = read_report(directory, overwrite)
         begun = _begun_options(directory)
         ours = [name for name in finding.names(directory) if names.has(name)]
     except OSError as error:
         raise _unwritable(directory, error) from None
-    if ours and report is None and begun is None:
+    if ours and report is None and begun is None and not files.exists(paths.join(directory, REPORT)):
         raise InputError(
             f"--output: {directory} holds {ours[0]}, but no {REPORT} of a run that made it; give another --output"
         )
-    earlier = begun or (report or {}).get("options")
+    earlier = report["options"] if report else begun
     if earlier is not None and not overwrite:
         _require_same(directory, earlier, options, update)
-    return report, earlier, ours
+    return report
 
 
 def _unwritable(directory: str, error: OSError) -> InputError:
@@ -136,21 +131,23 @@ def _lock(directory: str) -> contextlib.AbstractContextManager:
     return machine.hold(paths.join(directory, files.WORK, _LOCK), busy)
 
 
-def _rejects_table(prefix: str) -> str:
-    return paths.join("rejects", f"{prefix}.parquet")
+def _sidecars(directory: str) -> list[str]:
+    place = paths.join(directory, places.SIDECARS)
+    return [paths.join(place, name) for name in finding.names(place)]
 
 
-def _clear_work(directory: str, gone: Callable[[str], bool]) -> None:
+def _clear_work(directory: str, everything: bool) -> None:
+    """Deletes what a run that was killed left half done, or all that it left."""
     work = paths.join(directory, files.WORK)
-    files.delete(*(paths.join(work, name) for name in finding.names(work) if gone(name)))
+    folders = ["progress", "listing", *["finished"] * everything]
+    half = [name for name in finding.names(work) if name.endswith(".tmp")]
+    files.delete(*(paths.join(work, name) for name in (*half, *folders)))
 
 
 def _begun_options(directory: str) -> dict[str, Any] | None:
     """The options of a run that was not completed, if it finished a shard; before that it has nothing to lose."""
-    work = paths.join(directory, files.WORK)
-    if not any(shards.parse_shard_name(name.removesuffix(".json")) for name in finding.names(work)):
-        return None
-    return json.loads(files.read_text(paths.join(work, _OPTIONS)) or "{}")
+    text = files.read_text(paths.join(directory, files.WORK, _OPTIONS))
+    return json.loads(text) if text and _sidecars(directory) else None
 
 
 def _require_same(directory: str, earlier: dict[str, Any], options: Options, update: bool | None) -> None:
@@ -165,95 +162,7 @@ def _require_same(directory: str, earlier: dict[str, Any], options: Options, upd
     if names:
         changes = "; ".join(f"{name} was {shown(earlier.get(name))}, now {shown(now.get(name))}" for name in names)
         updatable = update is not None and not any(name in options.image for name in names)
-        ways = (
-            "--update (features are kept where a shard's images stay the same), --overwrite"
-            if updatable
-            else "--overwrite"
-        )
+        ways = "--update (features of images that stay the same are kept), --overwrite" if updatable else "--overwrite"
         raise InputError(
             f"--output: {directory} was made with other options ({changes}); give {ways}, or another --output"
         )
-
-
-def _reopen(directory: str, report: dict[str, Any], texts: Sequence[str]) -> None:
-    """Turns a complete output back into finished shards with sidecars: what did not change is not made again.
-
-    The rejects table has the shards' rejects in the order of the shards. Where it is gone, shards with rejects are made
-    again.
-    """
-    for prefix, results in itertools.groupby(report["shard_list"], key=lambda result: shards.prefix_of(result.name)):
-        table = paths.join(directory, _rejects_table(prefix))
-        rows = None
-        if files.exists(table):
-            with files.open_binary(table) as handle:
-                rows = iter(rejects.read_parquet(handle))
-        for result in results:
-            if rows is not None or not result.rejects:
-                write_sidecar(directory, result, list(itertools.islice(rows or (), result.rejects)))
-    files.delete(*(paths.join(directory, name) for name in (*texts, REPORT)))
-
-
-def complete(
-    directory: str,
-    results: Sequence[ShardResult],
-    options: dict[str, Any],
-    expected: dict[str, int],
-    started: float,
-    texts: dict[str, str],
-    following: Sequence[str],
-    names: Names,
-    beside: Sequence[str] = (),
-) -> None:
-    """Checks and publishes a finished run.
-
-    Args:
-      results: of all shards, by name.
-      options: as they are to stand in the report.
-      expected: how many inputs each prefix ("train", "captions") has.
-      started: when the run began, `time.time()`.
-      texts: further files to write by name, such as dataset_info.json.
-      following: the command to run next.
-      names: as of `begin`.
-      beside: the names of files that were made of shards, and are to stay.
-    """
-    by_prefix = {
-        prefix: [result for result in results if shards.prefix_of(result.name) == prefix] for prefix in expected
-    }
-    reasons: dict[str, collections.Counter] = {prefix: collections.Counter() for prefix in expected}
-    for prefix, made in by_prefix.items():
-        inputs, rejected = (sum(getattr(r, key) for r in made) for key in ("inputs", "rejects"))
-        if inputs != expected[prefix]:
-            raise AssertionError(
-                f"{prefix}: {expected[prefix]} images were listed, {inputs} found again: did they change?"
-            )
-        with files.replacing(directory, _rejects_table(prefix)) as handle:
-            written = rejects.write_parquet(_counted(_gather(directory, made), reasons[prefix]), handle)
-            if written != rejected:
-                raise AssertionError(f"{prefix}: {rejected} images were rejected, {written} are in the sidecars")
-    for name, text in texts.items():
-        files.write_text(directory, name, text)
-    _delete_stale(directory, {*(result.name for result in results), *texts, *beside}, names)
-    report = make_report(by_prefix, options, started, reasons, following)
-    files.write_text(directory, REPORT, json.dumps(report, indent=2) + "\n")
-    files.delete(paths.join(directory, files.WORK))
-
-
-def _delete_stale(directory: str, kept: Collection[str], names: Names) -> None:
-    """Deletes shards of an earlier run with another number of them: names like ours, which `begin` found to be ours."""
-    for name in finding.names(directory):
-        parsed = shards.parse_shard_name(name)
-        if parsed and parsed[0] in names.prefixes and parsed[3] in names.suffixes and name not in kept:
-            files.delete(paths.join(directory, name))
-
-
-def _gather(directory: str, results: Iterable[ShardResult]) -> Iterable[rejects.Reject]:
-    for result in results:
-        if result.rejects:
-            found = read_sidecar(directory, result.name)
-            yield from found[1] if found else ()
-
-
-def _counted(found: Iterable[rejects.Reject], reasons: collections.Counter) -> Iterable[rejects.Reject]:
-    for reject in found:
-        reasons[f"{reject.stage}/{reject.error}"] += 1
-        yield reject

@@ -1,67 +1,77 @@
-"""How far a running pipeline is: workers leave counts beside the shard they make, the launcher adds them up."""
+"""How far a running pipeline is: each worker leaves its counts in a small file, the launcher adds them up."""
 
 from __future__ import annotations
 
 import contextlib
 import json
-import os
 import sys
 import threading
 import time
+import uuid
 from collections.abc import Iterator
 
+from pipelines.output.sidecars import ShardResult
 from pipelines.storage import files, finding, paths
-from tfrecords_schema.shards import parse_shard_name
 
-LISTING, LOADING = "listing the images", "loading the network"
+LISTING, STARTING, LOADING = "listing the images", "starting the workers", "loading the network"
 _FIRST = "working on the first ones"
 _WRITE_PERIOD_S = _TERMINAL_PERIOD_S = 0.5
 _PLAIN_PERIOD_S = 15.0
 _REMOTE_PERIOD_S = 30.0
+_PROGRESS = paths.join(files.WORK, "progress")
 
 
-class ShardProgress:
-    """Counts of one shard in the making, and what is being done, in a small local file; none for a remote output.
+class WorkerProgress:
+    """What one worker has done so far, and what it is doing.
 
-    A file and not a callback or a metric, since it reaches the launcher from any thread or process, while the
-    in-process runner reports metrics only at the end.
+    A file and not a callback or a metric, since it reaches the launcher from any thread, process or machine, while the
+    in-process runner reports metrics only at the end. Never fails: progress is not worth a run.
     """
 
-    def __init__(self, directory: str, name: str):
-        self._path = os.path.join(directory, files.WORK, f"{name}.progress") if paths.is_local(directory) else None
-        self._counts = (0, 0)
+    def __init__(self, directory: str):
+        self._directory, self._name = directory, paths.join(_PROGRESS, uuid.uuid4().hex)
+        self._period = _WRITE_PERIOD_S if paths.is_local(directory) else _REMOTE_PERIOD_S
+        self._kept = self._records = self._rejects = 0  # of finished shards
+        self._making = (0, 0)  # records and rejects
         self._doing, self._since = _FIRST, time.time()
         self._next = 0.0
 
-    def __enter__(self) -> ShardProgress:
-        return self
-
-    def __exit__(self, *_) -> None:
-        if self._path:
-            with contextlib.suppress(OSError):
-                os.remove(self._path)
+    @contextlib.contextmanager
+    def shard(self) -> Iterator[WorkerProgress]:
+        """While a shard is made."""
+        try:
+            yield self
+        finally:
+            self._making = (0, 0)
 
     def show(self, records: int, rejects: int) -> None:
-        """Tells the counts so far, at most twice a second. Never fails: progress is not worth a run."""
-        self._counts = records, rejects
-        if time.monotonic() >= self._next:
-            self._write()
+        """Tells the counts of the shard that is made."""
+        self._making = records, rejects
+        self._tell()
+
+    def finished(self, result: ShardResult) -> None:
+        """Counts a shard."""
+        self._kept += result.kept
+        self._records += result.records
+        self._rejects += result.rejects
+        self._tell()
 
     @contextlib.contextmanager
     def doing(self, what: str) -> Iterator[None]:
         """Tells at once what is being done until the end of the block."""
         self._doing, self._since = what, time.time()
-        self._write()
+        self._tell(at_once=True)
         yield
         self._doing, self._since = _FIRST, time.time()
-        self._write()
+        self._tell(at_once=True)
 
-    def _write(self) -> None:
-        self._next = time.monotonic() + _WRITE_PERIOD_S
-        if self._path:
-            records, rejects = self._counts
-            with contextlib.suppress(OSError), open(self._path, "w") as handle:
-                handle.write(f"{records} {rejects} {self._since} {self._doing}")
+    def _tell(self, at_once: bool = False) -> None:
+        if at_once or time.monotonic() >= self._next:
+            self._next = time.monotonic() + self._period
+            records, rejects = self._records + self._making[0], self._rejects + self._making[1]
+            with contextlib.suppress(Exception):
+                told = json.dumps([records, rejects, self._kept, self._since, self._doing])
+                files.write_text(self._directory, self._name, told)
 
 
 @contextlib.contextmanager
@@ -91,12 +101,7 @@ class Watch:
 
     def __init__(self, directory: str, total: int):
         self._directory, self._total = directory, total
-        self._done_shards: dict[str, tuple[int, int]] = {}
-        # Of a remote output nothing is known until a shard is done.
-        self._doing, self._since = (
-            LISTING if paths.is_local(directory) else "the first files are being made",
-            time.time(),
-        )
+        self._doing, self._since = STARTING, time.time()
         self._stop, self._completed = threading.Event(), False
         self._thread = threading.Thread(target=self._run, daemon=True)
 
@@ -115,63 +120,51 @@ class Watch:
         on_terminal = sys.stderr.isatty()
         nearby = _TERMINAL_PERIOD_S if on_terminal else _PLAIN_PERIOD_S
         period = nearby if paths.is_local(self._directory) else _REMOTE_PERIOD_S
-        records, rejects = self._counts() or (0, 0)
-        before, started = records + rejects, None
-        bar = tqdm(total=self._total, unit=" images", initial=before, disable=not on_terminal, dynamic_ncols=True)
+        done = rejects = kept = 0
+        started = None
+        bar = tqdm(total=self._total, unit=" images", disable=not on_terminal, dynamic_ncols=True)
         bar.set_postfix_str(self._start())
         while not self._stop.wait(period):
-            records, rejects = self._counts() or (records, rejects)
-            if started is None and records + rejects > before:
+            done, rejects, kept = self._counts() or (done, rejects, kept)
+            if started is None and done > kept:
                 # The clock starts with the first image, so that the rate and the time left are not those of start-up.
-                before, started = records + rejects, time.monotonic()
+                started = time.monotonic()
                 bar.reset(self._total)
-                bar.initial = before
             if started is not None:
+                bar.initial = kept  # no part of the rate
                 bar.set_postfix_str(f"{rejects} rejects", refresh=False)
-                bar.update(records + rejects - bar.n)
             else:
-                bar.set_postfix_str(self._start())
+                bar.set_postfix_str(self._start(), refresh=False)
+            bar.update(done - bar.n)
             if not on_terminal:
-                print(self._line(records, rejects, before, started), file=sys.stderr, flush=True)
+                print(self._line(done, rejects, kept, started), file=sys.stderr, flush=True)
         if self._completed:  # the counts are gone by now, with `.work`
             bar.update(self._total - bar.n)
         bar.close()
 
-    def _line(self, records: int, rejects: int, before: int, started: float | None) -> str:
-        done = records + rejects
+    def _line(self, done: int, rejects: int, kept: int, started: float | None) -> str:
+        so_far = f"{done}/{self._total} images"
         if started is None:
-            return f"{done}/{self._total} images, {self._start()}"
-        rate = (done - before) / (time.monotonic() - started)
+            return f"{so_far}, {self._start()}"
+        rate = (done - kept) / (time.monotonic() - started)
         if not rate:
-            return f"{done}/{self._total} images, {rejects} rejects"
-        left = (self._total - done) / rate
-        return f"{done}/{self._total} images, {rate:.1f} images/s, {rejects} rejects, {left:.0f} s left"
+            return f"{so_far}, {rejects} rejects"
+        return f"{so_far}, {rate:.1f} images/s, {rejects} rejects, {(self._total - done) / rate:.0f} s left"
 
     def _start(self) -> str:
         """What is done before the first image is, and for how long."""
         return f"{self._doing}, {time.time() - self._since:.0f} s"
 
-    def _counts(self) -> tuple[int, int] | None:
-        """(records, rejects) of finished shards, each sidecar read once, and of those being made; None at the end."""
-        work = paths.join(self._directory, files.WORK)
-        making, started = [], []
-        with contextlib.suppress(Exception):  # a file that is just being renamed or removed is counted next time
-            names = finding.names(work)
-            if not names:
-                return None
-            for gone in self._done_shards.keys() - set(names):  # a shard that is made again
-                del self._done_shards[gone]
-            for name in names:
-                if parse_shard_name(name.removesuffix(".json")):
-                    if name not in self._done_shards:
-                        result = json.loads(files.read_bytes(paths.join(work, name)))["result"]
-                        self._done_shards[name] = result["records"], result["rejects"]
-                elif name.endswith(".progress"):
-                    words = files.read_bytes(paths.join(work, name)).decode().split(maxsplit=3)
-                    if len(words) == 4:
-                        making.append((int(words[0]), int(words[1])))
-                        started.append((float(words[2]), words[3]))
-            if started:  # of several shards, what was begun last
-                self._since, self._doing = max(started)
-        counts = [*self._done_shards.values(), *making]
-        return sum(c[0] for c in counts), sum(c[1] for c in counts)
+    def _counts(self) -> tuple[int, int, int] | None:
+        """(images done, rejects among them, how many were kept); None while there is nothing to read."""
+        told = []
+        with contextlib.suppress(Exception):  # a file that is just being replaced is counted next time
+            place = paths.join(self._directory, _PROGRESS)
+            for name in finding.names(place):
+                told.append(json.loads(files.read_bytes(paths.join(place, name))))
+            if told:  # of several workers, what was begun last
+                self._since, self._doing = max((since, doing) for *_, since, doing in told)
+        if not told:
+            return None
+        records, rejects, kept = (sum(one[i] for one in told) for i in range(3))
+        return records + rejects, rejects, kept

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import io
 import json
 import shlex
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, BinaryIO
 
 from pipelines.output.sidecars import ShardResult
 from pipelines.storage import files, paths
-from tfrecords_schema.caption_table import REPORT
+from tfrecords_schema.caption_table import REPORT, SHARD_LIST
 from tfrecords_schema.errors import InputError, RunError
 
-_TOTALS = ("inputs", "records", "captions", "captions_cut", "rejects", "bytes")
+_TOTALS = ("inputs", "records", "captions", "captions_cut", "rejects", "bytes", "kept", "retried")
 
 
 class RejectsError(RunError):
@@ -28,33 +29,33 @@ def make_report(
     started: float,
     reasons: dict[str, collections.Counter],
     following: Sequence[str],
+    names: dict[str, str],
 ) -> dict[str, Any]:
-    """The content of report.json: plain JSON values. See `lifecycle.complete` for the arguments."""
+    """The content of report.json: plain JSON values. See `publishing.publish` for the arguments."""
     results = [result for made in by_prefix.values() for result in made]
-    extracted = [result for result in results if not result.kept]
-    kept = collections.Counter(result.kept for result in results)
-    making = sum(result.seconds for result in extracted)
+    making = sum(result.seconds for result in results)
+    totals = _totals(results)
     stages: collections.Counter[str] = collections.Counter()
     for result in results:
         stages.update(result.stage_seconds)
     return {
-        **_totals(results),
+        **totals,
+        "new": totals["inputs"] - totals["kept"] - totals["retried"],
         "splits": {
             prefix: {**_totals(made), "reject_reasons": dict(reasons[prefix].most_common())}
             for prefix, made in by_prefix.items()
         },
         "reject_reasons": dict(sum(reasons.values(), collections.Counter()).most_common()),
         "shards": len(results),
-        "shards_reused": kept["shard"],
-        "shards_with_features_kept": kept["features"],
+        "shards_left": sum(result.left for result in results),
         "seconds": time.time() - started,
         "load_seconds": max((result.load_seconds for result in results), default=0.0),
         # Of one worker, while it makes shards: without start-up, and not the sum over workers.
-        "images_per_second_per_worker": sum(result.inputs for result in extracted) / making if making else None,
+        "images_per_second_per_worker": (totals["inputs"] - totals["kept"]) / making if making else None,
         "stage_seconds": {stage: round(seconds, 3) for stage, seconds in stages.items()},  # summed over threads
         "options": options,
         "next_command": shlex.join(following),
-        "shard_list": [dataclasses.asdict(result) for result in results],
+        "files": names,
     }
 
 
@@ -62,22 +63,50 @@ def _totals(results: list[ShardResult]) -> dict[str, int]:
     return {key: sum(getattr(result, key) for result in results) for key in _TOTALS}
 
 
-def read_report(directory: str) -> dict[str, Any] | None:
-    """The report of a complete output, its shard list as ShardResults; None where there is none.
+def write_shard_list(results: Sequence[ShardResult], handle: BinaryIO | io.RawIOBase) -> None:
+    """All shards as Parquet, a row each."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rows = [dataclasses.asdict(result) for result in results]
+    seconds = {"stage_seconds": pa.array([list(r["stage_seconds"].items()) for r in rows], _seconds_type())}
+    plain = {f.name: [r[f.name] for r in rows] for f in dataclasses.fields(ShardResult) if f.name not in seconds}
+    pq.write_table(pa.table({**plain, **seconds}), handle, compression="zstd")
+
+
+def _seconds_type():
+    import pyarrow as pa
+
+    return pa.map_(pa.string(), pa.float64())
+
+
+def read_report(directory: str, overwrite: bool = False) -> dict[str, Any] | None:
+    """The report of a complete output, with its shards as ShardResults in `shard_list`; None where there is none.
 
     Raises:
-      InputError: it is somebody else's file.
+      InputError: it is somebody else's file, or, unless it is to be overwritten, another version's.
     """
+    import pyarrow.parquet as pq
+
     path = paths.join(directory, REPORT)
     text = files.read_text(path)
     if text is None:
         return None
     try:
         report = json.loads(text)
-        results = [ShardResult(**entry) for entry in report["shard_list"]]
+        with files.open_binary(paths.join(directory, report["files"][SHARD_LIST])) as handle:
+            rows = pq.read_table(handle).to_pylist()
+        results = [ShardResult(**{**row, "stage_seconds": dict(row["stage_seconds"])}) for row in rows]
         return {**report, "options": dict(report["options"]), "shard_list": results}
-    except (KeyError, TypeError, ValueError):
-        raise InputError(f"--output: {path} was not written by this program; give another --output") from None
+    except (KeyError, TypeError, ValueError, FileNotFoundError):
+        if '"next_command"' not in text:
+            raise InputError(f"--output: {path} was not written by this program; give another --output") from None
+        if overwrite:
+            return None
+        raise InputError(
+            f"--output: {path} was written by another version of this program, or without its list of shards; give "
+            "--overwrite or another --output"
+        ) from None
 
 
 def summarise(directory: str, max_reject_fraction: float) -> dict[str, Any]:
@@ -91,11 +120,16 @@ def summarise(directory: str, max_reject_fraction: float) -> dict[str, Any]:
     lines = [("images", f"{report['inputs']:,} = {report['records']:,} used + {report['rejects']:,} rejected")]
     if len(report["splits"]) > 1:
         lines += [(f"  {name}", f"{s['records']:,} + {s['rejects']:,}") for name, s in report["splits"].items()]
+    if report["kept"] or report["retried"]:
+        lines.append(("  of these", "{kept:,} kept, {new:,} new, {retried:,} tried again".format(**report)))
     lines += [(f"  {reason}", f"{count:,}") for reason, count in report["reject_reasons"].items()]
     stages = ", ".join(f"{stage} {seconds:,.1f}" for stage, seconds in report["stage_seconds"].items())
     lines += [
         ("captions", _captions(report)),
-        ("shards", _shards(report)),
+        (
+            "shards",
+            "{shards:,}, {shards_left:,} left as they were".format(**report).removesuffix(", 0 left as they were"),
+        ),
         ("time", f"{report['seconds']:.1f} s" + (f", {rate:.1f} images/s a worker" if rate else "")),
         *([("  by stage", f"{stages} (seconds, summed over threads)")] if stages else []),
         ("output", f"{directory} ({report['bytes'] / 1e6:,.1f} MB)"),
@@ -116,13 +150,4 @@ def _captions(report: dict[str, Any]) -> str:
     text = f"{report['captions']:,}"
     if cut := report["captions_cut"]:
         text += f", {cut:,} cut to --max_caption_length {report['options']['max_caption_length']}"
-    return text
-
-
-def _shards(report: dict[str, Any]) -> str:
-    text = f"{report['shards']:,}"
-    if report["shards_reused"]:
-        text += f", {report['shards_reused']:,} left as an earlier run made them"
-    if report["shards_with_features_kept"]:
-        text += f", {report['shards_with_features_kept']:,} written anew with the features of an earlier run"
     return text

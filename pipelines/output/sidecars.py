@@ -1,7 +1,8 @@
-"""What became of one shard, kept beside it under `.work/` until the output is complete, so that a rerun can tell."""
+"""What a shard was made of, image by image, kept beside it, so that a later run computes only what is new."""
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import hashlib
 import json
@@ -9,7 +10,11 @@ from collections.abc import Iterable
 from typing import Any
 
 from pipelines.items import Item, Reject
+from pipelines.output import places
 from pipelines.storage import files, paths
+
+_RESULT = b"result"  # key of the file's metadata
+_REJECT = [field.name for field in dataclasses.fields(Reject)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,19 +23,17 @@ class ShardResult:
 
     Attributes:
       made_from: digest of everything that its content follows from.
-      images: digest of its images and of how features are made of them.
       sha256: of the file.
-      kept: "" if it was made in this run, "shard" if an earlier one made it, "features" if it was written anew with an
-        earlier one's features.
-      captions_cut: how many of its captions were too long; none where an earlier version made it, which did not count.
+      left: whether the file is an earlier run's as it was.
+      kept: how many of its images an earlier run computed; `retried`, how many it could not read were tried again.
+      captions_cut: how many of its captions were too long.
       run: the run that made it; an engine may ask for a shard twice in one, when a worker has died.
-      seconds: that it took, loading not counted; zero where an earlier run made it.
+      seconds: that it took, loading not counted; zero where an earlier run made all of it.
       stage_seconds: of its stages, summed over threads.
     """
 
     name: str
     made_from: str
-    images: str
     sha256: str
     inputs: int
     records: int
@@ -38,48 +41,108 @@ class ShardResult:
     bytes: int
     rejects: int
     captions_cut: int = 0
-    kept: str = ""
+    left: bool = False
+    kept: int = 0
+    retried: int = 0
     run: str = ""
     seconds: float = 0.0
     load_seconds: float = 0.0
     stage_seconds: dict[str, float] = dataclasses.field(default_factory=dict)
 
-    def reused(self) -> ShardResult:
-        """The same shard, made at no cost in this run."""
-        return dataclasses.replace(self, kept="shard", seconds=0.0, load_seconds=0.0, stage_seconds={})
+    def reused(self, retried: int) -> ShardResult:
+        """The same shard, made at no cost in this run, but for images that were tried again."""
+        costs: dict[str, Any] = {"seconds": 0.0, "load_seconds": 0.0, "stage_seconds": {}}
+        return dataclasses.replace(self, left=True, kept=self.inputs - retried, retried=retried, **costs)
 
 
-def shard_digest(options: Any, items: Iterable[Item]) -> str:
-    """SHA-256 of options and of what the items say."""
-    digest = hashlib.sha256(json.dumps(options, sort_keys=True).encode())
-    for item in items:
-        problem = item.problem.args if item.problem else None
-        told = [item.id, item.uri, item.version, item.captions, problem]
-        digest.update(json.dumps([*told, *map(repr, item.metadata)]).encode())
-    return digest.hexdigest()
+@dataclasses.dataclass(frozen=True)
+class Sidecar:
+    """A shard's result and, for each of its images in order, what it was made of and what became of it.
+
+    Attributes:
+      prints: fingerprints of all that an image's record follows from.
+      rows: the place of its record in the shard's file; None for a reject.
+      rejects: of those, in order.
+    """
+
+    result: ShardResult
+    prints: list[bytes]
+    rows: list[int | None]
+    rejects: list[Reject]
+
+    def kept_rows(self) -> dict[bytes, int]:
+        """Where the record of a fingerprint is."""
+        return {key: row for key, row in zip(self.prints, self.rows, strict=True) if row is not None}
+
+    def rejected(self) -> dict[bytes, collections.deque[Reject]]:
+        """The rejects of a fingerprint."""
+        found: dict[bytes, collections.deque[Reject]] = collections.defaultdict(collections.deque)
+        remaining = iter(self.rejects)
+        for key, row in zip(self.prints, self.rows, strict=True):
+            if row is None:
+                found[key].append(next(remaining))
+        return found
 
 
-def sidecar_name(name: str) -> str:
+def fingerprint(options: str, item: Item, captions: bool) -> bytes:
+    """16 bytes that change with whatever an image's record follows from; `options` are those, as text."""
+    version = item.version or f"at {item.uri}"
+    told = [options, item.id, version, item.problem.args if item.problem else None, list(map(repr, item.metadata))]
+    if captions:
+        told += [item.uri, item.captions]
+    return hashlib.blake2b(json.dumps(told).encode(), digest_size=16).digest()
+
+
+def digest(options: str, prints: Iterable[bytes]) -> str:
+    """Of all that a shard's content follows from."""
+    found = hashlib.sha256(options.encode())
+    for one in prints:
+        found.update(one)
+    return found.hexdigest()
+
+
+def name_of(shard: str) -> str:
     """The sidecar of a shard, below the output directory."""
-    return paths.join(files.WORK, f"{name}.json")
+    return paths.join(places.SIDECARS, f"{shard}.parquet")
 
 
-def write_sidecar(directory: str, result: ShardResult, rejects: list[Reject]) -> None:
-    """Records a shard that is in place."""
-    content = {"result": dataclasses.asdict(result), "rejects": [reject.printable() for reject in rejects]}
-    files.write_text(directory, sidecar_name(result.name), json.dumps(content))
+def write(directory: str, sidecar: Sidecar) -> None:
+    """Records a shard that is finished."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    remaining = iter(sidecar.rejects)
+    rejects: list[dict[str, str] | None] = [
+        None if row is not None else next(remaining).printable() for row in sidecar.rows
+    ]
+    table = pa.table(
+        {
+            "print": pa.array(sidecar.prints, pa.binary(16)),
+            "row": pa.array(sidecar.rows, pa.int32()),
+            **{name: pa.array([r and r[name] for r in rejects], pa.string()) for name in _REJECT},
+        }
+    )
+    table = table.replace_schema_metadata({_RESULT: json.dumps(dataclasses.asdict(sidecar.result))})
+    with files.replacing(directory, name_of(sidecar.result.name)) as handle:
+        pq.write_table(table, handle, compression="zstd", write_statistics=False)
 
 
-def read_sidecar(directory: str, name: str) -> tuple[ShardResult, list[Reject]] | None:
-    """What `write_sidecar` wrote; None where there is none."""
-    text = files.read_text(paths.join(directory, sidecar_name(name)))
-    if text is None:
+def read(directory: str, shard: str) -> Sidecar | None:
+    """What `write` wrote; None where there is none."""
+    import pyarrow.parquet as pq
+
+    path = paths.join(directory, name_of(shard))
+    if not files.exists(path):
         return None
-    content = json.loads(text)
-    return ShardResult(**content["result"]), [Reject(**reject) for reject in content["rejects"]]
+    with files.open_binary(path) as handle:
+        table = pq.read_table(handle)
+    result = ShardResult(**json.loads(table.schema.metadata[_RESULT]))
+    rows = table["row"].to_pylist()
+    rejects = table.select(_REJECT).filter(table["row"].is_null()).to_pylist()
+    return Sidecar(result, table["print"].to_pylist(), rows, [Reject(**reject) for reject in rejects])
 
 
-def read_finished(directory: str, name: str) -> tuple[ShardResult, list[Reject]] | None:
-    """The shard's sidecar, if the shard's file is there, and whole."""
-    found = read_sidecar(directory, name)
-    return found if found and files.size(paths.join(directory, name)) == found[0].bytes else None
+def read_finished(directory: str, shard: str) -> Sidecar | None:
+    """A shard's sidecar, if the shard's file is there, and whole."""
+    found = read(directory, shard)
+    return found if found and files.size(places.path_of(directory, shard)) == found.result.bytes else None

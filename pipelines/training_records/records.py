@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
-from pipelines.items import ImageError, Item, Reject, printable
+from pipelines.items import ImageError, Item, Reject
+from pipelines.output.merging import EarlierShardError, in_order
 from pipelines.output.sharding import ShardJob, Written
 from pipelines.storage import files
 from pipelines.vision.extraction import extract
@@ -17,7 +19,7 @@ from pipelines.vision.reading import Reading
 from tfrecords_schema import record, shards
 from tfrecords_schema.vocabulary import Vocabulary, tokenise
 
-_BATCH = 100  # records between two signs of progress, where features are kept
+_BATCH = 100  # records between two signs of progress
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,8 +37,7 @@ class RecordMaker:
     dtype: str
     max_caption_length: int
     suffix: str = ".tfrecord"
-    keeps_features: bool = True
-    joins_parts: bool = True
+    keeps_rows: bool = False
 
     def load(self) -> Extractor:
         """The network, with its weights."""
@@ -49,16 +50,22 @@ class RecordMaker:
     def make(self, job: ShardJob) -> Iterator[Written | Reject]:
         """Writes one record for each image; `job.context` has the text of vocabulary.txt."""
         words = Vocabulary.loads(job.context["vocabulary"])
-        items = [_with_worded_captions(item) for item in job.items]
-        if job.earlier and not self._has_features(job.earlier, job, items):
-            job.earlier = None
-        for outcome in self._earlier(job.earlier, job, items) if job.earlier else self._extracted(job, items):
+        items = []
+        for item in map(_with_worded_captions, job.items):
+            if item.problem:
+                yield item.problem.of(item.id, item.uri)
+            else:
+                items.append(item)
+        earlier = _Stored(job.earlier or "", self.extractor.shape, self.dtype)
+        fresh = [item for item in items if item.position not in job.kept]
+        for outcome in in_order(items, job.kept, self._extracted(job, fresh), _BATCH):
             if isinstance(outcome, Reject):
                 yield outcome
                 continue
             captions = cut = 0
             with job.clock.stage("write"):
-                for item, (height, width), feature in outcome:
+                for item, computed in outcome:
+                    (height, width), feature = computed or earlier[job.kept[item.position]]
                     encoded = [words.encode(caption, self.max_caption_length) for caption in item.captions]
                     lengths = [length for _, length in encoded]
                     values = {
@@ -74,59 +81,44 @@ class RecordMaker:
                     shards.write_framed(job.handle, record.encode(values, self.dtype))
                     captions += len(encoded)
                     cut += sum(map(self._is_cut, item.captions, lengths))
-            yield Written(len(outcome), captions, cut)
+            yield Written([item.position for item, _ in outcome], captions, cut)
 
     def _is_cut(self, caption: str, length: int) -> bool:
         """Whether a caption, whose ids are `length`, has more words than there was room for."""
         return length == self.max_caption_length and len(tokenise(caption)) > length - 2
 
-    def _extracted(self, job: ShardJob, items: list[Item]) -> Iterator[list[_Featured] | Reject]:
+    def _extracted(self, job: ShardJob, items: list[Item]) -> Iterator[list[tuple[Item, _Featured]] | Reject]:
         for outcome in extract(items, self.extractor, job.load, self.reading, job.clock, self.dtype):
             if isinstance(outcome, Reject):
                 yield outcome
             else:
-                yield list(zip(outcome.items, outcome.sizes, outcome.features, strict=True))
+                yield list(zip(outcome.items, zip(outcome.sizes, outcome.features, strict=True), strict=True))
 
-    def _earlier(self, path: str, job: ShardJob, items: list[Item]) -> Iterator[list[_Featured] | Reject]:
-        """The features of an earlier shard, which has its records in the order of the items."""
-        rejects = _by_image(job.earlier_rejects)
-        with files.open_binary(path) as handle:
-            stored = (record.decode(data, self.extractor.shape, self.dtype) for data in shards.read_framed(handle))
-            batch: list[_Featured] = []
-            for item in items:
-                reject = item.problem.of(item.id, item.uri) if item.problem else rejects.get(_shown(item))
-                if reject:
-                    yield reject
-                    continue
-                values = next(found for found in stored if found["image/id"] == item.id)
-                size = values["image/height"], values["image/width"]
-                batch.append((item, size, values["image/feature"]))
-                if len(batch) == _BATCH:
-                    yield batch
-                    batch = []
-            yield batch
 
-    def _has_features(self, path: str, job: ShardJob, items: list[Item]) -> bool:
-        """Whether the earlier shard can be read to its end, and lacks no image that is wanted now."""
+_Featured = tuple[tuple[int, int], np.ndarray]  # (height, width), and the feature
+
+
+class _Stored:
+    """The records of an earlier shard by their place in it; read once where they are asked for in this order."""
+
+    def __init__(self, path: str, shape: tuple[int, ...], dtype: str):
+        self._path, self._shape, self._dtype = path, shape, dtype
+        self._records, self._next = self._read(), 0
+
+    def _read(self) -> Iterator[bytes]:
+        with files.open_binary(self._path) as handle:
+            yield from shards.read_framed(handle)
+
+    def __getitem__(self, row: int) -> _Featured:
+        if row < self._next:
+            self._records, self._next = self._read(), 0
         try:
-            with files.open_binary(path) as handle:
-                stored = {record.image_id(data) for data in shards.read_framed(handle)}
-        except (OSError, ValueError):
-            return False
-        rejects = _by_image(job.earlier_rejects)
-        return all(item.problem or item.id in stored or _shown(item) in rejects for item in items)
-
-
-_Featured = tuple[Item, tuple[int, int], np.ndarray]  # with (height, width), and the feature
-
-
-def _shown(item: Item) -> tuple[str, str]:
-    return printable(item.id), printable(item.uri)
-
-
-def _by_image(rejects: list[Reject]) -> dict[tuple[str, str], Reject]:
-    """What could not be read, decoded or extracted; other rejects follow from the items themselves."""
-    return {(r.image_id, r.image_uri): r for r in rejects if r.stage in ("read", "decode", "extract")}
+            data = next(itertools.islice(self._records, row - self._next, None))
+            values = record.decode(data, self._shape, self._dtype)
+        except (OSError, StopIteration, KeyError, ValueError) as error:
+            raise EarlierShardError(f"{self._path}: {error}") from None
+        self._next = row + 1
+        return (values["image/height"], values["image/width"]), values["image/feature"]
 
 
 def _with_worded_captions(item: Item) -> Item:

@@ -89,7 +89,7 @@ def test_from_images_to_captions_in_a_bucket(
     at = {name: store.url(prefix, name) for name in ("coco", "features", "job", "captions", "scores")}
     for reused in (0, 4):
         report = commands.features(coco_dir=at["coco"], output=at["features"], extractor=tiny_network, **common)
-        assert report["inputs"] == report["records"] == 32 and report["shards_reused"] == reused
+        assert report["inputs"] == report["records"] == 32 and report["shards_left"] == reused
         assert shlex.split(report["next_command"])[3:] == [
             "--data",
             at["features"],

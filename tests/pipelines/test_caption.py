@@ -106,14 +106,15 @@ def test_rejects_outlive_a_rerun_and_mended_images_are_taken(run, odd_images):
     output, first = run(**flags)
     before = content(output)
     _, second = run(**flags)
-    assert second["shards_reused"] == second["shards"] and content(output) == before
+    assert second["shards_left"] == second["shards"] and content(output) == before
     assert second["reject_reasons"] == first["reject_reasons"]
 
     shutil.copy(odd_images / "good.png", odd_images / "text.png")
     _, third = run(**flags)
     assert third["records"] == first["records"] + 1 and third["rejects"] == first["rejects"] - 1
-    assert third["shards_reused"] == third["shards"] - 1
-    (output / "rejects/captions.parquet").unlink()
+    assert third["shards_left"] == third["shards"] - 1
+    (table,) = (output / "rejects").iterdir()
+    table.unlink()
     _, fourth = run(**flags)
     assert fourth["rejects"] == third["rejects"] and fourth["reject_reasons"] == third["reject_reasons"]
 
@@ -144,7 +145,7 @@ def test_files_of_others_are_left_alone(run, tmp_path):
         with pytest.raises(InputError, match=r"report.json was not written by this program"):
             run(overwrite=overwrite)
     (output / "report.json").unlink()
-    with pytest.raises(InputError, match=r"holds captions-00000-of-00001.parquet, but no report.json"):
+    with pytest.raises(InputError, match=r"holds captions-00000-of-00001-b.parquet, but no report.json"):
         run(overwrite=True)
 
 
@@ -173,7 +174,7 @@ def test_reruns_and_batches_change_nothing(run, tmp_path):
     assert {i: r["caption"] for i, r in rows(first).items()} == {i: r["caption"] for i, r in rows(second).items()}
     before = content(first)
     _, report = run(tmp_path / "a", batch_size=8)
-    assert report["shards_reused"] == report["shards"] and content(first) == before
+    assert report["shards_left"] == report["shards"] and content(first) == before
     with pytest.raises(InputError, match=r"beam_width was 3, now 5"):
         run(tmp_path / "a", beam_width=5)
 

@@ -139,14 +139,17 @@ def test_a_run_that_breaks_goes_on_where_it_stopped(make_features, tmp_path, mon
     with pytest.raises(running.PipelineError, match=r"No space left on device.*; finished shards are kept"):
         make_features(tmp_path / "disturbed", records_per_shard=5)
     output = tmp_path / "disturbed"
-    finished = sorted(path.name for path in output.glob("*.tfrecord"))
-    assert finished and not (output / "dataset_info.json").exists()
+    finished = sorted(path.name for path in output.glob(".work/finished/*.tfrecord"))
+    assert finished and {path.name for path in output.iterdir()} == {".shards", ".work"}, (
+        "nothing appears before everything does"
+    )
     assert not list(output.rglob("*.tmp")), "no half-written file is left"
-    untouched = {name: (output / name).stat().st_mtime_ns for name in finished}
+    untouched = {name: (output / ".work/finished" / name).stat().st_mtime_ns for name in finished}
 
     monkeypatch.setattr(records.record, "encode", encode)
     _, report = make_features(output, records_per_shard=5)
-    assert report["shards_reused"] == len(finished)
+    assert report["shards_left"] == len(finished)
+    assert 0 < report["kept"] < report["inputs"] == report["kept"] + report["new"] == 32
     assert untouched == {name: (output / name).stat().st_mtime_ns for name in finished}
     assert content(output) == content(undisturbed)
 
@@ -156,12 +159,12 @@ def test_a_finished_output_is_not_made_again(make_features, monkeypatch):
     before = content(output)
     monkeypatch.setattr(records.RecordMaker, "load", lambda self: pytest.fail("the network was loaded"))
     _, report = make_features()
-    assert report["shards_reused"] == report["shards"] == 2 and report["records"] == 32
+    assert report["shards_left"] == report["shards"] == 2 and report["records"] == report["kept"] == 32
     assert content(output) == before
 
 
 def test_a_new_image_redoes_only_what_it_changes(make_features, coco_dir, tmp_path):
-    """A new validation image leaves the vocabulary, and so the training shards, as they are."""
+    """A new validation image leaves the vocabulary, and so the training shards, as they are; no other image is made."""
     copy = tmp_path / "grown"
     shutil.copytree(coco_dir, copy)
     (copy / "train2017/000000000001.jpg").unlink()  # a reject, which must outlive the second run
@@ -173,7 +176,8 @@ def test_a_new_image_redoes_only_what_it_changes(make_features, coco_dir, tmp_pa
     coco["annotations"].append({"image_id": 300_000, "caption": "A red circle."})
     path.write_text(json.dumps(coco))
     _, second = make_features(coco_dir=str(copy), records_per_shard=10)
-    assert (second["shards"], second["shards_reused"]) == (4, 3)
+    assert (second["shards"], second["shards_left"]) == (4, 3)
+    assert (second["kept"], second["new"], second["retried"]) == (31, 1, 1)
     assert second["records"] == first["records"] + 1
     assert second["reject_reasons"] == first["reject_reasons"] == {"read/Absent": 1}
     assert pq.read_table(output / "rejects/train.parquet").num_rows == 1
@@ -190,39 +194,33 @@ def test_a_caption_more_redoes_its_shard_alone_where_the_words_stay_the_same(mak
     coco["annotations"].append({"image_id": coco["images"][0]["id"], "caption": commonest})
     path.write_text(json.dumps(coco))
     _, report = make_features(coco_dir=str(copy), records_per_shard=10)
-    after = Vocabulary.loads((output / "vocabulary.txt").read_text())
+    info = DatasetInfo.loads((output / "dataset_info.json").read_text())
+    assert info.vocabulary_file == "vocabulary-b.txt" and not (output / "vocabulary.txt").exists()
+    after = Vocabulary.loads((output / info.vocabulary_file).read_text())
     assert after.words == before.words and after.counts[4] == before.counts[4] + 1
-    assert (report["shards"], report["shards_reused"], report["shards_with_features_kept"]) == (4, 3, 1)
+    assert (report["shards"], report["shards_left"], report["kept"]) == (4, 3, 32)
 
 
 def test_captions_that_are_cut_are_counted(make_features, coco_dir, capsys):
-    """Also in shards that an earlier run made; a report of a version that did not count them can be gone on from."""
+    """Also in shards that an earlier run made."""
     lengths = {split: [len(c.split()) for cs in annotations(coco_dir, split).values() for c in cs] for split in SPLITS}
-    output, first = make_features(max_caption_length=11, records_per_shard=10)
+    _, first = make_features(max_caption_length=11, records_per_shard=10)
     expected = {split: sum(length > 9 for length in lengths[split]) for split in SPLITS}
     assert 0 < expected["val"] < first["splits"]["val"]["captions"], "some, and not all"
     assert {split: first["splits"][split]["captions_cut"] for split in SPLITS} == expected
     assert f"{first['captions']}, {sum(expected.values())} cut to --max_caption_length 11\n" in capsys.readouterr().out
     _, again = make_features(max_caption_length=11, records_per_shard=10)
-    assert again["shards_reused"] == 4 and again["captions_cut"] == first["captions_cut"] == sum(expected.values())
-
-    path = output / report_json.REPORT
-    earlier = json.loads(path.read_text())
-    for shard in earlier["shard_list"]:
-        del shard["captions_cut"]
-    path.write_text(json.dumps(earlier))
-    _, third = make_features(max_caption_length=11, records_per_shard=10)
-    assert third["shards_reused"] == 4 and third["captions"] == first["captions"]
+    assert again["shards_left"] == 4 and again["captions_cut"] == first["captions_cut"] == sum(expected.values())
     assert make_features(max_caption_length=40, overwrite=True)[1]["captions_cut"] == 0
 
 
 def test_fewer_shards_leave_no_old_ones_behind(make_features, coco_dir, tmp_path):
     output, _ = make_features(records_per_shard=5)
     make_features(records_per_shard=100, overwrite=True)
-    assert sorted(path.name for path in output.glob("*.tfrecord")) == [
-        "train-00000-of-00001.tfrecord",
-        "val-00000-of-00001.tfrecord",
-    ]
+    names = {"train-00000-of-00001.tfrecord", "val-00000-of-00001.tfrecord"}
+    assert {path.name for path in output.glob("*.tfrecord")} == names
+    assert {path.name for path in output.glob(".shards/*.tfrecord.parquet")} == {f"{name}.parquet" for name in names}
+    assert not (output / ".work").exists()
 
 
 def test_other_options_are_refused_with_the_difference(make_features):
@@ -243,7 +241,7 @@ def test_other_options_are_refused_with_the_difference(make_features):
             "--train_images: expected either --coco_dir, which has its splits, or --train_images, found both",
         ),
         (
-            "--coco_dir {coco} --year 2014",
+            "--coco_dir {coco} --year 2014 --weights random",
             "expected a directory, a zip file or a pattern, found none at {coco}/train2014",
         ),
         ("--coco_dir {coco} --weights none.h5", "--weights: expected imagenet, random or a Keras .h5 file, found no"),

@@ -21,6 +21,7 @@ from pipelines.items import ImageError
 from pipelines.pictures import gallery_page, thumbnails
 from pipelines.vision import images
 from tests.support import browser, commands
+from tests.support.outputs import write_report
 from tests.support.shelf import SHELF, ShelfFileSystem
 from tfrecords_schema.errors import InputError
 from trainer.scoring.predictions import Prediction
@@ -50,8 +51,7 @@ def write_table(directory: pathlib.Path, rows: list[dict], shards: int = 1) -> s
     schema = pa.schema([*known, *((key, pa.string()) for key in further)])
     for k, name in enumerate(names):
         pq.write_table(pa.Table.from_pylist(rows[k::shards], schema=schema), directory / name)
-    report = {"shard_list": [{"name": name} for name in names], "options": _OPTIONS}
-    (directory / "report.json").write_text(json.dumps(report))
+    write_report(directory, names, options=_OPTIONS)
     return str(directory)
 
 

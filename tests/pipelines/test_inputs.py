@@ -204,14 +204,16 @@ def test_other_captions_keep_the_features(make_features, table, tmp_path, monkey
     expected, _ = make_features(tmp_path / "expected", **flags, records_per_shard=5)
     never_loads(monkeypatch)
     _, report = make_features(**flags, records_per_shard=5)
-    assert (report["shards"], report["shards_reused"], report["shards_with_features_kept"]) == (4, 0, 4)
+    assert (report["shards"], report["shards_left"], report["kept"]) == (4, 0, report["inputs"])
     assert content(output) == content(expected)
 
 
 def test_other_words_keep_the_features_where_update_says_so(make_features, table, tmp_path, monkeypatch):
     flags = table(lambda n: f"A circle {n % 3} or {n}.")
     output, _ = make_features(**flags, min_word_count=1)
-    with pytest.raises(InputError, match=r"min_word_count was 1, now 3\); give --update \(features are kept where"):
+    with pytest.raises(
+        InputError, match=r"min_word_count was 1, now 3\); give --update \(features of images that stay"
+    ):
         make_features(**flags, min_word_count=3)
     with pytest.raises(InputError, match=r"feature_dtype was float16, now float32\); give --overwrite, or another"):
         make_features(**flags, feature_dtype="float32", update=True)
@@ -228,7 +230,7 @@ def test_a_replaced_image_redoes_its_shard_and_no_other(make_features, table, co
     replaced = sorted((tmp_path / "images").iterdir())[3]
     shutil.copy(coco_dir / "val2017/000000100001.jpg", replaced)
     _, report = make_features(**flags, records_per_shard=5)
-    assert (report["shards"], report["shards_reused"], report["shards_with_features_kept"]) == (4, 3, 0)
+    assert (report["shards"], report["shards_left"]) == (4, 3)
     after = {r["image/id"]: r["image/feature"].tolist() for r in read_split(output, "train")}
     assert [image_id for image_id in before if before[image_id] != after[image_id]] == [replaced.stem]
 
@@ -242,7 +244,7 @@ def test_features_are_not_kept_from_a_damaged_shard(make_features, table, tmp_pa
     flags = table(lambda n: "A square.")
     expected, _ = make_features(tmp_path / "expected", **flags, records_per_shard=100)
     _, report = make_features(**flags, records_per_shard=100)
-    assert report["shards_with_features_kept"] == 0 and content(output) == content(expected)
+    assert report["kept"] == 0 and content(output) == content(expected)
 
 
 def test_two_runs_on_one_output_are_kept_apart(make_features, tmp_path, monkeypatch):

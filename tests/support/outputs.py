@@ -5,18 +5,39 @@ from __future__ import annotations
 import csv
 import json
 import pathlib
+import re
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tfrecords_schema import record
+from tfrecords_schema.caption_table import REPORT, SHARD_LIST
 from tfrecords_schema.dataset_info import DatasetInfo
 from tfrecords_schema.model_info import MODEL_INFO
 
+_EDITION = re.compile(r"-[b-z](?=\.(tfrecord|parquet|txt|csv|jsonl|json)\b)")
+
 
 def content(directory: pathlib.Path) -> dict[str, bytes]:
-    """Every file but the report, which tells times."""
+    """Every file but those that tell times: the report, and what stands in .shards.
+
+    By the names that a first run gives: a rerun puts what it changes beside what is there, as `train-…-b.tfrecord`.
+    """
     files = (path for path in directory.rglob("*") if path.is_file() and path.name != "report.json")
-    return {str(path.relative_to(directory)): path.read_bytes() for path in files}
+    found = {path.relative_to(directory): path.read_bytes() for path in files if path.parent.name != ".shards"}
+    return {
+        _EDITION.sub("", str(name)): _EDITION.sub("", data.decode()).encode() if name.suffix == ".json" else data
+        for name, data in found.items()
+    }
+
+
+def write_report(directory: pathlib.Path, names: list[str], **further) -> pathlib.Path:
+    """A report.json of these shards, and the list of them."""
+    (directory / ".shards").mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.table({"name": names}), directory / SHARD_LIST)
+    path = directory / REPORT
+    path.write_text(json.dumps({"files": {SHARD_LIST: SHARD_LIST}, **further}))
+    return path
 
 
 def annotations(coco_dir: pathlib.Path, split: str) -> dict[str, list[str]]:

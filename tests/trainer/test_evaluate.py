@@ -10,6 +10,7 @@ import pytest
 
 from pipelines import caption
 from tests.support import commands
+from tests.support.outputs import write_report
 from tests.support.scored import CAPTIONS, REFERENCES
 from tfrecords_schema import caption_table
 from tfrecords_schema.errors import InputError
@@ -43,7 +44,7 @@ def write_table(directory: pathlib.Path, captions: dict[str, str], parts=2) -> p
             for uri, text in list(captions.items())[n::parts]
         ]
         pq.write_table(pa.Table.from_pylist(rows, schema=caption_table.schema({})), directory / name)
-    write(directory / "report.json", {"shard_list": [{"name": name} for name in names]})
+    write_report(directory, names)
     return directory
 
 
@@ -249,8 +250,7 @@ def lost(directory):
 
 
 def no_captions(directory):
-    directory = write(directory / "features/report.json", {"shard_list": [{"name": "train-00000-of-00001.tfrecord"}]})
-    return directory.parent
+    return write_report(directory / "features", ["train-00000-of-00001.tfrecord"]).parent
 
 
 def text(content):

@@ -71,7 +71,7 @@ def test_other_formats_are_made_of_what_is_there(run):
     output, _ = run(rows_per_file=4)
     before = content(output)
     _, report = run(rows_per_file=4, format=["csv", "coco"])
-    assert report["shards_reused"] == report["shards"] == 2
+    assert report["shards_left"] == report["shards"] == 2
     names = set(content(output)) - set(before)
     assert names == {"captions-00000-of-00002.csv", "captions-00001-of-00002.csv", "captions.coco.json"}
     run(rows_per_file=4)

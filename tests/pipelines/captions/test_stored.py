@@ -37,7 +37,7 @@ def test_every_split_in_even_files(run, trained):
     assert len(sizes) == 7 and max(sizes) - min(sizes) <= 1
     before = content(output)
     _, again = run(features=str(trained / "features"), rows_per_file=5)
-    assert again["shards_reused"] == 7 and content(output) == before
+    assert again["shards_left"] == 7 and content(output) == before
 
 
 def test_damaged_and_missing_records_are_rejects(run, features_dir):
@@ -172,7 +172,7 @@ def test_everything_in_an_object_store(run, trained, coco_dir, tmp_path, monkeyp
     flags = {"images": [f"{SHELF}photos/**.jpg"], "model": f"{SHELF}export", "format": ["csv", "coco"]}
     for reused in (0, 2):
         report = commands.caption(output=f"{SHELF}out", rows_per_file=4, **flags)
-        assert report["records"] == 8 and report["shards_reused"] == reused
+        assert report["records"] == 8 and report["shards_left"] == reused
     remote = rows(tmp_path / "shelf/out")
     assert {r["image_uri"] for r in remote.values()} == {
         f"{SHELF}photos/val/{path.name}" for path in (coco_dir / "val2017").iterdir()

@@ -12,7 +12,7 @@ import time
 import pytest
 
 from pipelines.output import progress
-from pipelines.output.progress import LISTING, LOADING, ShardProgress, Watch, waiting
+from pipelines.output.progress import LISTING, LOADING, STARTING, Watch, WorkerProgress, waiting
 from pipelines.sources.captioned_images import CaptionedImages
 from pipelines.training_records.records import RecordMaker
 
@@ -67,11 +67,12 @@ def test_a_quick_thing_is_not_told(capsys):
 
 
 def making(directory):
-    """A shard in the making that lists, loads and counts, each long enough to be seen."""
+    """A shard in the making, by a worker that starts, loads and counts, each long enough to be seen."""
     (directory / ".work").mkdir()
     with Watch(str(directory), 30):
         time.sleep(0.3)
-        with ShardProgress(str(directory), "train-00000-of-00001.tfrecord") as shard:
+        worker = WorkerProgress(str(directory))
+        with worker.shard() as shard:
             with shard.doing(LOADING):
                 time.sleep(0.3)
             time.sleep(0.3)
@@ -81,7 +82,7 @@ def making(directory):
             time.sleep(0.3)
 
 
-STEPS = [LISTING, LOADING, "working on the first ones"]
+STEPS = [STARTING, LOADING, "working on the first ones"]
 
 
 def test_each_step_before_the_first_image_is_told(often, tmp_path, capsys):
@@ -98,14 +99,14 @@ def test_each_step_before_the_first_image_is_told_on_a_terminal(often, tmp_path,
         making(tmp_path)
     shown = written.decode()
     places = [shown.index(f"0/30 [00:00<?, ? images/s, {step}, ") for step in STEPS]
-    assert places == sorted(places) and "starting" not in shown and "1 rejects" in shown
+    assert places == sorted(places) and "1 rejects" in shown
 
 
 def test_a_run_tells_what_takes_the_time(often, make_features, monkeypatch, capsys):
-    read, load = CaptionedImages.read, RecordMaker.load
-    monkeypatch.setattr(CaptionedImages, "read", lambda self: (time.sleep(0.3), read(self))[1])
+    fill, load = CaptionedImages.fill, RecordMaker.load
+    monkeypatch.setattr(CaptionedImages, "fill", lambda self, into: (time.sleep(0.3), fill(self, into))[1])
     monkeypatch.setattr(RecordMaker, "load", lambda self: (time.sleep(0.3), load(self))[1])
     make_features()
     lines = capsys.readouterr().err.splitlines()
-    for step in (LISTING, LOADING):
-        assert any(line.startswith(f"0/32 images, {step}, ") for line in lines)
+    for begin in (LISTING, f"0/32 images, {LOADING}"):
+        assert any(line.startswith(f"{begin}, ") for line in lines)

@@ -1,0 +1,107 @@
+"""What the files of a pipeline's output are called, and under which names a rerun puts theirs beside them."""
+
+from __future__ import annotations
+
+import dataclasses
+import fnmatch
+import sys
+from collections.abc import Callable, Sequence
+
+from pipelines.output.sidecars import ShardResult
+from pipelines.storage import paths
+from tfrecords_schema import shards
+from tfrecords_schema.caption_table import SHARD_LIST
+
+_MUCH = 2  # times as many images in a shard as were asked for
+
+
+def rejects_table(prefix: str) -> str:
+    """The name of the rejects table of a split."""
+    return paths.join("rejects", f"{prefix}.parquet")
+
+
+@dataclasses.dataclass(frozen=True)
+class Names:
+    """What the files of a pipeline's output are called.
+
+    Attributes:
+      prefixes, suffixes: of shards, "captions" and ".parquet", and of what is made of a shard, ".csv".
+      texts: the names of further files that a rerun replaces.
+      manifest: of the one that readers trust, beside report.json.
+    """
+
+    prefixes: Sequence[str]
+    suffixes: Sequence[str]
+    texts: Sequence[str] = ()
+    manifest: str = ""
+
+    def has(self, name: str) -> bool:
+        """Whether a file is called like one of ours, or nearly so: better to stop for one too many."""
+        shards_ = (f"{prefix}-*{suffix}" for prefix in self.prefixes for suffix in self.suffixes)
+        return name in (*self.texts, self.manifest) or any(fnmatch.fnmatch(name, pattern) for pattern in shards_)
+
+    def is_ours(self, name: str) -> bool:
+        """Whether a file in an output of ours is a shard, or one of `roles` under any of its names."""
+        parsed = shards.parse_shard_name(name)
+        if parsed:
+            return parsed[0] in self.prefixes and parsed[3] in self.suffixes
+        return any(name == role or shards.is_edition(name, role) for role in self.roles())
+
+    def roles(self) -> list[str]:
+        """The files of which an output has one each, by their first names."""
+        return [*self.texts, SHARD_LIST, *map(rejects_table, self.prefixes)]
+
+
+@dataclasses.dataclass(frozen=True)
+class Present:
+    """The complete output that is there when a run begins, which is not to be touched until the next one is complete.
+
+    Attributes:
+      shards: by (split, number), the name of each; none where there is no output, or it is to be replaced as a whole.
+      counts: how many shards each split has.
+      current: the names of its `Names.roles`.
+      used: names that must not be written over.
+    """
+
+    shards: dict[tuple[str, int], str]
+    counts: dict[str, int]
+    current: dict[str, str]
+    used: frozenset[str]
+
+    @classmethod
+    def of(cls, results: Sequence[ShardResult], current: dict[str, str], used: frozenset[str]) -> Present:
+        """From what its report says."""
+        found, counts = {}, {}
+        for result in results:
+            parsed = shards.parse_shard_name(result.name)
+            if parsed:
+                found[parsed[0], parsed[1]] = result.name
+                counts[parsed[0]] = parsed[2]
+        return cls(found, counts, current, used)
+
+    def shard_counts(self, images: dict[str, int], images_per_shard: int) -> dict[str, int]:
+        """How many shards each split is to have: as many as it has, so that images that were added move no others."""
+        wanted = {split: shards.shard_count(count, images_per_shard) for split, count in images.items()}
+        kept = {split: self.counts.get(split, count) for split, count in wanted.items()}
+        for split, count in kept.items():
+            if not 1 / _MUCH < wanted[split] / count < _MUCH and wanted[split] != count:
+                print(
+                    f"{split}: {images[split]:,} images stay in {count:,} files, as an earlier run decided; "
+                    f"--overwrite would make {wanted[split]:,}",
+                    file=sys.stderr,
+                    flush=True,
+                )
+        return kept
+
+    def names(self, counts: dict[str, int], suffix: str) -> Callable[[str, int], tuple[str, str | None]]:
+        """Split and number of a shard -> its name if it is made, and that of the present one."""
+
+        def names(split: str, number: int) -> tuple[str, str | None]:
+            name = shards.shard_name(split, number, counts[split], suffix)
+            return shards.free_name(name, self.used), self.shards.get((split, number))
+
+        return names
+
+    def free(self, roles: Sequence[str]) -> dict[str, str]:
+        """A name for each role that is not in use."""
+        return {role: shards.free_name(role, self.used) for role in roles}

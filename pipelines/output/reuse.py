@@ -1,0 +1,70 @@
+"""What of a shard need not be computed again: image by image, by what an earlier run left."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import itertools
+from collections.abc import Callable, Sequence
+
+from pipelines.items import Item, Reject
+from pipelines.output.sidecars import Sidecar
+from pipelines.storage import finding, paths
+
+_RETRIED = "read"  # the stage whose rejects a later run tries again
+
+
+def with_version(item: Item) -> Item:
+    """The image with what its file is now: local ones only a table names were not looked at when they were listed."""
+    if item.version or item.problem or not paths.is_local(item.uri):
+        return item
+    return dataclasses.replace(item, version=finding.version(item.uri))
+
+
+def overlap(prints: list[bytes]) -> Callable[[Sidecar], int]:
+    """How many of these images a shard has."""
+    return lambda sidecar: len(sidecar.kept_rows().keys() & set(prints))
+
+
+_Kept = tuple[list[Item], dict[int, int], list[Reject]]
+
+
+def kept(items: list[Item], prints: list[bytes], earlier: Sidecar | None) -> _Kept:
+    """(images to be made, of these the rows that are kept, rejects that are kept)."""
+    usable = [(key, item) for key, item in zip(prints, items, strict=True) if not item.problem]
+    if earlier is None:
+        return [item for _, item in usable], {}, []
+    rows, rejects = earlier.kept_rows(), _kept_rejects(earlier)
+    # Without a version nobody knows whether the file is another by now.
+    failed = {
+        item.position: dataclasses.replace(rejects[key].popleft(), image_id=item.id, image_uri=item.uri)
+        for key, item in usable
+        if item.version and rejects.get(key)
+    }
+    found = {item.position: rows[key] for key, item in usable if key in rows}
+    return [item for _, item in usable if item.position not in failed], found, list(failed.values())
+
+
+def in_order(items: list[Item], rejects: list[Reject]) -> list[Reject]:
+    """The rejects in the order of their images; one whose image goes by another name by now takes a free place."""
+    waiting: dict[tuple[str, str], collections.deque[Reject]] = collections.defaultdict(collections.deque)
+    for reject in rejects:
+        waiting[reject.image_id, reject.image_uri].append(reject)
+    mine = [waiting[key].popleft() if waiting[key := (item.id, item.uri)] else None for item in items]
+    others = itertools.chain.from_iterable(waiting.values())
+    return [reject or next(others) for reject in mine]
+
+
+def _kept_rejects(sidecar: Sidecar) -> dict[bytes, collections.deque[Reject]]:
+    """Rejects of the images themselves, which are the same again; those that could not be read are not."""
+    return {
+        key: kept
+        for key, found in sidecar.rejected().items()
+        if (kept := collections.deque(r for r in found if r.stage in ("decode", "extract")))
+    }
+
+
+def retriable(sidecar: Sidecar, prints: Sequence[bytes], items: Sequence[Item]) -> list[Item]:
+    """Those of the images that an earlier run could not read."""
+    failed = {key for key, found in sidecar.rejected().items() if any(r.stage == _RETRIED for r in found)}
+    return [item for key, item in zip(prints, items, strict=True) if key in failed and not item.problem]

@@ -1,0 +1,46 @@
+"""How a run starts: its images are listed once, then its output is made ready, and the listing written below it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+from pipelines.listing.catalogue import Catalogue, Source, open_catalogue
+from pipelines.listing.table import Listing
+from pipelines.output import lifecycle
+from pipelines.output.names import Names
+from pipelines.output.progress import LISTING, waiting
+from pipelines.output.publishing import Publication
+
+
+@contextlib.contextmanager
+def listed(source: Source) -> Iterator[Catalogue]:
+    """All images of a source, while this is entered. Raises InputError."""
+    with open_catalogue(source.metadata_fields()) as catalogue:
+        with waiting(LISTING):
+            source.fill(catalogue)
+        yield catalogue
+
+
+@contextlib.contextmanager
+def begin(
+    catalogue: Catalogue,
+    directory: str,
+    options: lifecycle.Options,
+    names: Names,
+    images_per_shard: int,
+    started: float,
+    overwrite: bool,
+    update: bool | None = None,
+) -> Iterator[tuple[Listing, Publication]]:
+    """What workers are to read, and what the last step is to publish; the output is locked while this is entered.
+
+    See `lifecycle.begin` for arguments and errors.
+    """
+    with lifecycle.begin(directory, options, names, overwrite, update) as present:
+        counts = catalogue.counts()
+        listing = Listing(directory, present.shard_counts(counts, images_per_shard), tuple(catalogue.metadata))
+        with waiting(LISTING):
+            listing.write(catalogue, present.names(listing.shards, names.suffixes[0]))
+        free = present.free(names.roles())
+        yield listing, Publication(directory, options.every, counts, started, names, present.current, free)
