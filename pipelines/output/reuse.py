@@ -5,20 +5,25 @@ from __future__ import annotations
 import collections
 import dataclasses
 import itertools
+import os
 from collections.abc import Callable, Sequence
 
-from pipelines.items import Item, Reject
+from pipelines.items import ImageError, Item, Reject, printable
 from pipelines.output.sidecars import Sidecar
 from pipelines.storage import finding, paths
+from pipelines.vision.reading import is_inside_a_file
 
 _RETRIED = "read"  # the stage whose rejects a later run tries again
 
 
 def with_version(item: Item) -> Item:
-    """The image with what its file is now: local ones only a table names were not looked at when they were listed."""
+    """The image with what its file is now: local ones that only a table names were not looked at when it was listed."""
     if item.version or item.problem or not paths.is_local(item.uri):
         return item
-    return dataclasses.replace(item, version=finding.version(item.uri))
+    version = finding.version(item.uri)
+    if version or os.path.lexists(item.uri) or is_inside_a_file(item.uri):
+        return dataclasses.replace(item, version=version)
+    return dataclasses.replace(item, problem=ImageError("read", "Absent", "no such file"))
 
 
 def overlap(prints: list[bytes]) -> Callable[[Sidecar], int]:
@@ -64,7 +69,7 @@ def _kept_rejects(sidecar: Sidecar) -> dict[bytes, collections.deque[Reject]]:
     }
 
 
-def retriable(sidecar: Sidecar, prints: Sequence[bytes], items: Sequence[Item]) -> list[Item]:
+def retried(sidecar: Sidecar, items: Sequence[Item]) -> list[Item]:
     """Those of the images that an earlier run could not read."""
-    failed = {key for key, found in sidecar.rejected().items() if any(r.stage == _RETRIED for r in found)}
-    return [item for key, item in zip(prints, items, strict=True) if key in failed and not item.problem]
+    failed = {reject.image_id for reject in sidecar.rejects if reject.stage == _RETRIED}
+    return [item for item in items if printable(item.id) in failed]

@@ -112,7 +112,8 @@ class ProcessShard(beam.DoFn):
         options = json.dumps(self._image_options, sort_keys=True)
         prints = [sidecars.fingerprint(options, item, self._maker.keeps_rows) for item in items]
         given = json.dumps([self._options, self._maker.follows_from(context)], sort_keys=True)
-        whole = (sidecars.fingerprint("", item, captions=True) for item in items)
+        keeps_rows = self._maker.keeps_rows
+        whole = prints if keeps_rows else [sidecars.fingerprint("", item, captions=True) for item in items]
         made_from = sidecars.digest(given, whole)
         found = self._found(listed.earlier, listed.name)
         for one in found:
@@ -120,8 +121,8 @@ class ProcessShard(beam.DoFn):
                 if one.result.run == self._run:
                     result = one.result
                 else:
-                    again = reuse.retriable(one, prints, items)
-                    if some_can_be_read(again):
+                    again = reuse.retried(one, items)
+                    if some_can_be_read(item for item in again if not item.problem):
                         continue
                     result = one.result.reused(len(again))
                 self._progress.finished(result)
@@ -198,7 +199,7 @@ class ProcessShard(beam.DoFn):
             rejects=len(rejects),
             captions_cut=captions_cut,
             kept=len(kept) + len(kept_rejects),
-            retried=len(reuse.retriable(earlier, prints, items)) if earlier else 0,
+            retried=len(reuse.retried(earlier, items)) if earlier else 0,
             run=self._run,
             seconds=time.monotonic() - started - load_seconds,
             load_seconds=load_seconds,

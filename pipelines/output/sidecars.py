@@ -86,11 +86,11 @@ class Sidecar:
 
 def fingerprint(options: str, item: Item, captions: bool) -> bytes:
     """16 bytes that change with whatever an image's record follows from; `options` are those, as text."""
-    version = item.version or f"at {item.uri}"
-    told = [options, item.id, version, item.problem.args if item.problem else None, list(map(repr, item.metadata))]
+    problem = item.problem.args if item.problem else None
+    told: tuple[Any, ...] = options, item.id, item.version or f"at {item.uri}", problem, item.metadata
     if captions:
-        told += [item.uri, item.captions]
-    return hashlib.blake2b(json.dumps(told).encode(), digest_size=16).digest()
+        told += (item.uri, item.captions)
+    return hashlib.blake2b(repr(told).encode(), digest_size=16).digest()
 
 
 def digest(options: str, prints: Iterable[bytes]) -> str:

@@ -17,6 +17,7 @@ from pipelines.items import ImageError, Item
 from pipelines.storage import archives, files, parquet_cells, paths
 from pipelines.vision import devices, images
 
+_TRYING = 16  # threads that look whether images are back
 _MAX_FILE_BYTES = 1 << 30  # held in memory by each thread; no photograph is larger
 
 
@@ -35,11 +36,25 @@ class Reading:
 
 def some_can_be_read(items: Iterable[Item]) -> bool:
     """Whether any of these images, whose reading failed before, can be read by now."""
-    for item in items:
+
+    def can_be_read(item: Item) -> bool:
         with contextlib.suppress(ImageError):
             read(item.uri)
             return True
-    return False
+        return False
+
+    remaining = list(items)
+    if not remaining:
+        return False
+    with ThreadPoolExecutor(min(len(remaining), _TRYING)) as pool:
+        found = any(pool.map(can_be_read, remaining))
+        pool.shutdown(cancel_futures=True)
+    return found
+
+
+def is_inside_a_file(uri: str) -> bool:
+    """Whether an image is a member of a zip file or a cell of a Parquet file, by its URI."""
+    return archives.parse_uri(uri) is not None or parquet_cells.parse_uri(uri) is not None
 
 
 def read_ahead(
