@@ -52,10 +52,10 @@ def kept(items: list[Item], prints: list[bytes], earlier: Sidecar | None) -> _Ke
 
 def in_order(items: list[Item], rejects: list[Reject]) -> list[Reject]:
     """The rejects in the order of their images; one whose image goes by another name by now takes a free place."""
-    waiting: dict[tuple[str, str], collections.deque[Reject]] = collections.defaultdict(collections.deque)
-    for reject in rejects:
+    waiting: dict[tuple[str, str], list[Reject]] = collections.defaultdict(list)
+    for reject in reversed(rejects):
         waiting[reject.image_id, reject.image_uri].append(reject)
-    mine = [waiting[key].popleft() if waiting[key := (item.id, item.uri)] else None for item in items]
+    mine = [waiting[key].pop() if (key := (item.id, item.uri)) in waiting and waiting[key] else None for item in items]
     others = itertools.chain.from_iterable(waiting.values())
     return [reject or next(others) for reject in mine]
 

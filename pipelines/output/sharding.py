@@ -10,6 +10,7 @@ shuffle, so memory stays flat, and any runner with a Reshuffle will do.
 from __future__ import annotations
 
 import dataclasses
+import gc
 import io
 import json
 import time
@@ -103,6 +104,9 @@ class ProcessShard(beam.DoFn):
         self._model: Any = None
 
     def setup(self):
+        # A shard makes thousands of small objects: for each of them, the garbage collector would look through the
+        # hundreds of thousands that TensorFlow and Beam have, which was a third of the time of images that are absent.
+        gc.set_threshold(20_000, 20, 50)
         self._progress = WorkerProgress(self._directory)
 
     def process(self, element, **context):
