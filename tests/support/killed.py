@@ -1,6 +1,6 @@
 """Runs of the pipelines' steps that are killed: `python -m tests.support.killed DIRECTORY SEED`.
 
-Each run is a process, forked where Beam is imported already, that gets SIGKILL at one of its changes of the file system:
+Each run is a process, forked where Beam is imported already, that gets SIGKILL at a change of the file system:
 before it renames, deletes or makes something. After each, a reader must find a whole output, or where there was none
 none; in the end, what a run that nobody disturbed has made. Prints how many runs were killed.
 """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import pathlib
 import re
 import subprocess
@@ -10,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 
-from pipelines.storage import files
+from pipelines.output import places
 from tfrecords_schema.shards import parse_shard_name
 
 # Beam's flags for each engine that runs here without a download.
@@ -41,8 +42,12 @@ def wait_for(process: subprocess.Popen, condition: Callable[[], bool], timeout_s
 
 def finished(output: pathlib.Path) -> dict[str, int]:
     """When each finished shard of a run of a pipeline was written."""
-    sidecars = [path.name.removesuffix(".json") for path in (output / files.WORK).glob("*.json")]
-    return {name: (output / name).stat().st_mtime_ns for name in sidecars if parse_shard_name(name)}
+    found = {}
+    for name in [path.name.removesuffix(".parquet") for path in (output / places.SIDECARS).glob("*.parquet")]:
+        with contextlib.suppress(FileNotFoundError):  # it just gets its name
+            if parse_shard_name(name):
+                found[name] = os.stat(places.path_of(str(output), name)).st_mtime_ns
+    return found
 
 
 def wait_for_shards(process: subprocess.Popen, output: pathlib.Path, count: int) -> None:
