@@ -14,7 +14,7 @@ from typing import Any
 import apache_beam as beam
 
 from pipelines.output.sidecars import ShardResult
-from pipelines.storage import files, paths
+from tfrecords_schema.storage import files, paths
 
 COCO = "captions.coco.json"
 SUFFIXES = {"jsonl": ".jsonl", "csv": ".csv"}  # of the formats that have a file beside each shard

@@ -34,8 +34,8 @@ class Engine:
     accelerator: str | None
 
     def require_reachable(self, **places: str | Iterable[str] | None) -> None:
-        """Raises InputError where Beam has no filesystem for a flag's path, or the engine's workers cannot see it."""
-        from pipelines.storage.filesystems import require_filesystems
+        """Raises InputError where a flag's path cannot be reached, or the engine's workers cannot see it."""
+        from tfrecords_schema.storage.filesystems import require_filesystems
 
         require_filesystems(**places)
         for flag, given in places.items() if self.name == DATAFLOW else ():

@@ -19,9 +19,9 @@ from typing import Any
 from pipelines.output import rejects
 from pipelines.output.report import REPORT, make_report, read_report
 from pipelines.output.sidecars import ShardResult, read_sidecar, write_sidecar
-from pipelines.storage import files, finding, paths
 from tfrecords_schema import machine, shards
 from tfrecords_schema.errors import InputError
+from tfrecords_schema.storage import files, finding, paths
 
 _OPTIONS = "options.json"
 _LOCK = "lock"

@@ -10,8 +10,8 @@ import threading
 import time
 from collections.abc import Iterator
 
-from pipelines.storage import files, finding, paths
 from tfrecords_schema.shards import parse_shard_name
+from tfrecords_schema.storage import files, finding, paths
 
 LISTING, LOADING = "listing the images", "loading the network"
 _FIRST = "working on the first ones"

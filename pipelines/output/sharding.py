@@ -25,8 +25,8 @@ from pipelines.items import ImageError, Item, Reject, join_parts, printable
 from pipelines.output.keys import order
 from pipelines.output.progress import LOADING, ShardProgress
 from pipelines.output.sidecars import ShardResult, read_finished, shard_digest, sidecar_name, write_sidecar
-from pipelines.storage import files, paths
 from pipelines.vision.reading import some_can_be_read
+from tfrecords_schema.storage import files, paths
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from pipelines.items import Item, Reject
-from pipelines.storage import files, paths
+from tfrecords_schema.storage import files, paths
 
 
 @dataclasses.dataclass(frozen=True)

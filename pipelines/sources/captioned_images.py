@@ -17,10 +17,11 @@ import numpy as np
 from pipelines.items import ImageError, Item
 from pipelines.sources import captions_files
 from pipelines.sources.locations import Locations, open_locations
-from pipelines.storage import archives, files, finding, paths
+from pipelines.storage import archives
 from tfrecords_schema.captions_json import Listed
 from tfrecords_schema.errors import InputError, blaming
 from tfrecords_schema.shards import SPLITS, is_validation
+from tfrecords_schema.storage import files, finding, paths
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,8 +10,8 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 
-from pipelines.storage import files
 from tfrecords_schema.shards import parse_shard_name
+from tfrecords_schema.storage import files
 
 # Beam's flags for each engine that runs here without a download.
 ENGINES = {

@@ -120,11 +120,11 @@ def reason(error: Exception) -> str:
 
 
 @contextlib.contextmanager
-def replacing(directory: str, name: str) -> Iterator[DigestingWriter]:
+def replacing(directory: str, name: str, work: str = WORK) -> Iterator[DigestingWriter]:
     """A handle whose content becomes `directory/name` at the end, or, after an exception, nothing.
 
     A remote file is written to this machine's disk, and sent: it has its name when all of it has come. A local one is
-    written under `directory/.work` and renamed.
+    written under `directory/.work`, or where `work` says, and renamed.
     """
     target = paths.join(directory, name)
     if paths.is_remote(directory):
@@ -133,7 +133,7 @@ def replacing(directory: str, name: str) -> Iterator[DigestingWriter]:
             held.flush()
             objects.write(target, held.name)
         return
-    temporary = paths.join(directory, WORK, f"{posixpath.basename(name)}.{uuid.uuid4().hex}.tmp")
+    temporary = paths.join(directory, work, f"{posixpath.basename(name)}.{uuid.uuid4().hex}.tmp")
     os.makedirs(os.path.dirname(temporary), exist_ok=True)
     try:
         with open(temporary, "wb") as handle:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob as python_glob
 import os
 import re
 from collections.abc import Iterator
 
 from tfrecords_schema.errors import InputError
-from tfrecords_schema.storage import objects, paths
-
-_FIRST_OF_PATTERN = re.compile(r"[*?\[]")
+from tfrecords_schema.storage import faults, objects, paths
 
 
 def is_directory(path: str) -> bool:
@@ -50,22 +49,30 @@ def batches(prefix: str) -> Iterator[list[objects.Entry]]:
 
     It is no pattern. A few thousand are held at a time, however many there are.
     """
-    try:
+    with _listing(prefix):
         yield from objects.listing(prefix)
+
+
+@contextlib.contextmanager
+def _listing(place: str) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
-        said = str(error).removeprefix(f"{prefix}: ")
-        raise InputError(f"{prefix}: expected a place that can be listed, found: {said}") from None
+        if faults.is_of_the_machine(error):
+            raise
+        said = str(error).removeprefix(f"{place}: ")
+        raise InputError(f"{place}: expected a place that can be listed, found: {said}") from None
 
 
 def matching(pattern: str) -> Iterator[list[objects.Entry]]:
     """As `batches`, of the remote files that a pattern finds; of the one of this very name, if there is one."""
-    start = _FIRST_OF_PATTERN.search(pattern)
-    if not start or (exact := [e for batch in batches(pattern) for e in batch if e[0] == pattern]):
-        yield exact if start else [e for batch in batches(pattern) for e in batch if e[0] == pattern]
+    with _listing(pattern), contextlib.suppress(FileNotFoundError):
+        yield [objects.entry(pattern)]
         return
-    found = re.compile(_regular(pattern), re.DOTALL).fullmatch
-    for batch in batches(pattern[: start.start()]):
-        yield [entry for entry in batch if found(entry[0])]
+    if paths.is_pattern(pattern):
+        found = re.compile(_regular(pattern), re.DOTALL).fullmatch
+        for batch in batches(re.split(r"[*?\[]", pattern, maxsplit=1)[0]):
+            yield [entry for entry in batch if found(entry[0])]
 
 
 def _regular(pattern: str) -> str:

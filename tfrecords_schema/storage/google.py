@@ -8,9 +8,10 @@ from typing import Any
 
 import gcsfs.core
 import google.auth
+import yarl
 from google.auth.exceptions import DefaultCredentialsError
 
-from tfrecords_schema.storage import clients, faults
+from tfrecords_schema.storage import faults, stores
 
 _SCOPE = "https://www.googleapis.com/auth/devstorage.full_control"
 _METADATA_S = 1
@@ -24,6 +25,10 @@ class _Files(gcsfs.core.GCSFileSystem):
 
     async def _request(self, *arguments: Any, **named: Any) -> Any:
         return await faults.patiently(lambda: self._ask_once(*arguments, **named), "gs://")
+
+    def _format_path(self, path: str, names: Any) -> yarl.URL:
+        """As it is quoted: a URL of its own making would take back what it finds needless, of `&` for example."""
+        return yarl.URL(super()._format_path(path, names), encoded=True)
 
 
 class Google:
@@ -58,13 +63,14 @@ class Google:
         """As Store's; as it is stored, also where it is stored compressed."""
 
         async def read() -> bytes:
-            headers = self._files._get_headers({"Accept-Encoding": "gzip", **clients.byte_range(start, stop)})
+            headers = self._files._get_headers({"Accept-Encoding": "gzip", **stores.byte_range(start, stop)})
             session = await self._files._set_session()
-            url, timeout = self._files.url(f"{bucket}/{name}"), self._files.requests_timeout
+            url = yarl.URL(self._files.url(f"{bucket}/{name}"), encoded=True)
+            timeout = self._files.requests_timeout
             async with session.get(url, headers=headers, timeout=timeout, auto_decompress=False) as answer:
                 if answer.status >= 400:
-                    gcsfs.core.validate_response(answer.status, await answer.read(), url)
-                return await clients.body(answer, most)
+                    gcsfs.core.validate_response(answer.status, await answer.read(), name)
+                return await stores.body(answer, most)
 
         return await faults.patiently(read, "gs://")
 
@@ -88,7 +94,7 @@ class Google:
         await self._call("DELETE", "b/{}/o/{}", bucket, name)
 
 
-def _entry(item: dict[str, Any]) -> clients.Entry:
+def _entry(item: dict[str, Any]) -> stores.Entry:
     return item["name"], int(item["size"]), item.get("md5Hash") or item.get("generation") or item["updated"]
 
 
@@ -97,16 +103,15 @@ def _credentials() -> Any:
 
     A machine of Google's is looked for here, for a second: Google's own library does that for ten.
     """
-    if os.environ.get("STORAGE_EMULATOR_HOST") or clients.flag("no_auth"):
+    if os.environ.get("STORAGE_EMULATOR_HOST") or stores.flag("no_auth"):
         return None
     if not _on_google():
         os.environ["NO_GCE_CHECK"] = "true"
     try:
         return google.auth.default(scopes=[_SCOPE])[0]
-    except DefaultCredentialsError as error:
+    except DefaultCredentialsError:
         if os.environ.get("GOOGLE_APPLICATION_CREDENTIALS"):  # they were given, and are wrong
             raise
-        del error
         return None
 
 

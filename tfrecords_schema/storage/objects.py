@@ -13,7 +13,7 @@ from collections.abc import Callable, Coroutine, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Any, BinaryIO
 
-from tfrecords_schema.storage import clients, faults, paths
+from tfrecords_schema.storage import clients, faults, paths, stores
 
 _BUFFER_BYTES = 1 << 20
 _DELETING = 16  # threads
@@ -24,7 +24,7 @@ Entry = tuple[str, int, str]  # URI, bytes, and what changes with the content
 def split(path: str) -> tuple[str, str, str]:
     """(scheme, bucket, name) of a remote path."""
     scheme, (bucket, _, name) = paths.scheme(path), path.partition("://")[2].partition("/")
-    if scheme in paths.HDFS and clients.flag("hdfs_host") and not clients.flag("hdfs_full_urls"):
+    if scheme in paths.HDFS and stores.flag("hdfs_host") and not stores.flag("hdfs_full_urls"):
         return scheme, "", f"{bucket}/{name}"  # as Beam spells paths
     return scheme, bucket, name
 
@@ -54,7 +54,7 @@ def _call(method: str, path: str, *arguments: Any, of_name: bool = True) -> Any:
     ask: Callable[..., Coroutine] = getattr(store, method)
     try:
         with _errors(path):
-            return clients.run(ask, bucket, *([name] if of_name else []), *arguments)
+            return stores.run(ask, bucket, *([name] if of_name else []), *arguments)
     except FileNotFoundError:
         if (scheme, bucket) not in _there:
             require_bucket(path)

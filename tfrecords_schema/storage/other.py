@@ -8,7 +8,7 @@ import posixpath
 import uuid
 from typing import Any
 
-from tfrecords_schema.storage import clients, faults, paths
+from tfrecords_schema.storage import faults, paths, stores
 
 _MARKS = ("etag", "ETag", "mtime", "last_modified", "modified", "created")  # what changes with the content
 
@@ -20,6 +20,7 @@ class Other:
         import fsspec
 
         self._root = f"{scheme}://{bucket}"
+        self._has_containers = scheme in paths.AZURE
         self._renames = scheme in paths.HDFS  # elsewhere a name appears with all of its content
         made = {"skip_instance_cache": True, "use_listings_cache": False}
         self._files, _ = fsspec.core.url_to_fs(f"{self._root}/", **made, **_flags(scheme, bucket))
@@ -32,12 +33,12 @@ class Other:
     def _path(self, name: str) -> str:
         return self._files._strip_protocol(f"{self._root}/{name}")
 
-    def _entry(self, name: str, info: dict[str, Any]) -> clients.Entry:
+    def _entry(self, name: str, info: dict[str, Any]) -> stores.Entry:
         return name, info["size"], str(next((info[mark] for mark in _MARKS if info.get(mark)), ""))
 
     async def has_bucket(self, bucket: str) -> bool:
-        """As Store's."""
-        return await self._ask("exists", self._path(""))
+        """As Store's. Elsewhere than in Azure's storage what stands first may be a directory, which is made as needed."""
+        return await self._ask("exists", self._path("")) or not self._has_containers
 
     async def read(self, bucket, name, start, stop, most):
         """As Store's."""
@@ -86,4 +87,4 @@ def _flags(scheme: str, bucket: str) -> dict[str, Any]:
     else:
         names = {"hdfs_user": "user"} | ({} if bucket else {"hdfs_host": "host", "hdfs_port": "port"})
         names = names if scheme in paths.HDFS else {}
-    return {ours: value for beams, ours in names.items() if (value := clients.flag(beams))}
+    return {ours: value for beams, ours in names.items() if (value := stores.flag(beams))}

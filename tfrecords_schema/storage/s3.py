@@ -7,7 +7,7 @@ import os
 from collections.abc import Awaitable, Callable
 from typing import Any, BinaryIO
 
-from tfrecords_schema.storage import clients, faults
+from tfrecords_schema.storage import faults, stores
 
 _CONNECT_S, _READ_S = 4, 30  # without an answer
 _PART_BYTES = 32 << 20
@@ -24,25 +24,25 @@ class S3:
         import s3fs
 
         session = aiobotocore.session.AioSession()
-        key = clients.flag("s3_access_key_id")
-        self._anonymous = not key and clients.run(session.get_credentials) is None
+        key = stores.flag("s3_access_key_id")
+        self._anonymous = not key and stores.run(session.get_credentials) is None
         once = {"retries": {"total_max_attempts": 1}}
         limits = {"connect_timeout": _CONNECT_S, "read_timeout": _READ_S, "max_pool_connections": _CONNECTIONS}
-        own = {"region_name": clients.flag("s3_region_name"), "verify": _verify(clients.flag("s3_verify"))}
+        own = {"region_name": stores.flag("s3_region_name"), "verify": _verify(stores.flag("s3_verify"))}
         self._files = s3fs.S3FileSystem(
             anon=self._anonymous,
             key=key,
-            secret=clients.flag("s3_secret_access_key"),
-            token=clients.flag("s3_session_token"),
-            endpoint_url=clients.flag("s3_endpoint_url"),
-            use_ssl=not clients.flag("s3_disable_ssl"),
+            secret=stores.flag("s3_secret_access_key"),
+            token=stores.flag("s3_session_token"),
+            endpoint_url=stores.flag("s3_endpoint_url"),
+            use_ssl=not stores.flag("s3_disable_ssl"),
             session=session,
             client_kwargs={name: value for name, value in own.items() if value is not None},
             config_kwargs={**once, **limits},
             skip_instance_cache=True,
             use_listings_cache=False,
         )
-        clients.run(self._files.set_session)
+        stores.run(self._files.set_session)
 
     async def _ask(self, bucket: str, ask: Callable[[Any], Awaitable[Any]]) -> Any:
         client = await self._files.set_session()
@@ -68,7 +68,7 @@ class S3:
         """As Store's."""
 
         async def read(client: Any) -> bytes:
-            answer = await client.get_object(Bucket=bucket, Key=name, **clients.byte_range(start, stop))
+            answer = await client.get_object(Bucket=bucket, Key=name, **stores.byte_range(start, stop))
             async with answer["Body"] as stream:
                 if most is not None and answer["ContentLength"] > most:
                     stream.close()

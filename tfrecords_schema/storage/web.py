@@ -6,7 +6,7 @@ import asyncio
 import collections
 import contextlib
 
-from tfrecords_schema.storage import clients, faults
+from tfrecords_schema.storage import faults, stores
 
 _CONNECT_S, _READ_S, _TOTAL_S = 10, 30, 300
 _REDIRECTS = 5
@@ -31,15 +31,15 @@ class Web:
         """As Store's."""
 
         async def read() -> bytes:
-            async with self._asked("GET", bucket, name, clients.byte_range(start, stop)) as answer:
-                return await clients.body(answer, most)
+            async with self._asked("GET", bucket, name, stores.byte_range(start, stop)) as answer:
+                return await stores.body(answer, most)
 
         return await faults.patiently(read, f"{self._scheme}://{bucket}")
 
     async def entry(self, bucket, name):
         """As Store's."""
 
-        async def ask() -> clients.Entry:
+        async def ask() -> stores.Entry:
             async with self._asked("HEAD", bucket, name, {"Accept-Encoding": "identity"}) as answer:
                 version = answer.headers.get("ETag") or answer.headers.get("Last-Modified") or ""
                 return name, answer.content_length or 0, version.strip('"')

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from tfrecords_schema import machine
 from tfrecords_schema.errors import InputError, RunError
-from trainer.storage import copies, files, remote
+from tfrecords_schema.storage import copies, files, finding, objects
 
 
 class Local:
@@ -60,8 +60,8 @@ class Mirror:
         found = []
         for name in self._names:
             place = posixpath.join(self._uri, name)
-            below = [posixpath.join(name, file) for file in remote.names(place)]
-            found += below or ([name] if remote.size(place) is not None else [])
+            below = [posixpath.join(name, file) for file in finding.names_below(place)]
+            found += below or ([name] if files.size(place) is not None else [])
         copies.fetch(self._uri, found, self.directory)
         self._sent = self._state()
 
@@ -71,10 +71,10 @@ class Mirror:
         state = self._state()
         for name in sorted(state, key=self._order):
             if self._sent.get(name) != state[name]:
-                remote.upload(os.path.join(self.directory, name), posixpath.join(self._uri, name))
+                files.upload(os.path.join(self.directory, name), posixpath.join(self._uri, name))
                 self._sent[name] = state[name]
         for name in sorted(self._sent.keys() - state.keys(), key=self._order, reverse=True):
-            remote.delete(posixpath.join(self._uri, name))
+            objects.delete([posixpath.join(self._uri, name)])
             del self._sent[name]
         self.has_unsent = False
 
