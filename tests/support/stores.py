@@ -56,7 +56,7 @@ class Google:
 
     def __init__(self, endpoint: str):
         self.endpoint = endpoint
-        # Without the last, Beam's listings would wait for the metadata server of a Google machine.
+        # The last is for Beam's own clients, which would wait for the metadata server of a Google machine.
         self.env = {"STORAGE_EMULATOR_HOST": endpoint, "GOOGLE_CLOUD_PROJECT": "test", "NO_GCE_CHECK": "true"}
         options = {"api_endpoint": endpoint}
         self._client = storage.Client("test", AnonymousCredentials(), client_options=options)
@@ -89,11 +89,13 @@ class Store:
 
     Attributes:
       kind: "s3" or "gs".
+      endpoint: its address.
       env: by which the clients of the product find it.
     """
 
     def __init__(self, server: S3 | Google, log: pathlib.Path):
         self._server, self._log, self.kind = server, log, server.scheme
+        self.endpoint = server.endpoint
         self.env, self.put, self.get, self.delete = server.env, server.put, server.get, server.delete
 
     def url(self, *names: str) -> str:

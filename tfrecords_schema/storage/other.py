@@ -37,7 +37,7 @@ class Other:
         return name, info["size"], str(next((info[mark] for mark in _MARKS if info.get(mark)), ""))
 
     async def has_bucket(self, bucket: str) -> bool:
-        """As Store's. Elsewhere than in Azure's storage what stands first may be a directory, which is made as needed."""
+        """As Store's. But for Azure's storage, what stands first may be a directory, which is made as needed."""
         return await self._ask("exists", self._path("")) or not self._has_containers
 
     async def read(self, bucket, name, start, stop, most):
@@ -76,8 +76,11 @@ class Other:
         await self._ask("mv", temporary, target)
 
     async def delete(self, bucket, name):
-        """As Store's."""
-        await self._ask("rm_file", self._path(name))
+        """As Store's; also a directory, which some of these have."""
+        if self._has_containers:
+            await self._ask("rm_file", self._path(name))
+        else:
+            await self._ask("rm", self._path(name), recursive=True)
 
 
 def _flags(scheme: str, bucket: str) -> dict[str, Any]:
