@@ -64,9 +64,7 @@ class Mirror:
             below = [posixpath.join(name, file) for file in finding.names_below(place)]
             found += below or ([name] if files.size(place) is not None else [])
         if self._is_further_than(found):
-            print(
-                f"going on from {self.directory}, which could not be sent to {self._uri} by an earlier run", flush=True
-            )
+            print(f"going on from {self.directory}, which an earlier run could not send to {self._uri}", flush=True)
             self._sent = dict.fromkeys(found, (-1, -1))  # all is sent anew: nobody knows what came to be there
             self.has_unsent = True
             return
