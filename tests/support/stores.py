@@ -41,6 +41,10 @@ class S3:
     def get(self, name: str) -> bytes:
         return self._client.get_object(Bucket=BUCKET, Key=name)["Body"].read()
 
+    def make_public(self, name: str) -> None:
+        self._client.put_object_acl(Bucket=BUCKET, Key=name, ACL="public-read")
+        self._client.put_bucket_acl(Bucket=BUCKET, ACL="public-read")
+
     def delete(self, name: str) -> None:
         self._client.delete_object(Bucket=BUCKET, Key=name)
 
@@ -117,6 +121,10 @@ class Store:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(self.get(f"{prefix}/{name}"))
         return pathlib.Path(directory)
+
+    def make_public(self, name: str) -> None:
+        """Lets everybody list the bucket of an S3 server, and read one object of it."""
+        self._server.make_public(name)
 
     def requests(self) -> list[str]:
         """The lines of the server's log that are of requests, so far."""

@@ -9,7 +9,7 @@ import contextlib
 from tfrecords_schema.storage import faults, stores
 
 _CONNECT_S, _READ_S, _TOTAL_S = 10, 30, 300
-_REDIRECTS = 5
+_REDIRECTS = 5  # at most; aiohttp gives up at the number that it is told, and not after it
 _AT_A_TIME = 6  # requests of this process to one host, about what a browser sends
 _AGENT = "batch-image-captioning"
 
@@ -54,7 +54,7 @@ class Web:
         session = await self._files.set_session()
         async with self._free[bucket]:
             place = yarl.URL(url, encoded="%" in url)
-            asked = session.request(method, place, headers=headers, max_redirects=_REDIRECTS, allow_redirects=True)
+            asked = session.request(method, place, headers=headers, max_redirects=_REDIRECTS + 1)
             async with asked as answer:
                 answer.raise_for_status()
                 yield answer
