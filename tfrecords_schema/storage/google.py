@@ -15,7 +15,7 @@ from tfrecords_schema.storage import faults, stores
 
 _SCOPE = "https://www.googleapis.com/auth/devstorage.full_control"
 _METADATA_S = 1
-_CONNECT_S, _READ_S = 4, 30  # without an answer
+_CONNECT_S, _READ_S = 2.5, 30  # without an answer
 
 
 class _Files(gcsfs.core.GCSFileSystem):

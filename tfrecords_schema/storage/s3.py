@@ -9,7 +9,7 @@ from typing import Any, BinaryIO
 
 from tfrecords_schema.storage import faults, stores
 
-_CONNECT_S, _READ_S = 4, 30  # without an answer
+_CONNECT_S, _READ_S = 2.5, 30  # without an answer
 _PART_BYTES = 32 << 20
 _PARTS = 10_000  # at most
 _UPLOADING = 4  # parts of a file at a time
