@@ -3,18 +3,20 @@
 import concurrent.futures
 import multiprocessing
 import os
+import pathlib
 import resource
 import subprocess
 import sys
 import zipfile
 
+import apache_beam as beam
 import pytest
 
-from pipelines import caption
+from pipelines.engines.engine import choose
 from pipelines.storage import archives
 from pipelines.vision import reading
 from tests.support import ROOT, stores
-from tfrecords_schema.storage import clients, finding
+from tfrecords_schema.storage import clients, files, finding
 
 
 @pytest.fixture(scope="module", params=list(stores.KINDS))
@@ -68,7 +70,7 @@ def test_a_public_bucket_needs_no_credentials(server, monkeypatch):
 def test_without_credentials_google_is_asked_at_once(tmp_path):
     """No emulator, no network: no metadata server is waited for."""
     code = (
-        "import socket, time\nfrom tfrecords_schema.storage import files\nstart = time.monotonic()\n"
+        "import time\nfrom tfrecords_schema.storage import files, google\nstart = time.monotonic()\n"
         "try: files.read_text('gs://no-such-bucket-here/x')\n"
         "except OSError as error: print('told', error)\n"
         "assert time.monotonic() - start < 5, time.monotonic() - start"
@@ -79,24 +81,26 @@ def test_without_credentials_google_is_asked_at_once(tmp_path):
     assert found.returncode == 0 and found.stdout.startswith("told gs://no-such-bucket-here"), found
 
 
-@pytest.mark.slow
-def test_beams_flags_reach_the_workers_of_every_kind(server, coco_dir, export_dir, monkeypatch, tmp_path):
+def copy(uri: str, directory: str) -> None:
+    (pathlib.Path(directory) / str(os.getpid())).write_bytes(files.read_bytes(uri))
+
+
+@pytest.mark.parametrize("mode", ["in_memory", "multi_processing"])
+def test_beams_flags_reach_the_workers(mode, server, monkeypatch, tmp_path):
     """Nothing is said in the environment: the flags alone lead to the store."""
     if server.kind != "s3":
         pytest.skip("Beam has no such flags for Google's storage")
-    server.put_directory(coco_dir / "val2017", "val")
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     flags = [f"--s3_endpoint_url={server.endpoint}", "--s3_access_key_id=a", "--s3_secret_access_key=b"]
-    flags += ["--s3_region_name=us-east-1"]
-    for mode in ("in_memory", "multi_processing"):
-        output = tmp_path / mode
-        given = {"--images": server.url("val"), "--model": export_dir, "--output": str(output)}
-        processes = ["--direct_num_workers=2", f"--direct_running_mode={mode}"]
-        caption.main([*(word for item in given.items() for word in item), *flags, *processes])
-        assert len(list(output.glob("captions-*.parquet"))) >= 1
+    processes = ["--direct_num_workers=2", f"--direct_running_mode={mode}"]
+    engine = choose([*flags, "--s3_region_name=us-east-1", *processes])
+    _ = engine.pipeline | beam.Create([server.url("images/a.jpg")]) | beam.Map(copy, str(tmp_path))
+    engine.pipeline.run().wait_until_finish()
     clients.use_flags({})
+    (made,) = tmp_path.iterdir()
+    assert made.read_bytes() == b"content" and (made.name == str(os.getpid())) == (mode == "in_memory")
 
 
 def test_a_hundred_zip_files_with_few_descriptors(tmp_path):
