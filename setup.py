@@ -7,8 +7,9 @@ import re
 from setuptools import find_packages, setup
 
 CLOUDS = {
-    "gcp": ["apache-beam[gcp]"],
-    "aws": ["apache-beam[aws]"],
+    "gcp": ["apache-beam[gcp]", "gcsfs>=2026.3"],
+    "aws": ["apache-beam[aws]", "s3fs>=2026.3"],
+    "azure": ["apache-beam[azure]", "adlfs>=2026.2"],
     "dask": ["apache-beam[dask]"],
     "vertex": ["google-cloud-aiplatform>=1.60", "pyyaml>=6"],
 }
@@ -45,7 +46,9 @@ setup(
     packages=find_packages(include=["pipelines*", "trainer*", "tfrecords_schema*"]),
     package_data={"pipelines.pictures": ["*.css", "*.js"]},
     install_requires=[
+        "aiohttp>=3.13",
         "apache-beam>=2.70,<3",
+        "fsspec>=2026.2",
         "google-crc32c>=1.5",
         "ijson>=3.2",
         "matplotlib>=3.8",
@@ -53,6 +56,7 @@ setup(
         "pillow>=10.3",
         "pyarrow>=16",
         "pycocoevalcap>=1.2",
+        "tenacity>=8.3",
         "tensorboard>=2.19",
         "tensorflow>=2.19,<3",
         "tqdm>=4.66",

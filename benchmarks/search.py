@@ -19,10 +19,10 @@ tf = import_tensorflow()
 import numpy as np  # noqa: E402
 
 from tfrecords_schema.model_info import MODEL_INFO, ModelInfo  # noqa: E402
+from tfrecords_schema.storage import files  # noqa: E402
 from tfrecords_schema.vocabulary import END, START  # noqa: E402
 from trainer import export  # noqa: E402
 from trainer.data import dataset  # noqa: E402
-from trainer.storage import files  # noqa: E402
 
 
 def one_by_one(decoder, width: int, max_steps: int):

@@ -70,7 +70,7 @@ def run(config: FeaturesConfig, beam_args: Sequence[str] = ()) -> dict[str, Any]
     )
     maker = RecordMaker(
         extractor=extractor,
-        reading=Reading(running.read_threads, running.max_pixels),
+        reading=Reading(running.read_threads, running.max_pixels, running.read_retries),
         dtype=network.feature_dtype,
         max_caption_length=words.max_caption_length,
     )

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import json
 import os
 import posixpath
-import uuid
 from collections.abc import Callable, Sequence
-from typing import Any, BinaryIO
+from typing import Any
 
 from pipelines import cli
 from pipelines.settings.gallery import PAGE_IMAGES, SHEET_IMAGES, SORTS, GalleryConfig
@@ -33,7 +31,7 @@ def run(config: GalleryConfig) -> None:
     """
     captions, targets, references = config.captions, config.targets(), config.references
     n = config.n or (PAGE_IMAGES if config.output else SHEET_IMAGES)
-    from pipelines.storage.filesystems import require_filesystems
+    from tfrecords_schema.storage.filesystems import require_filesystems
 
     require_filesystems(**command.places(config))
     for flag, path in targets.items():
@@ -44,7 +42,7 @@ def run(config: GalleryConfig) -> None:
     from pipelines.pictures import choice, thumbnails
     from pipelines.pictures.contact_sheet import ContactSheet
     from pipelines.pictures.gallery_page import Page
-    from pipelines.storage import paths
+    from tfrecords_schema.storage import paths
 
     said = choice.find_references(captions, references) if references else {}
     cider = choice.score(captions, said)
@@ -67,7 +65,7 @@ def run(config: GalleryConfig) -> None:
                 sheet.add(row, image)
         name = printable(posixpath.basename(paths.absolute(captions)))
         counts = {"Images": f"{len(rows)} of {total}", "Order": SORTS[config.sort]}
-        save: dict[str, Callable[[BinaryIO], None]] = {
+        save: dict[str, Callable[[Any], None]] = {
             "output": lambda handle: page.save(handle, name, counts, _options(captions))
         }
         if sheet and config.contact_sheet:
@@ -81,7 +79,7 @@ def run(config: GalleryConfig) -> None:
 def _check_file(flag: str, path: str) -> None:
     """Raises InputError where no such file can be written, before anything is read."""
     from pipelines.pictures import contact_sheet
-    from pipelines.storage import paths
+    from tfrecords_schema.storage import paths
 
     if paths.is_local(path) and os.path.isdir(path):
         raise _unwritable(flag, path, "a directory")
@@ -100,31 +98,24 @@ def _unwritable(flag: str, path: str, reason: object) -> InputError:
 
 def _options(captions: str) -> dict[str, Any]:
     """What the captions were made with, by report.json; empty where it does not tell."""
-    from pipelines.storage import files, paths
     from tfrecords_schema import caption_table
+    from tfrecords_schema.storage import files, paths
 
     options = json.loads(files.read_text(paths.join(captions, caption_table.REPORT)) or "{}").get("options")
     return options if isinstance(options, dict) else {}
 
 
-def _write(flag: str, path: str, save: Callable[[BinaryIO], None]) -> int:
-    """Replaces a file in one step, wherever Beam's filesystems reach; returns its size in bytes."""
-    from apache_beam.io.filesystem import CompressionTypes
-    from apache_beam.io.filesystems import FileSystems
+def _write(flag: str, path: str, save: Callable[[Any], None]) -> int:
+    """Replaces a file in one step; returns its size in bytes."""
+    from tfrecords_schema.storage import files
 
-    temporary = f"{path}.{uuid.uuid4().hex}.tmp"
+    directory, name = posixpath.split(path)
     try:
-        with FileSystems.create(temporary, compression_type=CompressionTypes.UNCOMPRESSED) as handle:
+        with files.replacing(directory or ".", name, work="") as handle:
             save(handle)
-            size = handle.tell()
-        FileSystems.rename([temporary], [path])
-    except BaseException as error:
-        with contextlib.suppress(Exception):
-            FileSystems.delete([temporary])
-        if isinstance(error, OSError | ValueError):
-            raise _unwritable(flag, path, error) from None
-        raise
-    return size
+    except (OSError, ValueError) as error:
+        raise _unwritable(flag, path, error) from None
+    return handle.tell()
 
 
 if __name__ == "__main__":

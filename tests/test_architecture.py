@@ -12,7 +12,7 @@ from tests.support import ROOT
 
 # From the bottom up: a room may import the rooms of earlier lines, and of its own line only itself.
 LEVELS = {
-    "tfrecords_schema": [],
+    "tfrecords_schema": [("storage",)],  # above the modules that are in no room
     "pipelines": [
         ("items", "clock"),
         ("storage",),
@@ -27,7 +27,6 @@ LEVELS = {
     ],
     "trainer": [
         ("config",),
-        ("storage",),
         ("model",),
         ("data",),
         ("search",),
@@ -80,7 +79,10 @@ def our_imports(name: str) -> set[str]:
 def level_of(name: str) -> tuple[int, str]:
     """(how far up a module's room is, its room)."""
     package, room, *_ = name.split(".")
-    (level,) = (number for number, rooms in enumerate(LEVELS[package]) if room in rooms)
+    found = [number for number, rooms in enumerate(LEVELS[package]) if room in rooms]
+    if package == "tfrecords_schema" and not found:
+        return -1, ""
+    (level,) = found
     return level, room
 
 
@@ -91,7 +93,7 @@ def test_packages_keep_to_themselves(package):
     assert found and not {name: tops for name, tops in broken.items() if tops}
 
 
-@pytest.mark.parametrize("package", [package for package, levels in LEVELS.items() if levels])
+@pytest.mark.parametrize("package", LEVELS)
 def test_each_room_imports_only_those_below_it(package):
     broken = []
     for name in modules(package):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import fnmatch
 import posixpath
@@ -60,11 +61,11 @@ def run(config: EvaluateConfig) -> dict[str, Any]:
       RunError: the output could not be written.
     """
     captions, references, output = config.captions, config.references, config.output
+    from tfrecords_schema.storage import files
     from trainer.scoring import scorecard
     from trainer.scoring.metrics import Scorer
     from trainer.scoring.predictions import read_predictions
     from trainer.scoring.references import match, read_references
-    from trainer.storage import files
 
     names = _names(captions)
     results = ["results.json"] if len(names) == 1 else [f"results-{k}.json" for k in range(1, len(names) + 1)]
@@ -98,7 +99,8 @@ def run(config: EvaluateConfig) -> dict[str, Any]:
         files.replace(output, contents)
     except OSError as error:
         raise RunError(f"{output}: the output could not be written: {one_line(error)}") from None
-    files.delete(*(posixpath.join(output, name) for name in stale))
+    with contextlib.suppress(OSError):  # what is left is named in no metrics.json
+        files.delete(*(posixpath.join(output, name) for name in stale))
     for line in (*scorecard.table(cards, summary), f"output      {output}"):
         print(line)
     return summary
@@ -114,13 +116,13 @@ def _names(paths: Sequence[str]) -> list[str]:
 
 def _begin(output: str, written: Sequence[str], overwrite: bool) -> list[str]:
     """Checks whether `written` may be written; returns the other files of the evaluation that is replaced."""
+    from tfrecords_schema.storage import files, finding
     from trainer.scoring import scorecard
-    from trainer.storage import files
 
     if not output:
         raise InputError("--output: expected a directory, found an empty name")
     try:
-        if files.exists(output) and not files.is_directory(output):
+        if files.exists(output) and not finding.directory_exists(output):
             raise InputError(f"--output: expected a directory, found the file {output}")
         there = [name for name in written if files.exists(posixpath.join(output, name))]
         earlier = scorecard.parse_files(files.read_text(posixpath.join(output, _METRICS_JSON)))

@@ -20,9 +20,9 @@ from tfrecords_schema.dataset_info import VOCABULARY
 from tfrecords_schema.errors import InputError, told_in_one_line
 from tfrecords_schema.model_info import MODEL_INFO, ModelInfo, open_export
 from tfrecords_schema.quiet import import_tensorflow
+from tfrecords_schema.storage import copies, files, finding, objects, paths
 from tfrecords_schema.vocabulary import Vocabulary
 from trainer.config import DecoderConfig
-from trainer.storage import copies, files, remote
 
 if TYPE_CHECKING:
     from trainer.model.decoder import Decoder
@@ -73,7 +73,7 @@ def run(config: ExportConfig) -> ModelInfo:
         if info.vocabulary_digest != first.vocabulary_digest:
             raise InputError(f"--ensemble: {directory} and {ensemble[0]} have different words; train on the same data")
     require_ours("--output", output)
-    if files.exists(output) and not config.overwrite:
+    if _names(output) and not config.overwrite:
         raise InputError(f"--output: {output} exists; give --overwrite, or another directory")
     from trainer.search.caption_module import Ensemble
 
@@ -117,32 +117,27 @@ def write(decoder: Decoder | Ensemble, vocabulary: Vocabulary, info: ModelInfo, 
       sample: features `[B, ...]`, uniform `[B, K, T]`, temperature and top_p float32;
     both also take min_length and no_repeat_ngram int32, forbid_unk bool.
     """
-    tf = import_tensorflow()
     from trainer.search.caption_module import CaptionModule
 
     module = CaptionModule(decoder)
     info = dataclasses.replace(info, digest=_digest(module.weights, info.decoder, vocabulary.digest))
-    if remote.is_remote(export_dir):
+    if paths.is_remote(export_dir):
         with tempfile.TemporaryDirectory(prefix="captioning-") as making:
             _save(module, vocabulary, info, making)
             _publish(making, export_dir)
         return info
     making = _making(export_dir)
-    if tf.io.gfile.exists(making):
-        tf.io.gfile.rmtree(making)
+    files.delete(making)
     _save(module, vocabulary, info, making)
-    if tf.io.gfile.exists(export_dir):
-        tf.io.gfile.rmtree(export_dir)
-    tf.io.gfile.rename(making, export_dir)
+    files.delete(export_dir)
+    os.rename(making, export_dir)
     return info
 
 
 def _save(module: CaptionModule, vocabulary: Vocabulary, info: ModelInfo, directory: str) -> None:
     tf = import_tensorflow()
     tf.saved_model.save(module, directory, signatures={"caption": module.caption, "sample": module.sample})
-    for name, text in ((VOCABULARY, vocabulary.dumps()), (MODEL_INFO, info.dumps())):
-        with tf.io.gfile.GFile(os.path.join(directory, name), "w") as file:
-            file.write(text)
+    files.replace(directory, {VOCABULARY: vocabulary.dumps().encode(), MODEL_INFO: info.dumps().encode()})
 
 
 def _publish(making: str, uri: str) -> None:
@@ -150,13 +145,11 @@ def _publish(making: str, uri: str) -> None:
     paths = [os.path.join(folder, name) for folder, _, found in os.walk(making) for name in found]
     names = [os.path.relpath(path, making) for path in paths]
     names = [name for name in sorted(names) if name != MODEL_INFO] + [MODEL_INFO]
-    old = remote.names(uri)
-    remote.delete(posixpath.join(uri, MODEL_INFO))
-    for name in old:
-        if name not in names:
-            remote.delete(posixpath.join(uri, name))
+    old = finding.names_below(uri)
+    objects.delete([posixpath.join(uri, MODEL_INFO)])
+    objects.delete(posixpath.join(uri, name) for name in old if name not in names)
     for name in names:
-        remote.upload(os.path.join(making, name), posixpath.join(uri, name))
+        files.upload(os.path.join(making, name), posixpath.join(uri, name))
 
 
 def require_ours(flag: str, directory: str) -> None:
@@ -169,19 +162,18 @@ def require_ours(flag: str, directory: str) -> None:
         told = files.reason(error)
         raise InputError(f"{flag}: expected a directory that can be written to, found {directory}: {told}") from None
     # Of a remote export that was not sent to its end, model_info.json is not there yet.
-    if names and (names - _OURS or (MODEL_INFO not in names and not remote.is_remote(directory))):
+    if names and (names - _OURS or (MODEL_INFO not in names and not paths.is_remote(directory))):
         found = min(names - _OURS, default=f"no {MODEL_INFO}")
         raise InputError(f"{flag}: expected an export or nothing in {directory}, found {found}; give another directory")
 
 
 def _names(directory: str) -> set[str]:
     """Of the files and directories directly in a directory; none where it does not exist."""
-    if remote.is_remote(directory):
-        return {name.split("/")[0] for name in remote.names(directory)}
-    gfile = import_tensorflow().io.gfile
-    if not gfile.exists(directory):
+    if paths.is_remote(directory):
+        return {name.split("/")[0] for name in finding.names_below(directory)}
+    if not os.path.exists(directory):
         return set()
-    return {name.rstrip("/") for name in gfile.listdir(directory)} if gfile.isdir(directory) else {"no directory"}
+    return set(os.listdir(directory)) if os.path.isdir(directory) else {"no directory"}
 
 
 def _restore(decoder: Decoder, prefix: str, directory: str) -> None:
@@ -200,7 +192,7 @@ def _restore(decoder: Decoder, prefix: str, directory: str) -> None:
 
 def _place(directory: str) -> str:
     """One spelling for each directory."""
-    return directory.rstrip("/") if remote.is_remote(directory) else os.path.realpath(directory)
+    return directory.rstrip("/") if paths.is_remote(directory) else os.path.realpath(directory)
 
 
 def _making(export_dir: str) -> str:

@@ -92,9 +92,9 @@ def run(config: TaskConfig) -> dict[str, Any]:
 
         tf = import_tensorflow()
         from tfrecords_schema.model_info import ModelInfo
+        from tfrecords_schema.storage import files
         from trainer import export
         from trainer.data import dataset
-        from trainer.storage import files
         from trainer.training import job, loop
         from trainer.training.checkpoints import load_best
         from trainer.training.run import decoder_config, train

@@ -11,10 +11,10 @@ import numpy as np
 
 from pipelines.captions.detokenise import detokenise
 from pipelines.settings.search import Search
-from pipelines.storage import copies, files, paths
 from tfrecords_schema.errors import InputError
 from tfrecords_schema.model_info import ModelInfo, open_export
 from tfrecords_schema.quiet import import_tensorflow
+from tfrecords_schema.storage import copies, files, paths
 from tfrecords_schema.vocabulary import Vocabulary
 
 # Images captioned together; a forward pass has fewer. Each step of the search has a cost that does not depend on them.

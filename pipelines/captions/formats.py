@@ -15,7 +15,7 @@ import apache_beam as beam
 
 from pipelines.output import places
 from pipelines.output.sidecars import ShardResult
-from pipelines.storage import files
+from tfrecords_schema.storage import files
 
 COCO = "captions.coco.json"
 SUFFIXES = {"jsonl": ".jsonl", "csv": ".csv"}  # of the formats that have a file beside each shard

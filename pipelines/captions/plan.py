@@ -14,13 +14,13 @@ from pipelines.output.lifecycle import Options
 from pipelines.settings.caption import CaptionConfig
 from pipelines.sources.image_sets import ImageSets
 from pipelines.sources.table_columns import Columns
-from pipelines.storage import files, paths
 from pipelines.vision import extractors
 from pipelines.vision.reading import Reading
 from tfrecords_schema import __version__, caption_table
 from tfrecords_schema.dataset_info import FeatureSpec
 from tfrecords_schema.errors import InputError
 from tfrecords_schema.model_info import ModelInfo
+from tfrecords_schema.storage import files, paths
 
 _OF_IMAGES = ("root", "uri_column", "image_column", "id_column", "metadata_columns", "weights", "precision")
 
@@ -111,7 +111,8 @@ def _of_images(config: CaptionConfig, info: ModelInfo) -> _Parts:
         limit=what.limit,
         rows_together=config.table.rows_per_file,
     )
-    features = ExtractedFeatures(extractor, Reading(running.read_threads, running.max_pixels), info.features.dtype)
+    reading = Reading(running.read_threads, running.max_pixels, running.read_retries)
+    features = ExtractedFeatures(extractor, reading, info.features.dtype)
     shaping = {"weights": spec.weights_digest, "precision": spec.precision, "max_pixels": running.max_pixels}
     return source, features, spec, shaping
 

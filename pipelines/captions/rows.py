@@ -15,11 +15,11 @@ from pipelines.captions.captioner import BATCH, Caption, Captioner
 from pipelines.items import ImageError, Item, Reject, printable
 from pipelines.output.merging import EarlierShardError, in_order
 from pipelines.output.sharding import ShardJob, Written
-from pipelines.storage import files
 from pipelines.vision.extraction import FeatureBatch, extract
 from pipelines.vision.extractors import Extractor
 from pipelines.vision.reading import Reading
 from tfrecords_schema import caption_table
+from tfrecords_schema.storage import files
 
 # A row group is what a reader takes at once: many rows for whoever reads one column, and not too many bytes.
 _ROWS_PER_GROUP = 8192

@@ -14,6 +14,7 @@ from pipelines.engines.gpu import with_gpu
 from pipelines.engines.options import DASK, DATAFLOW, IN_PROCESS, pipeline_options, short_name
 from tfrecords_schema.errors import InputError
 
+_OF_STORES = ("s3_", "hdfs_", "azure_", "blob_", "no_auth")  # Beam's flags, by how they begin
 _DASK_RUNNER = "apache_beam.runners.dask.dask_runner.DaskRunner"
 
 
@@ -34,8 +35,8 @@ class Engine:
     accelerator: str | None
 
     def require_reachable(self, **places: str | Iterable[str] | None) -> None:
-        """Raises InputError where Beam has no filesystem for a flag's path, or the engine's workers cannot see it."""
-        from pipelines.storage.filesystems import require_filesystems
+        """Raises InputError where a flag's path cannot be reached, or the engine's workers cannot see it."""
+        from tfrecords_schema.storage.filesystems import require_filesystems
 
         require_filesystems(**places)
         for flag, given in places.items() if self.name == DATAFLOW else ():
@@ -64,7 +65,7 @@ def choose(beam_args: Sequence[str], gpu: str | None = None, accelerator: str | 
     _quieten(name)
     checks.check(name, options)
     if name in IN_PROCESS:
-        return _engine(name, options, FnApiRunner(provision_info=_quiet_workers()), accelerator)
+        return _engine(name, options, FnApiRunner(provision_info=_quiet_workers(options)), accelerator)
     if name == DATAFLOW:
         require_image(options, gpu=gpu is not None)
     if name == DASK:  # which Beam has under its whole name only
@@ -112,14 +113,17 @@ def _first_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
-def _quiet_workers() -> Any:
+def _quiet_workers(options: Any) -> Any:
     """What worker processes on this machine are told: else they talk over the progress bar, and end in tracebacks.
 
-    By a class of Beam's that is not documented: FnApiRunner passes none of the pipeline's options on to its workers.
+    By a class of Beam's that is not documented: FnApiRunner passes none of the options on to its workers, who
+    need those for stores.
     """
     from apache_beam.portability.api import beam_provision_api_pb2
     from apache_beam.runners.portability.fn_api_runner.fn_runner import ExtendedProvisionInfo
 
     info = beam_provision_api_pb2.ProvisionInfo(retrieval_token="unused-retrieval-token")  # as without us
-    info.pipeline_options.update({"default_sdk_harness_log_level": "100"})
+    given = options.get_all_options(drop_default=True).items()
+    stores = {name: value for name, value in given if name.startswith(_OF_STORES)}
+    info.pipeline_options.update({"default_sdk_harness_log_level": "100", **stores})
     return ExtendedProvisionInfo(info)

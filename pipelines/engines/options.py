@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tfrecords_schema.errors import ArgumentParser, InputError
+from tfrecords_schema.storage import clients
 
 IN_PROCESS = ("direct", "fnapi")  # one engine by two names; see engine.py
 DATAFLOW = "dataflow"
@@ -22,13 +23,12 @@ def short_name(runner: str | None) -> str:
 
 
 def pipeline_options(beam_args: Sequence[str]) -> Any:
-    """Beam's options from the flags that were not ours, with Beam's filesystems told of them.
+    """Beam's options from the flags that were not ours, with our clients of stores told of them.
 
     Raises:
       InputError: a flag that neither Beam nor the engine's job server knows, which Beam itself would pass over in
         silence; or no job server answers.
     """
-    from apache_beam.io.filesystems import FileSystems
     from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 
     flags = list(beam_args)
@@ -52,7 +52,7 @@ def pipeline_options(beam_args: Sequence[str]) -> Any:
 
     options = PipelineOptions(flags)
     options.get_all_options(add_extra_args_fn=check)  # called with a parser that has all of Beam's flags
-    FileSystems.set_options(options)
+    clients.use_flags(options.get_all_options(retain_unknown_options=True))
     return options
 
 

@@ -74,7 +74,7 @@ def _cause(error: Exception) -> str:
 
 
 def _write_traceback(directory: str) -> str:
-    from pipelines.storage import files, paths
+    from tfrecords_schema.storage import files, paths
 
     for place in (directory, tempfile.gettempdir()):  # the output's disk may be full, and the reason for all this
         name = paths.join(files.WORK, "error.txt")

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from pipelines.items import Item
 from pipelines.listing import entries
 from pipelines.listing.catalogue import Catalogue
-from pipelines.storage import files, paths
+from tfrecords_schema.storage import files, paths
 
 _SHARDS_PER_FILE = 64  # of more, every worker would read a long footer for each of its shards
 _SHARDS = b"shards"  # key of the files' metadata

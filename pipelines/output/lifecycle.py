@@ -16,9 +16,9 @@ from typing import Any
 from pipelines.output import places, sidecars
 from pipelines.output.names import Names, Present
 from pipelines.output.report import REPORT, read_report
-from pipelines.storage import files, finding, paths
 from tfrecords_schema import machine
 from tfrecords_schema.errors import InputError
+from tfrecords_schema.storage import files, finding, paths
 
 _OPTIONS = "options.json"
 _LOCK = "lock"

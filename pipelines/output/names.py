@@ -8,9 +8,9 @@ import sys
 from collections.abc import Callable, Sequence
 
 from pipelines.output.sidecars import ShardResult
-from pipelines.storage import paths
 from tfrecords_schema import shards
 from tfrecords_schema.caption_table import SHARD_LIST
+from tfrecords_schema.storage import paths
 
 _MUCH = 2  # times as many images in a shard as were asked for
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 
-from pipelines.storage import files, paths
+from tfrecords_schema.storage import files, paths
 
 SIDECARS = ".shards"  # below an output: what each shard was made of, for as long as the shard is there
 

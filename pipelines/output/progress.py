@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Iterator
 
 from pipelines.output.sidecars import ShardResult
-from pipelines.storage import files, finding, paths
+from tfrecords_schema.storage import files, finding, paths
 
 LISTING, STARTING, LOADING = "listing the images", "starting the workers", "loading the network"
 _FIRST = "working on the first ones"

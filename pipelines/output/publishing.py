@@ -21,9 +21,9 @@ from pipelines.output import places, rejects, sidecars
 from pipelines.output.names import Names, rejects_table
 from pipelines.output.report import make_report, write_shard_list
 from pipelines.output.sidecars import ShardResult
-from pipelines.storage import files, finding, paths
 from tfrecords_schema import shards
 from tfrecords_schema.caption_table import REPORT, SHARD_LIST
+from tfrecords_schema.storage import files, finding, paths
 
 _THREADS = 16
 _DELETED_TOGETHER = 500  # files

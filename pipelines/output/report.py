@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from typing import Any, BinaryIO
 
 from pipelines.output.sidecars import ShardResult
-from pipelines.storage import files, paths
 from tfrecords_schema.caption_table import REPORT, SHARD_LIST
 from tfrecords_schema.errors import InputError, RunError
+from tfrecords_schema.storage import files, paths
 
 _TOTALS = ("inputs", "records", "captions", "captions_cut", "rejects", "bytes", "kept", "retried")
 

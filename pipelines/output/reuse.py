@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 
 from pipelines.items import ImageError, Item, Reject, printable
 from pipelines.output.sidecars import Sidecar
-from pipelines.storage import finding, paths
 from pipelines.vision.reading import is_inside_a_file
+from tfrecords_schema.storage import finding, paths
 
 _RETRIED = "read"  # the stage whose rejects a later run tries again
 

@@ -28,8 +28,8 @@ from pipelines.output import places, reuse, sidecars
 from pipelines.output.merging import EarlierShardError
 from pipelines.output.progress import LOADING, WorkerProgress
 from pipelines.output.sidecars import ShardResult, Sidecar
-from pipelines.storage import files, paths
 from pipelines.vision.reading import some_can_be_read
+from tfrecords_schema.storage import files, paths
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import Any
 
 from pipelines.items import Item, Reject
 from pipelines.output import places
-from pipelines.storage import files, paths
+from tfrecords_schema.storage import files, paths
 
 _RESULT = b"result"  # key of the file's metadata
 _REJECT = [field.name for field in dataclasses.fields(Reject)]

@@ -10,7 +10,7 @@ import apache_beam as beam
 from pipelines.listing.table import Listing, every_shard
 from pipelines.output.sharding import ProcessShard
 from pipelines.output.sidecars import ShardResult
-from pipelines.storage import files
+from tfrecords_schema.storage import files
 
 _RANGES = 100
 

@@ -12,17 +12,17 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from pipelines.sources import captions_files
-from pipelines.storage import files
 from tfrecords_schema import caption_table
 from tfrecords_schema.errors import InputError, blaming
 from tfrecords_schema.matching import match
+from tfrecords_schema.storage import files
 from tfrecords_schema.vocabulary import normalise, tokenise
 
 _LIGHT_COLUMNS = ("image_id", "image_uri", "caption", "log_prob")  # enough to choose by
 
 
 def read_rows(directory: str, columns: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
-    """The rows of a caption table, wherever Beam's filesystems reach. Raises InputError where there is no whole one."""
+    """The rows of a caption table. Raises InputError where there is no whole one."""
     return caption_table.read_rows(directory, files.read_text, files.open_binary, columns)
 
 

@@ -6,6 +6,7 @@ import dataclasses
 
 from pipelines.vision.images import MAX_PIXELS
 from tfrecords_schema.command import Settings, setting
+from tfrecords_schema.storage.faults import READ_RETRIES
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -14,6 +15,7 @@ class Running(Settings):
 
     batch_size: int = setting("images in a forward pass", 16, least=1)
     read_threads: int = setting("threads that read and decode", 16, least=1)
+    read_retries: int = setting("of images after passing faults; by default for a minute", READ_RETRIES, least=0)
     max_pixels: int = setting("larger images are rejected unread", MAX_PIXELS, least=1)
     max_reject_fraction: float = setting("the run fails, at its end, above this", 0.05, least=0, most=1)
     accelerator: str | None = setting(

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from pipelines.sources.tables import CsvTable, Row, json_lines, json_object
-from pipelines.storage.paths import normalised
 from tfrecords_schema.captions_json import BAD_ENTRY, Listed, Problem, make_listed
+from tfrecords_schema.storage.paths import normalised
 
 _COLUMNS = ("image", "caption", "split")
 

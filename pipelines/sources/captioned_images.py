@@ -12,10 +12,11 @@ from pipelines.items import ImageError, Item
 from pipelines.listing.catalogue import Catalogue
 from pipelines.sources import captions_files
 from pipelines.sources.locations import Locations, open_locations
-from pipelines.storage import archives, files, finding, paths
+from pipelines.storage import archives
 from tfrecords_schema.captions_json import Listed
 from tfrecords_schema.errors import InputError, blaming
 from tfrecords_schema.shards import SPLITS, is_validation
+from tfrecords_schema.storage import files, finding, paths
 
 _IN_SEVERAL_SPLITS = """
     SELECT one.split, other.split, count(*)

@@ -14,10 +14,10 @@ from collections.abc import Callable, Iterator
 
 from pipelines.sources import caption_tables
 from pipelines.sources.image_ids import NamedIds
-from pipelines.storage import files, finding, paths
 from tfrecords_schema import captions_json
 from tfrecords_schema.captions_json import Listed, Problem, make_listed
 from tfrecords_schema.errors import InputError, reading
+from tfrecords_schema.storage import files, finding, paths
 
 _TOKEN = re.compile(r"^(?P<name>.+)#\d+\t(?P<caption>.*)$")
 _EXPECTED = "captions as COCO or Karpathy JSON, Flickr8k tokens, or CSV or JSONL with image and caption"

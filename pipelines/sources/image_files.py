@@ -10,8 +10,9 @@ import zipfile
 from collections.abc import Callable, Iterable, Iterator
 
 from pipelines.items import ImageError, Item
-from pipelines.storage import archives, finding, paths
+from pipelines.storage import archives
 from tfrecords_schema.errors import InputError
+from tfrecords_schema.storage import finding, paths
 
 # Of the formats that `images` decodes, as Pillow knows them. Other files of a directory or zip file are passed over.
 _ENDINGS = (

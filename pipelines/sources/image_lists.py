@@ -11,9 +11,9 @@ from typing import Any
 from pipelines.items import ImageError, Item
 from pipelines.sources.image_files import common_directory
 from pipelines.sources.locations import Locations, open_locations
-from pipelines.storage import paths
 from tfrecords_schema.errors import InputError
 from tfrecords_schema.shards import shard_of
+from tfrecords_schema.storage import paths
 
 _SAMPLE = 100  # names that are looked for, to see whether images lie where they are looked for at all
 
@@ -89,7 +89,7 @@ class ImageList:
         """Reads all of it."""
         rows, common, has_others, named = 0, None, False, False
         sample: list[str] = []
-        schemes: dict[str, bool] = {}  # whether Beam reads them
+        schemes: dict[str, bool] = {}  # whether they can be read
         foreign: tuple[str, str] | None = None
         for entry in self.entries():
             rows += 1
@@ -198,4 +198,4 @@ class ImageList:
 def _foreign(name: str, where: str) -> InputError:
     scheme = name.partition("://")[0]
     way = paths.way_to_read(name)
-    return InputError(f"--images: {where}: expected files that Beam reads, found {scheme}:// in {name[:100]!r}; {way}")
+    return InputError(f"--images: {where}: expected files that can be read, found {scheme}:// in {name[:100]!r}; {way}")

@@ -20,8 +20,9 @@ from pipelines.sources.image_lists import ImageList
 from pipelines.sources.image_tables import CocoImages, ImageTable
 from pipelines.sources.locations import Locations, open_locations
 from pipelines.sources.table_columns import NO_COLUMNS, Columns, merge_types
-from pipelines.storage import archives, finding, parquet_cells, paths
+from pipelines.storage import archives, parquet_cells
 from tfrecords_schema.errors import InputError, blaming
+from tfrecords_schema.storage import finding, paths
 
 _ACCEPTED = (
     "a quoted pattern such as 'photos/**.jpg', a directory, a zip file, an image file, a table "

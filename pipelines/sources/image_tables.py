@@ -12,10 +12,11 @@ from pipelines.sources.image_lists import Entry, ImageList, Overview
 from pipelines.sources.parquet_table import ParquetTable
 from pipelines.sources.table_columns import Chosen, Columns, choose
 from pipelines.sources.tables import CsvTable, JsonlTable, Row, Table
-from pipelines.storage import files, parquet_cells
-from pipelines.storage.paths import normalised
+from pipelines.storage import parquet_cells
 from tfrecords_schema.captions_json import is_id, read_images
 from tfrecords_schema.errors import blaming
+from tfrecords_schema.storage import files
+from tfrecords_schema.storage.paths import normalised
 
 
 def open_table(path: str) -> Table:

@@ -9,8 +9,9 @@ import zipfile
 from collections.abc import Iterable
 
 from pipelines.items import ImageError
-from pipelines.storage import archives, files, finding, paths
+from pipelines.storage import archives
 from tfrecords_schema.errors import InputError
+from tfrecords_schema.storage import files, finding, paths
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from pipelines.sources.tables import Row
-from pipelines.storage import files
 from tfrecords_schema.errors import reading
+from tfrecords_schema.storage import files
 
 _ROWS_PER_BATCH = 10_000  # of columns without images
 _IMAGES_PER_BATCH = 32

@@ -7,8 +7,8 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
-from pipelines.storage.files import open_text
 from tfrecords_schema.errors import reading
+from tfrecords_schema.storage.files import open_text
 from tfrecords_schema.text import whole
 
 _MAX_FIELD = 1 << 24  # letters in a field of CSV

@@ -1,1 +1,1 @@
-"""Where bytes are: files on any of Beam's filesystems, members of zip files, cells of Parquet files."""
+"""Where images are inside other files: members of zip files, cells of Parquet files."""

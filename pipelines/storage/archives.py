@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import collections
+import contextlib
 import functools
 import io
 import lzma
+import os
 import re
 import struct
 import threading
 import zipfile
 import zlib
 from collections.abc import Iterator
-from typing import BinaryIO
+from concurrent.futures import Future
 
 from pipelines.items import ImageError
-from pipelines.storage import files, objects
+from tfrecords_schema.storage import files, objects, paths
 
 _SEPARATOR = "!/"
 _LOCAL_HEADER = struct.Struct("<26xHH")  # of a member: 30 bytes that end in the lengths of its name and extra field
+_MOST_MEMBERS = 1_000_000  # of all archives whose directories are kept: some 400 bytes each
 _MAX_EXTRA = 512  # bytes of a local extra field that are read along; a longer one costs a second read
 
 
@@ -37,28 +41,71 @@ def parse_uri(uri: str) -> tuple[str, str] | None:
     return (uri[: match.end() - len(_SEPARATOR)], uri[match.end() :]) if match else None
 
 
-@functools.lru_cache(maxsize=8)
-def open_archive(path: str) -> Archive:
-    """The archive, its directory read once per process. Raises OSError, or zipfile.BadZipFile where it is none."""
-    return Archive(path)
+class _Open:
+    """The archive of a path, its directory read once per process, by the first of the threads that come to it.
+
+    Raises OSError, or zipfile.BadZipFile where it is none.
+    """
+
+    def __init__(self) -> None:
+        self._archives: collections.OrderedDict[str, Future[Archive]] = collections.OrderedDict()
+        self._lock = threading.Lock()
+
+    def __call__(self, path: str) -> Archive:
+        with self._lock:
+            kept = self._archives.pop(path, None)
+            future = self._archives[path] = kept or Future()  # the one used last stands last
+        if not kept:
+            try:
+                future.set_result(Archive(path))
+            except BaseException as error:
+                with self._lock:
+                    self._archives.pop(path, None)
+                future.set_exception(error)
+            self._shrink()
+        return future.result()
+
+    def cache_clear(self) -> None:
+        """Has every directory be read anew."""
+        with self._lock:
+            self._archives.clear()
+        _descriptor.cache_clear()
+
+    def _shrink(self) -> None:
+        with self._lock:
+            opened = [(path, future.result()) for path, future in self._archives.items() if future.done()]
+            too_many = sum(archive.count for _, archive in opened) - _MOST_MEMBERS
+            for path, archive in opened[:-1]:
+                if too_many > 0:
+                    del self._archives[path]
+                    too_many -= archive.count
 
 
-class _Closing:
-    """Closes a file when nobody has it any more: a thread has ended, or an archive is forgotten."""
+open_archive = _Open()
 
-    def __init__(self, file: BinaryIO):
-        self.file = file
+
+class _Descriptor:
+    """An open local file, closed when nobody has it any more."""
+
+    def __init__(self, path: str):
+        self.number = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
 
     def __del__(self):
-        self.file.close()
+        with contextlib.suppress(AttributeError):  # it could not be opened
+            os.close(self.number)
+
+
+@functools.lru_cache(maxsize=32)
+def _descriptor(path: str) -> _Descriptor:
+    """One for all threads, and not many of them, however many archives there are."""
+    return _Descriptor(path)
 
 
 class Archive:
-    """A zip file's directory. Reading members is safe, and parallel, from many threads: each has its own handle."""
+    """A zip file's directory. Reading members is safe, and parallel, from many threads."""
 
     def __init__(self, path: str):
         self.path = path
-        self._own = threading.local()
         with files.open_binary(path) as handle, zipfile.ZipFile(handle) as archive:
             self._members: dict[str, zipfile.ZipInfo] = {}
             self.repeated: set[str] = set()
@@ -66,6 +113,11 @@ class Archive:
                 if info.filename in self._members:
                     self.repeated.add(info.filename)
                 self._members[info.filename] = info
+
+    @property
+    def count(self) -> int:
+        """How many members there are."""
+        return len(self._members)
 
     def names(self) -> Iterator[str]:
         """The members that are files."""
@@ -115,10 +167,7 @@ class Archive:
         return packed
 
     def _range(self, offset: int, length: int) -> bytes:
-        if objects.is_object(self.path):
+        if paths.is_remote(self.path):
             return objects.read(self.path, offset, offset + length)
-        if not hasattr(self._own, "handle"):
-            self._own.handle = _Closing(files.open_binary(self.path))
-        handle = self._own.handle.file
-        handle.seek(offset)
-        return handle.read(length)
+        descriptor = _descriptor(self.path)  # held by this name until it is read, whoever is opened meanwhile
+        return os.pread(descriptor.number, length, offset)

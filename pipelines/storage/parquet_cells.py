@@ -7,13 +7,16 @@ asked for, which the reading threads do a little out of order.
 
 from __future__ import annotations
 
+import contextvars
 import functools
 import re
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from pipelines.items import ImageError
-from pipelines.storage import files
+from tfrecords_schema.storage import faults, files
+from tfrecords_schema.storage.faults import UnreachableError
 
 ENDING = ".parquet"
 _WINDOW = 16  # rows that are decoded at once
@@ -47,6 +50,10 @@ def read(table: str, column: str, row: int) -> bytes:
 def _decoder() -> ThreadPoolExecutor:
     """One thread decodes Parquet for all: Arrow's allocator keeps what each thread that ever did so has let go of."""
     return ThreadPoolExecutor(1, thread_name_prefix="parquet")
+
+
+def _decode(take: Callable[[int], bytes | None], row: int) -> bytes | None:
+    return _decoder().submit(contextvars.copy_context().run, take, row).result()
 
 
 @functools.lru_cache(maxsize=8)
@@ -94,7 +101,12 @@ class Cells:
             raise ImageError("read", "Absent", f"no bytes in column {self._column!r}, row {row} of {self._path}")
         with self._lock:
             cursor = self._cursor(row)
-            data = cursor.held.pop(row) if row in cursor.held else _decoder().submit(cursor.take, row).result()
+            try:
+                data = cursor.held.pop(row) if row in cursor.held else _decode(cursor.take, row)
+            except Exception as error:
+                if isinstance(error, UnreachableError) or faults.is_of_the_machine(error):
+                    self._cursors.remove(cursor)  # the next one begins anew, where damage would stay
+                raise
         if not data:
             message = f"row {row} of {self._path}: expected an image's bytes in {self._column!r}, found none"
             raise ImageError("list", "BadEntry", message)

@@ -12,11 +12,11 @@ import numpy as np
 from pipelines.items import ImageError, Item, Reject
 from pipelines.output.merging import EarlierShardError, in_order
 from pipelines.output.sharding import ShardJob, Written
-from pipelines.storage import files
 from pipelines.vision.extraction import extract
 from pipelines.vision.extractors import Extractor
 from pipelines.vision.reading import Reading
 from tfrecords_schema import record, shards
+from tfrecords_schema.storage import files
 from tfrecords_schema.vocabulary import Vocabulary, tokenise
 
 _BATCH = 100  # records between two signs of progress

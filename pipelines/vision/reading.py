@@ -14,8 +14,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 from pipelines.clock import StageClock
 from pipelines.items import ImageError, Item
-from pipelines.storage import archives, files, parquet_cells, paths
+from pipelines.storage import archives, parquet_cells
 from pipelines.vision import devices, images
+from tfrecords_schema.storage import faults, files, paths
 
 _TRYING = 16  # threads that look whether images are back
 _MAX_FILE_BYTES = 1 << 30  # held in memory by each thread; no photograph is larger
@@ -28,10 +29,12 @@ class Reading:
     Attributes:
       threads: that read. More than there are cores, since object stores answer slowly.
       max_pixels: larger images are rejected from their header.
+      retries: how often a read is tried again after a passing fault.
     """
 
     threads: int = 16
     max_pixels: int = images.MAX_PIXELS
+    retries: int = faults.READ_RETRIES
 
 
 def some_can_be_read(items: Iterable[Item]) -> bool:
@@ -39,7 +42,7 @@ def some_can_be_read(items: Iterable[Item]) -> bool:
 
     def can_be_read(item: Item) -> bool:
         with contextlib.suppress(ImageError):
-            read(item.uri)
+            read(item.uri, retries=0)
             return True
         return False
 
@@ -70,7 +73,7 @@ def read_ahead(
             return item.problem
         try:
             with clock.stage("read"):
-                data = read(item.uri)
+                data = read(item.uri, reading.retries)
             with decoding, clock.stage("decode"):
                 return images.decode(data, size, reading.max_pixels)
         except ImageError as error:
@@ -93,35 +96,54 @@ def read_ahead(
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def read(uri: str) -> bytes:
-    """All of a file, of a member of a zip file, or of a cell of a Parquet file. Raises ImageError, stage "read"."""
+def read(uri: str, retries: int | None = None) -> bytes:
+    """All of a file, of a member of a zip file, or of a cell of a Parquet file.
+
+    Args:
+      retries: how often it is tried again after a passing fault; None for the default.
+
+    Raises:
+      ImageError: stage "read"; "Unreachable" where a later run may succeed.
+      MemoryError, OSError: this machine has no memory or descriptors left, which is no fault of the image.
+    """
     try:
-        cell = parquet_cells.parse_uri(uri)
-        if cell and not paths.is_file(uri):
-            return parquet_cells.read(*cell)
-        member = archives.parse_uri(uri)
-        if member and not paths.is_file(uri):
-            archive = archives.open_archive(member[0])
-            _check_size(archive.size(member[1]) or 0)
-            return archive.read(member[1])
-        if not paths.is_local(uri):
-            if not paths.has_filesystem(uri):
-                raise ImageError("read", "Unreadable", f"no filesystem for {uri}; {paths.way_to_read(uri)}")
-            return files.read_bytes(uri)
-        status = os.stat(uri)
-        # A pipe would be waited on for ever, a device may have no end.
-        if stat.S_ISREG(status.st_mode):
-            _check_size(status.st_size)
-            return files.read_bytes(uri)
+        with faults.retries(retries):
+            return _read(uri)
     except ImageError:
         raise
     except FileNotFoundError:
         raise ImageError("read", "Absent", "no such file") from None
+    except faults.TooLargeError as error:
+        raise ImageError("read", "TooLarge", str(error)) from None
+    except faults.UnreachableError as error:
+        raise ImageError("read", "Unreachable", str(error)) from None
     except Exception as error:
+        if faults.is_of_the_machine(error):
+            raise
         raise ImageError("read", "Unreadable", f"{type(error).__name__}: {error}") from None
-    raise ImageError("read", "Unreadable", "a directory, a pipe or a device, not a file")
+
+
+def _read(uri: str) -> bytes:
+    cell = parquet_cells.parse_uri(uri)
+    if cell and not paths.is_file(uri):
+        return parquet_cells.read(*cell)
+    member = archives.parse_uri(uri)
+    if member and not paths.is_file(uri):
+        archive = archives.open_archive(member[0])
+        _check_size(archive.size(member[1]) or 0)
+        return archive.read(member[1])
+    if paths.is_remote(uri):
+        if not paths.has_filesystem(uri):
+            raise ImageError("read", "Unreadable", f"no filesystem for {uri}; {paths.way_to_read(uri)}")
+        return files.read_bytes(uri, _MAX_FILE_BYTES)
+    status = os.stat(uri)
+    # A pipe would be waited on for ever, a device may have no end.
+    if not stat.S_ISREG(status.st_mode):
+        raise ImageError("read", "Unreadable", "a directory, a pipe or a device, not a file")
+    _check_size(status.st_size)
+    return files.read_bytes(uri)
 
 
 def _check_size(size: int) -> None:
     if size > _MAX_FILE_BYTES:
-        raise ImageError("read", "TooLarge", f"{size} bytes, more than {_MAX_FILE_BYTES}")
+        raise faults.TooLargeError(size, _MAX_FILE_BYTES)

@@ -253,10 +253,10 @@ def test_other_options_are_refused_with_the_difference(make_features):
         ("--coco_dir {coco} --weights random --batch_size 0", "--batch_size: expected at least 1, found 0"),
         ("--coco_dir {coco} --weights random --runner Foo", "--runner: expected one of Beam's runners, found 'Foo'"),
         ("--coco_dir {coco} --weights random --direct_num_workers a", "--direct_num_workers: invalid int value"),
-        ("--coco_dir foo://x", "--coco_dir: no filesystem for foo://x; expected a local path, gs://, s3:// or hdfs://"),
+        ("--coco_dir foo://x", "--coco_dir: no filesystem for foo://x; expected a local path, gs://, s3://"),
         (
             "--captions c.csv --images https://example.com/a",
-            "--images: no filesystem for https://example.com/a; web servers are not read yet: download first",
+            "--images: no filesystem for https://example.com/a; web servers are read file by file: list",
         ),
         ("--coco_dir {coco} --weights random --max_caption_length 2", "--max_caption_length: expected at least 3"),
         ("--coco_dir {coco} --weights random --wieghts x", "--wieghts: neither this command nor Beam knows this flag"),

@@ -41,6 +41,10 @@ class S3:
     def get(self, name: str) -> bytes:
         return self._client.get_object(Bucket=BUCKET, Key=name)["Body"].read()
 
+    def make_public(self, name: str) -> None:
+        self._client.put_object_acl(Bucket=BUCKET, Key=name, ACL="public-read")
+        self._client.put_bucket_acl(Bucket=BUCKET, ACL="public-read")
+
     def delete(self, name: str) -> None:
         self._client.delete_object(Bucket=BUCKET, Key=name)
 
@@ -56,7 +60,7 @@ class Google:
 
     def __init__(self, endpoint: str):
         self.endpoint = endpoint
-        # Without the last, Beam's listings would wait for the metadata server of a Google machine.
+        # The last is for Beam's own clients, which would wait for the metadata server of a Google machine.
         self.env = {"STORAGE_EMULATOR_HOST": endpoint, "GOOGLE_CLOUD_PROJECT": "test", "NO_GCE_CHECK": "true"}
         options = {"api_endpoint": endpoint}
         self._client = storage.Client("test", AnonymousCredentials(), client_options=options)
@@ -89,11 +93,13 @@ class Store:
 
     Attributes:
       kind: "s3" or "gs".
+      endpoint: its address.
       env: by which the clients of the product find it.
     """
 
     def __init__(self, server: S3 | Google, log: pathlib.Path):
         self._server, self._log, self.kind = server, log, server.scheme
+        self.endpoint = server.endpoint
         self.env, self.put, self.get, self.delete = server.env, server.put, server.get, server.delete
 
     def url(self, *names: str) -> str:
@@ -115,6 +121,10 @@ class Store:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(self.get(f"{prefix}/{name}"))
         return pathlib.Path(directory)
+
+    def make_public(self, name: str) -> None:
+        """Lets everybody list the bucket of an S3 server, and read one object of it."""
+        self._server.make_public(name)
 
     def requests(self) -> list[str]:
         """The lines of the server's log that are of requests, so far."""

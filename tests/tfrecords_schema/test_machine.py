@@ -6,11 +6,10 @@ import tempfile
 
 import pytest
 
-from pipelines.storage import copies as pipeline_copies
 from tests.support.shelf import SHELF, ShelfFileSystem
 from tfrecords_schema import machine
 from tfrecords_schema.errors import InputError
-from trainer.storage import copies as trainer_copies
+from tfrecords_schema.storage import copies
 
 
 @pytest.fixture
@@ -26,12 +25,12 @@ def test_a_private_directory_is_made_once_and_closed_to_others(temporary):
     path = machine.private_directory("copies")
     assert path == machine.private_directory("copies") == str(temporary / f"captioning-copies-{os.getuid()}")
     assert stat.S_IMODE(os.stat(path).st_mode) == 0o700
-    assert trainer_copies.place() == machine.private_directory("trainer") != path
+    assert copies.place() == machine.private_directory("trainer") != path
 
 
 @pytest.mark.parametrize(
     ("name", "copy"),
-    [("copies", lambda: pipeline_copies.local_copy(f"{SHELF}model")), ("trainer", trainer_copies.place)],
+    [("copies", lambda: copies.local_copy(f"{SHELF}model")), ("trainer", copies.place)],
 )
 def test_somebody_elses_directory_is_refused_on_both_sides(temporary, monkeypatch, name, copy):
     somebody = os.getuid() + 1  # to whom the directory that this test makes is another's

@@ -1,5 +1,6 @@
 """The real command on caption tables and results files of every kind, good and bad; quick ones without Java."""
 
+import errno
 import json
 import pathlib
 import shutil
@@ -335,20 +336,19 @@ def test_other_flags_that_do_not_fit(no_java, results, references, tmp_path, cap
 def test_a_full_disk_leaves_nothing_half_written(no_java, run, monkeypatch, results, references, tmp_path, capsys):
     output, _ = run()
     before = {p.name: p.read_bytes() for p in output.iterdir()}
-    from trainer.storage import files
+    from tfrecords_schema.storage import files
 
     def full(path, mode):
         if path.endswith("metrics.json.tmp"):
-            raise files.import_tensorflow().errors.ResourceExhaustedError(None, None, "no space left")
+            raise OSError(errno.ENOSPC, "no space left")
         return open(path, mode)
 
-    monkeypatch.setattr(files.import_tensorflow().io.gfile, "GFile", full)
-    monkeypatch.setattr(files, "read_text", lambda path: pathlib.Path(path).read_text())
+    monkeypatch.setattr(files, "open", full, raising=False)
     with pytest.raises(SystemExit) as exit_:
         flags = ["--captions", str(results), "--references", str(references), "--output", str(output), "--overwrite"]
         evaluate.main(flags)
     assert exit_.value.code == 1
-    assert "the output could not be written: no space left" in capsys.readouterr().err
+    assert "the output could not be written: [Errno 28] no space left" in capsys.readouterr().err
     assert {p.name: p.read_bytes() for p in output.iterdir()} == before
 
 

@@ -14,9 +14,9 @@ import tensorflow as tf
 from tfrecords_schema import record
 from tfrecords_schema.dataset_info import DATASET_INFO, VOCABULARY, DatasetInfo, open_features
 from tfrecords_schema.errors import InputError
+from tfrecords_schema.storage import copies, files, paths
 from tfrecords_schema.vocabulary import Vocabulary
 from trainer.model.scaling import pool
-from trainer.storage import copies, files, remote
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,12 +43,12 @@ def open_directory(path: str, check: Callable[[], None] = lambda: None) -> Featu
     """
     info, vocabulary = open_features(path, files.read_text, "--data")
     given, shards = path, [shard for split in info.splits.values() for shard in split.shards]
-    if remote.is_remote(path):
+    if paths.is_remote(path):
         texts = {DATASET_INFO: info.dumps(), VOCABULARY: vocabulary.dumps()}
         path = copies.feature_directory(path, texts, shards, check)
     for shard in shards:
         file = os.path.join(path, shard.name)
-        found = tf.io.gfile.stat(file).length if tf.io.gfile.exists(file) else None
+        found = files.size(file)
         if found != shard.bytes:
             shown = "no file" if found is None else f"{found} bytes"
             raise InputError(f"{file}: expected {shard.bytes} bytes, found {shown}; make the features again")

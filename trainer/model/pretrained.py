@@ -10,11 +10,10 @@ import zlib
 from collections.abc import Iterator
 
 import numpy as np
-import tensorflow as tf
 
 from tfrecords_schema.errors import InputError
+from tfrecords_schema.storage import files
 from tfrecords_schema.vocabulary import PAD, SPECIAL_WORDS, Vocabulary
-from trainer.storage import remote
 
 FLAG = "--pretrained_embeddings"
 
@@ -83,20 +82,20 @@ def _told(path: str) -> Iterator[None]:
     """What goes wrong in reading a file, told in one line."""
     try:
         yield
-    except (FileNotFoundError, tf.errors.NotFoundError):
+    except FileNotFoundError:
         raise InputError(f"{FLAG}: expected a file of word embeddings, found no {path}") from None
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise InputError(
             f"{FLAG}: {path}: expected a whole gzip file, found one that ends or breaks: {error}"
         ) from None
-    except (OSError, tf.errors.OpError) as error:
+    except OSError as error:
         raise InputError(f"{FLAG}: expected a file that can be read, found {path}: {error}") from None
 
 
 @contextlib.contextmanager
 def _open(path: str):
     """A binary file, decompressed where its name says so."""
-    with remote.open_stream(path) if remote.is_remote(path) else tf.io.gfile.GFile(path, "rb") as file:
+    with files.open_binary(path) as file:
         if path.endswith(".gz"):
             with gzip.GzipFile(fileobj=file) as lines:
                 yield lines

@@ -10,8 +10,8 @@ from typing import Any
 from tfrecords_schema import caption_table
 from tfrecords_schema.captions_json import is_id
 from tfrecords_schema.errors import InputError
+from tfrecords_schema.storage import files, finding
 from tfrecords_schema.text import one_line, whole
-from trainer.storage import files
 
 _COLUMNS = ("image_id", "image_uri", "caption")
 
@@ -31,7 +31,7 @@ def read_predictions(path: str) -> list[Prediction]:
     Raises:
       InputError: it is none of these or is not complete, a row lacks something, or two are of the same image.
     """
-    if files.is_directory(path):
+    if finding.directory_exists(path):
         rows = caption_table.read_rows(path, files.read_text, files.open_binary, _COLUMNS)
     elif path.endswith(".parquet"):
         rows = _parquet_rows(path)

@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from tfrecords_schema import captions_json, matching
 from tfrecords_schema.errors import InputError, blaming
 from tfrecords_schema.matching import Matched
+from tfrecords_schema.storage import files
 from tfrecords_schema.vocabulary import tokenise
 from trainer.scoring.predictions import Prediction
-from trainer.storage import files
 
 _EXAMPLES = 2  # ids of each kind in a message
 

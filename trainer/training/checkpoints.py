@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import glob
 import json
 import os
 from collections.abc import Callable
@@ -11,10 +13,10 @@ from typing import Any
 import tensorflow as tf
 
 from tfrecords_schema.errors import RunError
+from tfrecords_schema.storage import files
 from trainer.config import DecoderConfig
 from trainer.model.decoder import Decoder
 from trainer.model.variables import tensors
-from trainer.storage import files
 
 # What TensorFlow raises for checkpoints whose files are gone, cut short or of another shape.
 _DAMAGED = (tf.errors.OpError, AssertionError, IndexError, ValueError)
@@ -109,7 +111,7 @@ class Checkpoints:
 
     def _on_disk(self) -> list[str]:
         """All checkpoints, latest first, whatever TensorFlow's own list of them says: it may be lost."""
-        indices = tf.io.gfile.glob(os.path.join(self._manager.directory, "ckpt-*.index"))
+        indices = glob.glob(os.path.join(glob.escape(self._manager.directory), "ckpt-*.index"))
         found = [path.removesuffix(".index") for path in indices]
         return sorted(found, key=lambda path: int(path.rpartition("-")[2]), reverse=True)
 
@@ -118,7 +120,8 @@ class Checkpoints:
         self._progress.saves += 1
         saved = self._manager.save(self._progress.saves)
         for path in self._on_disk()[self._keep :]:
-            files.delete(f"{path}.index", *tf.io.gfile.glob(f"{path}.data-*"))
+            with contextlib.suppress(OSError):
+                files.delete(f"{path}.index", *glob.glob(f"{glob.escape(path)}.data-*"))
         return saved
 
 

@@ -6,15 +6,14 @@ import contextlib
 import functools
 import json
 import os
+import pathlib
 from collections.abc import Iterator
 from typing import Any
 
-import tensorflow as tf
-
 from tfrecords_schema import machine
 from tfrecords_schema.errors import InputError
+from tfrecords_schema.storage import files, paths
 from trainer.config import FREE_SETTINGS
-from trainer.storage import files, remote
 from trainer.training import journal
 from trainer.training.mirror import Local, Mirror, mirrored
 
@@ -34,15 +33,15 @@ def opened(job_dir: str) -> Iterator[Local | Mirror]:
     """The directory to work in, which is made, with other runs of this machine kept out of it. Raises InputError."""
     if not job_dir:
         raise InputError("--job_dir: expected a directory, found an empty name")
-    if remote.is_remote(job_dir):
+    if paths.is_remote(job_dir):
         with mirrored(job_dir, _SENT, functools.partial(_unusable, job_dir)) as mirror:
             yield mirror
         return
     try:
-        tf.io.gfile.makedirs(job_dir)
+        os.makedirs(job_dir, exist_ok=True)
         busy = f"--job_dir: another run is writing to {job_dir}; wait for it, or give another --job_dir"
         held = machine.hold(os.path.join(job_dir, _LOCK), busy)
-    except (tf.errors.OpError, OSError) as error:
+    except OSError as error:
         raise _unusable(job_dir, error) from None
     with held:
         yield Local(job_dir)
@@ -55,16 +54,16 @@ def check(job_dir: str, settings: dict[str, dict[str, Any]], overwrite: bool) ->
       InputError: the directory holds something that we did not write, or a run with other settings and no `overwrite`.
     """
     earlier = _settings(job_dir)
-    there = [name for name in (*_FILES, *_DIRECTORIES) if tf.io.gfile.exists(os.path.join(job_dir, name))]
+    there = [name for name in (*_FILES, *_DIRECTORIES) if os.path.exists(os.path.join(job_dir, name))]
     if there and earlier is None:
         raise InputError(
             f"--job_dir: {job_dir} holds {there[0]}, but no {CONFIG} of a run that wrote it; give another --job_dir"
         )
     for name in there:
-        if tf.io.gfile.isdir(os.path.join(job_dir, name)) != (name in _DIRECTORIES):
+        if os.path.isdir(os.path.join(job_dir, name)) != (name in _DIRECTORIES):
             expected = "directory" if name in _DIRECTORIES else "file"
             raise InputError(f"--job_dir: {job_dir}/{name}: expected a {expected}; give another --job_dir")
-    if earlier is None or overwrite or not tf.io.gfile.glob(os.path.join(job_dir, CHECKPOINTS, "*", "ckpt-*")):
+    if earlier is None or overwrite or not any(pathlib.Path(job_dir, CHECKPOINTS).glob("*/ckpt-*")):
         return False
     changes = [
         f"{key} was {earlier[group].get(key)}, now {value}"
@@ -89,27 +88,24 @@ def begin(place: Local | Mirror, settings: dict[str, dict[str, Any]], anew: bool
     job_dir = place.directory
     try:
         for name in (*_FILES, *_DIRECTORIES) if anew else ():
-            old = os.path.join(job_dir, name)
-            if tf.io.gfile.exists(old):
-                tf.io.gfile.rmtree(old) if tf.io.gfile.isdir(old) else tf.io.gfile.remove(old)
+            files.delete(os.path.join(job_dir, name))
         place.send()  # before the new settings: they must never stand beside the checkpoints of others
         files.replace(job_dir, {CONFIG: (json.dumps(settings, indent=2) + "\n").encode()})
         place.send()
-    except (tf.errors.OpError, OSError) as error:
+    except OSError as error:
         raise _unusable(job_dir, error) from None
 
 
 def _settings(job_dir: str) -> dict[str, dict[str, Any]] | None:
     """The settings of the run in `job_dir`; None where there is none. Raises InputError for another config.json."""
     path = os.path.join(job_dir, CONFIG)
-    if not tf.io.gfile.exists(path):
+    if not os.path.exists(path):
         return None
     try:
-        with tf.io.gfile.GFile(path) as file:
-            found = json.load(file)
+        found = json.loads(files.read_text(path) or "")
         if not all(isinstance(found[group], dict) for group in _GROUPS):
             raise ValueError
-    except (KeyError, TypeError, ValueError, tf.errors.OpError):
+    except (KeyError, TypeError, ValueError, OSError):
         raise InputError(
             f"--job_dir: {path}: expected the settings of an earlier run, found something else; put it back, or give "
             "another --job_dir"

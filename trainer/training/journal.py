@@ -23,9 +23,9 @@ from matplotlib.ticker import MaxNLocator
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from tfrecords_schema.errors import InputError
+from tfrecords_schema.storage import files
 from tfrecords_schema.text import one_line
 from trainer.scoring import metrics
-from trainer.storage import files
 
 HISTORY = "history.csv"
 LOSS = "loss.png"

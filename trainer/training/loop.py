@@ -11,9 +11,9 @@ from typing import Any
 import tensorflow as tf
 
 from tfrecords_schema.errors import RunError
+from tfrecords_schema.storage import files
 from trainer.config import TrainConfig
 from trainer.model.decoder import Decoder
-from trainer.storage import files
 from trainer.training.checkpoints import Best, Checkpoints, Progress
 from trainer.training.interruptions import Interruptions
 from trainer.training.journal import Journal, Sample

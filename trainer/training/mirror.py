@@ -6,12 +6,15 @@ import contextlib
 import hashlib
 import os
 import posixpath
+import re
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from tfrecords_schema import machine
 from tfrecords_schema.errors import InputError, RunError
-from trainer.storage import copies, files, remote
+from tfrecords_schema.storage import copies, faults, files, finding, objects
+
+_PUSHING = 4  # retries, some five seconds: devices are waiting
 
 
 class Local:
@@ -43,9 +46,9 @@ class Mirror:
     or none, and what is gone here is deleted there at last.
 
     Args:
-      directory: the local one; what is in it is deleted.
+      directory: the local one; what is in it is deleted, unless it is further than the remote one.
       uri: the remote one.
-      names: files and directories in it, in the order in which they are to be sent.
+      names: files and directories in it, in the order in which they are to be sent; the first tells runs apart.
     """
 
     def __init__(self, directory: str, uri: str, names: Sequence[str]):
@@ -54,16 +57,29 @@ class Mirror:
         self.has_unsent = False
 
     def fetch(self) -> None:
-        """Makes the local directory as the remote one is. Raises OSError."""
-        shutil.rmtree(self.directory, ignore_errors=True)
-        os.makedirs(self.directory)
+        """Makes the local directory as the remote one is, or keeps what an outage left there. Raises OSError."""
         found = []
         for name in self._names:
             place = posixpath.join(self._uri, name)
-            below = [posixpath.join(name, file) for file in remote.names(place)]
-            found += below or ([name] if remote.size(place) is not None else [])
+            below = [posixpath.join(name, file) for file in finding.names_below(place)]
+            found += below or ([name] if files.size(place) is not None else [])
+        if self._is_further_than(found):
+            print(f"going on from {self.directory}, which an earlier run could not send to {self._uri}", flush=True)
+            self._sent = dict.fromkeys(found, (-1, -1))  # all is sent anew: nobody knows what came to be there
+            self.has_unsent = True
+            return
+        shutil.rmtree(self.directory, ignore_errors=True)
+        os.makedirs(self.directory)
         copies.fetch(self._uri, found, self.directory)
         self._sent = self._state()
+
+    def _is_further_than(self, remote: list[str]) -> bool:
+        """Whether the local directory is of the remote one's run, and has a later checkpoint."""
+        which = self._names[0]
+        here = files.read_text(os.path.join(self.directory, which))
+        if here is None or _saves(self._state()) <= _saves(remote):
+            return False
+        return here == files.read_text(posixpath.join(self._uri, which))
 
     def send(self) -> None:
         """Sends what changed, then deletes what is gone. Raises OSError."""
@@ -71,10 +87,10 @@ class Mirror:
         state = self._state()
         for name in sorted(state, key=self._order):
             if self._sent.get(name) != state[name]:
-                remote.upload(os.path.join(self.directory, name), posixpath.join(self._uri, name))
+                files.upload(os.path.join(self.directory, name), posixpath.join(self._uri, name))
                 self._sent[name] = state[name]
         for name in sorted(self._sent.keys() - state.keys(), key=self._order, reverse=True):
-            remote.delete(posixpath.join(self._uri, name))
+            objects.delete([posixpath.join(self._uri, name)])
             del self._sent[name]
         self.has_unsent = False
 
@@ -86,7 +102,8 @@ class Mirror:
         """
         had_unsent = self.has_unsent
         try:
-            self.send()
+            with faults.retries(_PUSHING):
+                self.send()
         except OSError as error:
             return f"warning: {self._uri}: could not be written: {files.reason(error)}; the next checkpoint tries again"
         return f"{self._uri}: everything is written now" if had_unsent else ""
@@ -98,7 +115,7 @@ class Mirror:
         except OSError as error:
             raise RunError(
                 f"--job_dir: {self._uri}: could not be written: {files.reason(error)}; what is missing there is in "
-                f"{self.directory} until the next run (the same command goes on from what is there)"
+                f"{self.directory}; the same command, on this machine, sends it and goes on"
             ) from None
 
     @contextlib.contextmanager
@@ -124,6 +141,15 @@ class Mirror:
                     status = os.stat(path)
                     found[name] = status.st_size, status.st_mtime_ns
         return found
+
+
+def _saves(names: Iterable[str]) -> int:
+    """How many checkpoints a run has written, by the numbers in the names of each phase's latest."""
+    latest: dict[str, int] = {}
+    for name in names:
+        if found := re.fullmatch(r"(.+)/ckpt-(\d+)\.index", name):
+            latest[found[1]] = max(latest.get(found[1], 0), int(found[2]))
+    return sum(latest.values())
 
 
 @contextlib.contextmanager

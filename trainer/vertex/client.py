@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from tfrecords_schema.errors import InputError, RunError
-from trainer.storage import files
+from tfrecords_schema.storage import files
 from trainer.vertex.spec import signposts
 
 _CALL_S = 60.0  # a call of the service that takes longer has failed

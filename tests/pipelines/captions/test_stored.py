@@ -9,12 +9,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipelines import caption
-from pipelines.storage import copies
 from tests.support import commands
 from tests.support.outputs import content, rows
 from tests.support.shelf import SHELF, ShelfFileSystem
 from tfrecords_schema import shards
 from tfrecords_schema.errors import InputError
+from tfrecords_schema.storage import copies
 
 
 def test_the_same_captions_as_of_the_images(run, trained, tmp_path):

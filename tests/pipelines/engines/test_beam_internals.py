@@ -7,70 +7,25 @@ import subprocess
 
 import apache_beam as beam
 import pytest
-from apache_beam.io.aws.clients.s3 import boto3_client
-from apache_beam.io.filesystem import FileMetadata
-from apache_beam.io.filesystems import FileSystems
-from apache_beam.io.gcp.gcsio import create_storage_client
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.options.value_provider import RuntimeValueProvider
 from apache_beam.portability.api import beam_fn_api_pb2
-from google.cloud import storage
 
 from pipelines.engines.engine import choose
 from pipelines.engines.options import pipeline_options
 from scripts.worker_pool import BeamFnExternalWorkerPoolServicer, WorkerPool
-from tests.support.google import BUCKET, emulated_bucket
-from tests.support.shelf import ShelfFileSystem
 from tfrecords_schema.errors import InputError
+from tfrecords_schema.storage import stores
 
 
-class OptionsFileSystem(ShelfFileSystem):
-    """Keeps the options that Beam makes it with."""
-
-    def __init__(self, pipeline_options):
-        super().__init__(pipeline_options)
-        self.given = pipeline_options
-
-    @classmethod
-    def scheme(cls):
-        return "options"
-
-
-def test_beams_filesystems_get_their_options_where_objects_py_takes_them_from(monkeypatch):
-    monkeypatch.setattr(FileSystems, "_pipeline_options", None)
+def test_a_workers_options_are_where_our_stores_take_them_from(monkeypatch):
     monkeypatch.setattr(RuntimeValueProvider, "runtime_options", None)
+    assert stores.flag("s3_region_name") is None
     RuntimeValueProvider.set_runtime_options({"s3_region_name": "a worker's"})
-    told = FileSystems.get_filesystem("options://x").given
-    assert told is RuntimeValueProvider.runtime_options and told["s3_region_name"] == "a worker's"
-    options = PipelineOptions([])
-    FileSystems.set_options(options)
-    assert FileSystems.get_filesystem("options://x").given is FileSystems._pipeline_options is options
-
-
-def test_a_listing_takes_a_name_as_it_is():
-    """`match` would take the first of these for a pattern that finds the second."""
-    with emulated_bucket() as bucket:
-        for name in ("listed[12]/a.jpg", "listed1/b.jpg", "listed[12]/deeper/c.jpg"):
-            bucket.write(name, "123")
-        prefix = f"gs://{BUCKET}/listed[12]/"
-        FileSystems.set_options(PipelineOptions(["--no_auth"]))
-        found = list(FileSystems.get_filesystem(prefix)._list(prefix))
-        assert all(isinstance(one, FileMetadata) and one.size_in_bytes == 3 for one in found)
-        assert all(one.last_updated_in_seconds > 0 for one in found)
-        assert sorted(one.path for one in found) == [f"{prefix}a.jpg", f"{prefix}deeper/c.jpg"]
-        assert [m.path for m in FileSystems.match([f"{prefix}*"])[0].metadata_list] == [f"gs://{BUCKET}/listed1/b.jpg"]
-
-
-def test_beams_client_of_s3_holds_one_of_boto3s_made_by_beams_flags():
-    keys = ["--s3_access_key_id=id", "--s3_secret_access_key=key"]
-    options = PipelineOptions(["--s3_endpoint_url=http://127.0.0.1:1", "--s3_region_name=eu-central-1", *keys])
-    client = boto3_client.Client(options).client
-    assert client.meta.endpoint_url == "http://127.0.0.1:1" and client.meta.region_name == "eu-central-1"
-    assert all(callable(getattr(client, name)) for name in ("get_object", "head_bucket", "upload_fileobj"))
-
-
-def test_beams_client_of_google_is_googles():
-    assert isinstance(create_storage_client(PipelineOptions([]), use_credentials=False), storage.Client)
+    assert stores.flag("s3_region_name") == "a worker's"
+    pipeline_options(["--s3_region_name=the launcher's"])
+    assert stores.flag("s3_region_name") == "the launcher's"
+    pipeline_options([])
 
 
 def write_level(path: str) -> None:

@@ -7,9 +7,9 @@ import pytest
 
 from pipelines.engines import running
 from pipelines.engines.engine import choose
-from pipelines.storage import objects
 from tests.support import google
 from tfrecords_schema.errors import InputError
+from tfrecords_schema.storage import objects
 
 DATAFLOW = ["--runner=DataflowRunner", "--sdk_container_image=i", "--project=my-project", "--region=europe-west4"]
 

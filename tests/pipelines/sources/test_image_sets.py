@@ -10,23 +10,23 @@ import pickle
 import random
 import zipfile
 
+import fsspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from apache_beam.io.filesystem import FileMetadata
-from apache_beam.io.localfilesystem import LocalFileSystem
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from pipelines.output.keys import key_by_shard
 
 from pipelines.items import ImageError
-from pipelines.output.keys import key_by_shard
 from pipelines.sources.image_files import has_image_ending
 from pipelines.sources.image_ids import NamedIds
 from pipelines.sources.image_sets import Columns, ImageSets
 from pipelines.storage import parquet_cells
 from pipelines.vision import images, reading
+from tests.support.shelf import ShelfFileSystem
 from tfrecords_schema.errors import InputError
 
 HF_IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
@@ -196,36 +196,13 @@ def test_what_is_refused(here):
     assert refused("p", root=("p",)).startswith("--root: expected a table (")
 
 
-class Remote(LocalFileSystem):
+class Remote(ShelfFileSystem):
     """An object store: names below test:// are files below the working directory; there are no directories."""
 
-    @classmethod
-    def scheme(cls):
-        return "test"
+    protocol = "test"
 
-    def match(self, patterns, limits=None):
-        found = super().match([pattern.removeprefix("test://") for pattern in patterns], limits)
-        for result in found:
-            result.metadata_list = [
-                FileMetadata(f"test://{one.path}", one.size_in_bytes, one.last_updated_in_seconds)
-                for one in result.metadata_list
-            ]
-        return found
 
-    def _list(self, dir_or_prefix):
-        prefix = dir_or_prefix.removeprefix("test://")
-        if prefix == dir_or_prefix:  # `match` above asks
-            yield from super()._list(prefix)
-            return
-        for one in super()._list("."):
-            if (name := os.path.relpath(one.path)).startswith(prefix):
-                yield FileMetadata(f"test://{name}", one.size_in_bytes, one.last_updated_in_seconds)
-
-    def exists(self, path):
-        return super().exists(path.removeprefix("test://"))
-
-    def open(self, path, *args, **kwargs):
-        return super().open(path.removeprefix("test://"), *args, **kwargs)
+fsspec.register_implementation("test", Remote, clobber=True)
 
 
 def test_object_stores(here):
@@ -376,11 +353,10 @@ def test_tables_that_are_refused(here):
     assert refused("l.csv").startswith("--images: l.csv: expected CSV in UTF-8, found what cannot be read: 'utf-8'")
     write("q.csv", content=b'uri\nx.jpg\n"x.jpg\n' + b"x.jpg\n" * 9)
     assert refused("q.csv").startswith("--images: q.csv: expected CSV in UTF-8, found what cannot be read: line 12: ")
-    write("h.csv", content=b"uri,n\nhttps://example.com/y.jpg,2\nftp://example.com/y.jpg,2\n")
+    write("h.csv", content=b"uri,n\nsftp://example.com/y.jpg,2\nftp://example.com/y.jpg,2\n")
     assert refused("h.csv") == (
-        "--images: line 2 of h.csv: expected files that Beam reads, found https:// in 'https://example.com/y.jpg'; "
-        "web servers are not read yet: download first what is there (images, for example, with img2dataset), and give "
-        "the directory"
+        "--images: line 2 of h.csv: expected files that can be read, found sftp:// in 'sftp://example.com/y.jpg'; "
+        "expected a local path, gs://, s3://, abfs:// or hdfs://"
     )
     for taken in ("image_id", "height", "captions", "attention"):
         found = refused("h.csv", columns=Columns(metadata=(f"n={taken}",)))
@@ -399,7 +375,7 @@ def test_one_row_of_another_kind_does_not_stop_the_rest(here):
     here = str(here)
     uris = [
         "x.jpg",
-        "https://example.com/y.jpg",
+        "sftp://example.com/y.jpg",
         f"file:{here}/x.jpg",
         f"file://localhost{here}/x.jpg",
         f"file://{here}/x.jpg",
@@ -408,9 +384,7 @@ def test_one_row_of_another_kind_does_not_stop_the_rest(here):
     found = {item.id: item for item in ImageSets(("a.csv",)).read()}
     assert ImageSets(("a.csv",)).count() == {"captions": 5}
     assert {found[n].uri for n in "234"} == {f"{here}/x.jpg"}
-    with pytest.raises(
-        ImageError, match=r"no filesystem for https://\S+; web servers are not read yet: download first"
-    ):
+    with pytest.raises(ImageError, match=r"no filesystem for sftp://\S+; expected a local path"):
         reading.read(found["1"].uri)
     cells = [{"bytes": b"data", "path": None}, {"bytes": None, "path": "gone.jpg"}]
     pq.write_table(pa.table({"image": cells}), "c.parquet")

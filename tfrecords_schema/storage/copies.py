@@ -15,14 +15,41 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from tfrecords_schema import machine
 from tfrecords_schema.dataset_info import ShardInfo
 from tfrecords_schema.errors import InputError
-from trainer.storage import files, remote
+from tfrecords_schema.storage import files, finding, paths
 
 _THREADS = 8  # object stores answer slowly
 
 
 def place() -> str:
-    """The directory for copies, of this user alone. Raises InputError."""
+    """The directory for the trainer's copies, of this user alone. Raises InputError."""
     return machine.private_directory("trainer")
+
+
+def local_copy(directory: str) -> str:
+    """A local directory with the same files: itself where it is local, else one copy for all processes of this machine.
+
+    The copy's name follows from the names and versions of the files, so that one that changed is copied anew.
+
+    Raises:
+      InputError: the directory for copies is somebody else's.
+    """
+    if paths.is_local(directory):
+        return directory
+    root, listed = directory.rstrip("/") + "/", finding.versions_below(directory)
+    digest = hashlib.sha256(repr(listed).encode()).hexdigest()[:16]
+    parent = machine.private_directory("copies")
+    target = os.path.join(parent, digest)
+    if not os.path.isdir(target):
+        making = tempfile.mkdtemp(dir=parent)
+        fetch(directory, [path.removeprefix(root) for path, _ in listed], making)
+        if finding.versions_below(directory) != listed:  # it was replaced meanwhile, and what we have is of both
+            shutil.rmtree(making)
+            return local_copy(directory)
+        try:
+            os.rename(making, target)
+        except OSError:  # another process was quicker
+            shutil.rmtree(making)
+    return target
 
 
 def feature_directory(
@@ -60,11 +87,11 @@ def feature_directory(
 @contextlib.contextmanager
 def temporary(directory: str) -> Iterator[str]:
     """A local directory with the same files while this is entered; itself where it is local. Raises OSError."""
-    if not remote.is_remote(directory):
+    if paths.is_local(directory):
         yield directory
         return
     with tempfile.TemporaryDirectory(prefix="captioning-") as target:
-        fetch(directory, remote.names(directory), target)
+        fetch(directory, finding.names_below(directory), target)
         yield target
 
 
@@ -74,7 +101,7 @@ def fetch(directory: str, names: list[str], target: str) -> None:
         os.makedirs(os.path.dirname(os.path.join(target, name)), exist_ok=True)
     _parallel(
         [
-            functools.partial(remote.download, posixpath.join(directory, name), os.path.join(target, name))
+            functools.partial(files.download, posixpath.join(directory, name), os.path.join(target, name))
             for name in names
         ]
     )
@@ -84,7 +111,7 @@ def _fetch(directory: str, target: str, shard: ShardInfo) -> None:
     source, path = posixpath.join(directory, shard.name), os.path.join(target, shard.name)
     temporary = f"{path}.{os.getpid()}.part"
     try:
-        remote.download(source, temporary)
+        files.download(source, temporary)
         if not _is_there(temporary, shard):
             found = os.path.getsize(temporary)
             raise InputError(f"{source}: expected {shard.bytes} bytes, found {found}; make the features again")

@@ -1,0 +1,121 @@
+"""Faults told apart: passing ones are tried again, here and nowhere else; the machine's are let through.
+
+The clients' own retrying is switched off, so that the two are not multiplied.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+import errno
+import math
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any, TypeVar
+
+from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, stop_after_delay, wait_exponential_jitter
+
+READ_RETRIES = 9  # about a minute in all, of waiting
+_FIRST_S, _LONGEST_S, _JITTER_S = 0.25, 16, 0.5
+_ACQUAINTANCE_S = 1.5  # how long a store is asked again that has never answered: a misspelt address never will
+_MACHINE = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC, errno.EDQUOT}
+_STATUS = {408, 425, 429, 500, 502, 503, 504}
+# By name: their modules need not be there. The clients' errors of connections, of bodies cut short, of time-outs.
+_PASSING = {
+    *("ClientConnectionError", "ClientPayloadError", "TimeoutError", "ConnectionError", "Timeout"),
+    *("HTTPClientError", "ResponseParserError", "IncompleteReadError", "ChunkedEncodingError", "TransportError"),
+    *("ServiceRequestError", "ServiceResponseError", "ChecksumError", "gaierror"),
+}
+_NEVER = {"SSLCertVerificationError", "ClientConnectorCertificateError", "SSLError", "InvalidURL"}
+_retries: contextvars.ContextVar[int | None] = contextvars.ContextVar("read_retries", default=None)
+_answered: set[str] = set()
+_Answer = TypeVar("_Answer")
+
+
+class UnreachableError(OSError):
+    """A passing fault that was there again each time: a rerun may succeed."""
+
+
+class TooLargeError(OSError):
+    """A file has more bytes than were to be read."""
+
+    def __init__(self, size: int, most: int):
+        super().__init__(f"{size} bytes, more than {most}")
+
+
+@contextlib.contextmanager
+def retries(count: int | None) -> Iterator[None]:
+    """How often this thread tries again after a passing fault, within the block; None for the default."""
+    token = _retries.set(count)
+    try:
+        yield
+    finally:
+        _retries.reset(token)
+
+
+async def patiently(ask: Callable[[], Awaitable[_Answer]], place: str) -> _Answer:
+    """The answer to a question, which is asked again, ever more slowly, after passing faults; raises the last one.
+
+    A place that has never answered this process is asked for a moment only, unless `retries` says how often: that is a
+    wrong address more often than an outage, and whoever typed it is waiting.
+    """
+    count = _retries.get()
+    is_new = count is None and place not in _answered
+    attempts = stop_after_attempt(1 + (READ_RETRIES if count is None else count))
+    patience = attempts | stop_after_delay(_ACQUAINTANCE_S if is_new else math.inf)
+    waiting = wait_exponential_jitter(_FIRST_S, _LONGEST_S, jitter=_JITTER_S)
+    again = retry_if_exception(is_passing)
+    try:
+        async for attempt in AsyncRetrying(retry=again, stop=patience, wait=waiting, reraise=True, sleep=asyncio.sleep):
+            with attempt:
+                answer = await ask()
+    except Exception as error:
+        if not is_passing(error):
+            _answered.add(place)
+        raise
+    _answered.add(place)
+    return answer
+
+
+def is_passing(error: BaseException) -> bool:
+    """Whether the same question may be answered a moment later."""
+    if is_of_the_machine(error):
+        return False
+    kinds = {kind.__name__ for kind in type(error).__mro__}
+    return status(error) in _STATUS or bool(kinds & _PASSING and not kinds & _NEVER)
+
+
+def is_of_the_machine(error: BaseException) -> bool:
+    """Whether this machine has come to an end of its memory, disk or descriptors: no fault of what was asked for."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, MemoryError) or (isinstance(seen, OSError) and seen.errno in _MACHINE):
+            return True
+        wrapped = getattr(seen, "kwargs", None)  # of botocore's errors
+        seen = (wrapped.get("error") if isinstance(wrapped, dict) else None) or seen.__cause__ or seen.__context__
+    return False
+
+
+def is_absent(error: BaseException) -> bool:
+    """Whether a store says that there is no such object (or no such bucket)."""
+    return isinstance(error, FileNotFoundError) or status(error) == 404
+
+
+def status(error: Any) -> int | None:
+    """Of HTTP, where a client's error is an answer with one."""
+    answer = getattr(error, "response", None)
+    if isinstance(answer, dict):  # botocore's; some of its errors have a response that is None
+        return answer.get("ResponseMetadata", {}).get("HTTPStatusCode")
+    found = next((getattr(error, name) for name in ("status", "status_code", "code") if hasattr(error, name)), None)
+    return int(str(found)) if str(found).isdigit() else None
+
+
+def told(error: Exception) -> str:
+    """An error in one line: what the store said, without what its client adds."""
+    text = " ".join(str(error).split())[:300]
+    return text or type(error).__name__
+
+
+def forget() -> None:
+    """Has every place be asked as if for the first time."""
+    _answered.clear()

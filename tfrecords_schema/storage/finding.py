@@ -1,0 +1,152 @@
+"""Which files there are, here or in a store: below a directory, or by a pattern, with their versions."""
+
+from __future__ import annotations
+
+import contextlib
+import glob as python_glob
+import os
+import re
+from collections.abc import Iterator
+
+from tfrecords_schema.errors import InputError
+from tfrecords_schema.storage import faults, objects, paths
+
+
+def is_directory(path: str) -> bool:
+    """Whether a path is a directory; object stores have none, and any prefix of names may be meant as one.
+
+    What may be a pattern too is a directory if there are files in it. A web server's files are in none.
+    """
+    if paths.is_local(path):
+        return os.path.isdir(path)
+    return not paths.is_web(path) and (not paths.is_pattern(path) or directory_exists(path))
+
+
+def directory_exists(path: str) -> bool:
+    """Whether a path is a directory that is there: in an object store, one with files. Raises OSError."""
+    if paths.is_local(path):
+        return os.path.isdir(path)
+    return not paths.is_web(path) and any(True for _ in objects.listing(path.rstrip("/") + "/"))
+
+
+def names(directory: str) -> list[str]:
+    """The names of the files directly in a directory; none where it does not exist."""
+    if paths.is_local(directory):
+        return sorted(e.name for e in os.scandir(directory) if e.is_file()) if os.path.isdir(directory) else []
+    root = directory.rstrip("/") + "/"
+    found = (path.removeprefix(root) for batch in batches(root) for path, _, _ in batch)
+    return sorted(name for name in found if "/" not in name)
+
+
+def names_below(directory: str) -> list[str]:
+    """The names of all files below a remote directory, relative to it, sorted. Raises OSError."""
+    root = directory.rstrip("/") + "/"
+    return sorted(path.removeprefix(root) for batch in objects.listing(root) for path, _, _ in batch)
+
+
+def batches(prefix: str) -> Iterator[list[objects.Entry]]:
+    """(path, bytes, mark of the content) of the remote files that begin with a prefix, as they come. Raises InputError.
+
+    It is no pattern. A few thousand are held at a time, however many there are.
+    """
+    with _listing(prefix):
+        yield from objects.listing(prefix)
+
+
+@contextlib.contextmanager
+def _listing(place: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if faults.is_of_the_machine(error):
+            raise
+        said = str(error).removeprefix(f"{place}: ")
+        raise InputError(f"{place}: expected a place that can be listed, found: {said}") from None
+
+
+def matching(pattern: str) -> Iterator[list[objects.Entry]]:
+    """As `batches`, of the remote files that a pattern finds; of the one of this very name, if there is one."""
+    with _listing(pattern), contextlib.suppress(FileNotFoundError):
+        yield [objects.entry(pattern)]
+        return
+    if paths.is_pattern(pattern):
+        found = re.compile(_regular(pattern), re.DOTALL).fullmatch
+        for batch in batches(re.split(r"[*?\[]", pattern, maxsplit=1)[0]):
+            yield [entry for entry in batch if found(entry[0])]
+
+
+def _regular(pattern: str) -> str:
+    """A pattern as a regular expression: `*` and `?` stay within a directory, `**` does not, `**/` may be nothing."""
+    parts = re.findall(r"\*\*/|\*\*|\*|\?|\[!?\]?[^\]]*\]|.", pattern, re.DOTALL)
+    meanings = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
+
+    def meaning(part: str) -> str:
+        if len(part) > 2 and part[0] == "[":
+            kept = part[1:-1].replace("\\", r"\\")
+            return f"[^{kept[1:]}]" if kept[0] == "!" else f"[{kept}]"
+        return meanings.get(part, re.escape(part))
+
+    return "".join(map(meaning, parts))
+
+
+def glob(pattern: str) -> list[str]:
+    """The paths that a pattern finds, sorted; the file of this very name, if there is one.
+
+    As in object stores, `**.jpg` is `**/*.jpg`. Directories are no files, a broken link is one (and will be rejected).
+    """
+    if not paths.is_local(pattern):
+        return [path for path, _ in glob_versions(pattern)]
+    if os.path.lexists(pattern) and not os.path.isdir(pattern):
+        return [pattern]
+    found = python_glob.glob(re.sub(r"\*\*(?=[^/])", "**/*", pattern), recursive=True)
+    return sorted(path for path in _once(found) if not os.path.isdir(path))
+
+
+def _once(found: list[str]) -> Iterator[str]:
+    """Without what links to directories find again: one to a directory above it finds everything some forty times."""
+    ways: dict[str, str] = {}  # to each real directory, the shortest one
+    is_shortest: dict[str, bool] = {}
+    for path in sorted(found, key=lambda path: (path.count("/"), path)):
+        directory = os.path.dirname(path)
+        if directory not in is_shortest:
+            is_shortest[directory] = ways.setdefault(os.path.realpath(directory), directory) == directory
+        if is_shortest[directory]:
+            yield path
+
+
+def version(path: str) -> str:
+    """Changes when a local file does: its size in bytes and its time in nanoseconds; empty where there is none."""
+    try:
+        found = os.stat(path)
+    except (OSError, ValueError):  # the latter for a name with a zero byte
+        return ""
+    return f"{found.st_size}:{found.st_mtime_ns}"
+
+
+def glob_versions(pattern: str) -> list[tuple[str, str]]:
+    """(path, version) of what `glob` finds; a remote listing tells sizes and marks of the content at no cost."""
+    if paths.is_local(pattern):
+        return [(path, version(path)) for path in glob(pattern)]
+    return _versions(matching(pattern))
+
+
+def versions_below(directory: str) -> list[tuple[str, str]]:
+    """(path, version) of all files in a directory, at any depth; its name is no pattern."""
+    if paths.is_local(directory):
+        return glob_versions(os.path.join(python_glob.escape(directory), "**"))
+    return _versions(batches(directory.rstrip("/") + "/"))
+
+
+def _versions(found: Iterator[list[objects.Entry]]) -> list[tuple[str, str]]:
+    return sorted((path, f"{size}:{mark}") for batch in found for path, size, mark in batch)
+
+
+def listed_version(path: str) -> str:
+    """Changes when a file does, wherever it is; empty where there is none."""
+    if paths.is_local(path):
+        return version(path)
+    try:
+        _, size, mark = objects.entry(path)
+    except FileNotFoundError:
+        return ""
+    return f"{size}:{mark}"
