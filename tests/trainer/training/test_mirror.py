@@ -74,7 +74,7 @@ def test_a_later_phase_is_further(server, proxy, tmp_path):
 def test_after_an_outage_the_same_command_goes_on_with_what_could_not_be_sent(server, proxy, trained, tmp_path):
     """From the middle of a training to its end the store is gone; then it is there again."""
     server.put_directory(trained / "features", "data")
-    settings = {**SMALL, "epochs": 3, "checkpoint_steps": 5, "monitor": "bleu_4"}
+    settings = {**SMALL, "epochs": 3, "checkpoint_steps": 20, "monitor": "bleu_4"}
     env = {**os.environ, "PATH": "/nowhere", "PYTHONUNBUFFERED": "1", "TMPDIR": str(tmp_path)}
 
     def start(name: str) -> subprocess.Popen:
