@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import collections
 import dataclasses
-from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import Any
 
 STAGES = ("list", "read", "decode", "extract", "caption")
 
@@ -61,8 +59,8 @@ class Item:
       split: what its shard's name begins with: train, val, test, or captions.
       version: changes when the file does; empty where no listing told.
       position: in the source, different for each part; puts the parts of one image in order.
-      place: from 0 to 1, how far into its source it lies, where images that are stored together should be read
-        together; None for one that may be read by itself, whose shard then follows from a hash of its id.
+      run: images of one run are stored together and should be read together, so one shard has them; None for an image
+        that may be read by itself, whose shard then follows from a hash of its id.
       metadata: values of its row in a table, to be carried along.
     """
 
@@ -73,35 +71,5 @@ class Item:
     split: str = "captions"
     version: str = ""
     position: int = 0
-    place: float | None = None
+    run: int | None = None
     metadata: tuple[Any, ...] = ()
-
-
-class Source(Protocol):
-    """What lists images. Small and picklable: it travels in the pipeline graph, and a worker calls `read`."""
-
-    def count(self) -> dict[str, int]:
-        """How many images each split has, as `read` will give them; checks what can be checked. Raises InputError."""
-
-    def read(self) -> Iterator[Item]:
-        """The images in the source's order."""
-
-
-def join_parts(items: list[Item]) -> list[Item]:
-    """Items of a shard in any order -> one Item for each (id, uri), its parts' captions in the source's order."""
-    parts: dict[tuple[str, str], list[Item]] = collections.defaultdict(list)
-    for item in sorted(items, key=lambda i: i.position):
-        parts[item.id, item.uri].append(item)
-    return [_joined(group) for group in parts.values()]
-
-
-def _joined(parts: list[Item]) -> Item:
-    first = parts[0]
-    if len(parts) == 1:
-        return first
-    problems = [part.problem for part in parts]
-    return dataclasses.replace(
-        first,
-        captions=tuple(caption for part in parts for caption in part.captions),
-        problem=None if None in problems else problems[0],  # one good part is enough
-    )

@@ -40,18 +40,20 @@ def shard_count(images: int, images_per_shard: int) -> int:
     return max(1, math.ceil(images / images_per_shard))
 
 
-def _hash(image_id: str) -> bytes:  # [16]
-    return hashlib.blake2b(image_id.encode("utf-8", "surrogateescape"), digest_size=16).digest()
+def _hash(image_id: str) -> tuple[int, int]:
+    """Two numbers of 64 bits: the halves of MD5, which databases have as well (DuckDB's `md5_number_upper`, `_lower`)."""
+    digest = hashlib.md5(image_id.encode("utf-8", "surrogateescape"), usedforsecurity=False).digest()
+    return int.from_bytes(digest[:8], "little"), int.from_bytes(digest[8:], "little")
 
 
 def shard_of(image_id: str, count: int) -> int:
     """The shard of an image: the same on every machine and run, whatever the other images are."""
-    return int.from_bytes(_hash(image_id)[:8], "big") % count
+    return _hash(image_id)[0] % count
 
 
-def order_in_shard(image_id: str) -> tuple[bytes, str]:
+def order_in_shard(image_id: str) -> tuple[int, str]:
     """Sort key inside a shard: also a hash, so that records are shuffled; other bits than the shard's."""
-    return _hash(image_id)[8:], image_id
+    return _hash(image_id)[1], image_id
 
 
 def _masked_crc(data: bytes) -> bytes:

@@ -11,6 +11,7 @@ import numpy as np
 
 from pipelines.captions.captioner import BATCH
 from pipelines.items import ImageError, Item, Reject
+from pipelines.listing.catalogue import Catalogue
 from pipelines.storage import files, paths
 from pipelines.vision import devices
 from pipelines.vision.extraction import FeatureBatch
@@ -35,23 +36,23 @@ class FeatureRecords:
     Attributes:
       split: only these; all by default.
       limit: only the first so many.
+      rows_together: so many records that follow each other are read together.
     """
 
     directory: str
     split: str | None = None
     limit: int | None = None
+    rows_together: int = 1000
 
-    def count(self) -> dict[str, int]:
-        """Raises InputError where there is no such split."""
-        shard_list = self._shards()
-        if self.split and not shard_list:
+    def list(self, catalogue: Catalogue) -> None:
+        """Lists the records. Raises InputError where there is no such split."""
+        if self.split and not self._shards():
             known = ", ".join(open_features(self.directory).splits)
             raise InputError(f"--split: expected one of {known}, which {self.directory} has, found {self.split}")
-        return {"captions": min(sum(shard.records for shard in shard_list), self.limit or 1 << 62)}
+        catalogue.add(self.read())
 
     def read(self) -> Iterator[Item]:
         """Items in the order of the records."""
-        total = self.count()["captions"]
         for position, (shard, row) in enumerate(itertools.islice(self._records(), self.limit)):
             name = f"{shard.name}#{row}"
             yield Item(
@@ -59,14 +60,14 @@ class FeatureRecords:
                 uri=paths.join(self.directory, name),
                 version=shard.sha256,
                 position=position,
-                place=position / total,
+                run=position // self.rows_together,
             )
 
     def describe(self) -> dict[str, Any]:
         """As options that a later run is compared with."""
         return {"features": self.directory, "split": self.split, "limit": self.limit}
 
-    def bytes(self) -> int:
+    def bytes(self, _: Catalogue) -> int:
         """Of the shards."""
         return sum(shard.bytes for shard in self._shards())
 

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-import array
-import collections
 import dataclasses
-import hashlib
-import itertools
 import posixpath
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from pipelines.items import ImageError, Item
+from pipelines.listing.catalogue import Catalogue
 from pipelines.sources import captions_files
 from pipelines.sources.locations import Locations, open_locations
 from pipelines.storage import archives, files, finding, paths
 from tfrecords_schema.captions_json import Listed
 from tfrecords_schema.errors import InputError, blaming
 from tfrecords_schema.shards import SPLITS, is_validation
+
+_IN_SEVERAL_SPLITS = """
+    SELECT one.split, other.split, count(*)
+    FROM entries AS one JOIN entries AS other ON one.id = other.id AND one.uri = other.uri AND one.split < other.split
+    GROUP BY ALL ORDER BY ALL
+"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,9 +44,6 @@ class CaptionFile:
 class CaptionedImages:
     """The images of captions files.
 
-    Only these paths travel in the pipeline graph; a worker reads the files when the pipeline runs. `count` is for the
-    launcher: it checks everything that can be checked without opening an image.
-
     Attributes:
       val_fraction: the share held out for validation of files without splits, by a hash of the id.
       restval: the split that Karpathy's `restval` images belong to; None leaves them out.
@@ -55,29 +53,18 @@ class CaptionedImages:
     val_fraction: float | None = None
     restval: str | None = "train"
 
-    def count(self) -> dict[str, int]:
-        """How many images each split has. An image is an id in a place: parts of it count once.
+    def list(self, catalogue: Catalogue) -> None:
+        """Lists all images. An image is an id in a place, whose captions may stand apart.
 
         Raises:
           InputError: a file or a place is missing or of no known kind, has no images, or its splits do not fit.
         """
         archives.open_archive.cache_clear()  # what an earlier run in this process saw may have changed
-        hashes: dict[str, array.array] = collections.defaultdict(lambda: array.array("Q"))
-        for number, file in enumerate(self.files):
-            usable, problem = 0, None
-            for item in self._read(number, file):
-                key = hashlib.blake2b(repr((item.id, item.uri)).encode("utf-8", "surrogatepass"), digest_size=8)
-                hashes[item.split].append(int.from_bytes(key.digest(), "big"))
-                usable += item.problem is None
-                problem = problem or item.problem
-            if not usable:
-                found = f"none that could be used; the first: {problem.message}" if problem else "none"
-                raise InputError(f"{file.flags[0]}: {file.path}: expected images with captions, found {found}")
-        unique = {split: np.unique(np.frombuffer(hashes[split], np.uint64)) for split in sorted(hashes)}
-        for one, other in itertools.combinations(unique, 2):
-            if shared := len(np.intersect1d(unique[one], unique[other])):
-                print(f"WARNING: {shared:,} images are in both {one} and {other}.", file=sys.stderr, flush=True)
-        return {split: len(keys) for split, keys in unique.items()}
+        catalogue.add(self.read())
+        catalogue.join_parts()
+        for one, other, shared in catalogue.run(_IN_SEVERAL_SPLITS):
+            print(f"WARNING: {shared:,} images are in both {one} and {other}.", file=sys.stderr, flush=True)
+        catalogue.set_duplicates_aside()
 
     def describe(self) -> dict[str, Any]:
         """As options that a later run is compared with."""
@@ -88,10 +75,20 @@ class CaptionedImages:
             "restval": self.restval,
         }
 
+    def metadata_fields(self) -> list[tuple[str, Any]]:
+        """None: nothing but captions is carried along."""
+        return []
+
     def read(self) -> Iterator[Item]:
         """Items in the order of the files."""
         for number, file in enumerate(self.files):
-            yield from self._read(number, file)
+            usable, problem = False, None
+            for item in self._read(number, file):
+                usable, problem = usable or not item.problem, problem or item.problem
+                yield item
+            if not usable:
+                found = f"none that could be used; the first: {problem.message}" if problem else "none"
+                raise InputError(f"{file.flags[0]}: {file.path}: expected images with captions, found {found}")
 
     def _read(self, number: int, file: CaptionFile) -> Iterator[Item]:
         if not file.places and not captions_files.is_table(file.path):

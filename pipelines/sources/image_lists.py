@@ -13,6 +13,7 @@ from pipelines.sources.image_files import common_directory
 from pipelines.sources.locations import Locations, open_locations
 from pipelines.storage import paths
 from tfrecords_schema.errors import InputError
+from tfrecords_schema.shards import shard_of
 
 _SAMPLE = 100  # names that are looked for, to see whether images lie where they are looked for at all
 
@@ -147,7 +148,7 @@ class ImageList:
         prefix: str,
         id_of: Callable[[str], str],
         root: Locations | None,
-        place: Callable[[int], float],
+        rows_together: int,
         positions: Iterator[int],
     ) -> Iterator[Item]:
         """Its images.
@@ -156,20 +157,22 @@ class ImageList:
           prefix: of ids where neither a column nor a name gives one.
           id_of: from a name to the id of an image that no column gives one.
           root: where names are looked up, if not beside it.
-          place: of a row with bytes, by its number.
+          rows_together: how many rows with bytes make a run.
           positions: in the source.
         """
         locations = self.locations(root)
+        # Tables begin anywhere, but one and the same, so that another one beside them moves none of their rows.
+        start = shard_of(paths.absolute(self.path), 1 << 32)
         for entry in self.entries():
             own_id = f"{prefix}-{entry.number:08d}"
-            uri, version, at = self.path, self.version, None
+            uri, version, run = self.path, self.version, None
             problem: ImageError | None = None
             if entry.problem:
                 item_id = entry.id or own_id
                 problem = ImageError("list", "BadEntry", f"{entry.where}: {entry.problem}")
             elif entry.in_cell:
                 item_id = entry.id or own_id
-                uri, at = self._cell_uri(entry.number), place(entry.number)
+                uri, run = self._cell_uri(entry.number), start + entry.number // rows_together
             else:
                 name = str(entry.name)  # there is one where there is no problem
                 item_id = entry.id or id_of(name)
@@ -184,7 +187,7 @@ class ImageList:
                 problem=problem,
                 version=version,
                 position=next(positions),
-                place=at,
+                run=run,
                 metadata=entry.metadata or (None,) * self.width,
             )
 

@@ -11,7 +11,8 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from pipelines.items import ImageError, Item
+from pipelines.items import Item
+from pipelines.listing.catalogue import Catalogue
 from pipelines.sources import tables
 from pipelines.sources.image_files import FilePlace, common_directory, has_image_ending, name_below
 from pipelines.sources.image_ids import NamedIds
@@ -30,7 +31,7 @@ _ACCEPTED = (
 
 @dataclasses.dataclass(frozen=True)
 class ImageSets:
-    """The images that --images means. Only flags travel in the pipeline graph; a worker lists when the pipeline runs.
+    """The images that --images means.
 
     Attributes:
       images: patterns, directories, zip files, image files, tables and COCO JSONs.
@@ -39,6 +40,7 @@ class ImageSets:
       columns: of the tables.
       excluding: a directory whose files are passed over: the output, which may lie below the images.
       limit: only so many, from the beginning.
+      rows_together: so many rows that hold images are read together, by the worker that makes their shard.
     """
 
     images: tuple[str, ...]
@@ -46,33 +48,25 @@ class ImageSets:
     columns: Columns = NO_COLUMNS
     excluding: str = ""
     limit: int | None = None
+    rows_together: int = 1000
 
-    def count(self) -> dict[str, int]:
-        """How many images there are. Says on the screen which files were passed over.
+    def list(self, catalogue: Catalogue) -> None:
+        """Lists all images. Says on the screen which files were passed over.
 
         Raises:
           InputError: a place holds no images or is none, a table is not as expected, or a flag does not fit.
         """
-        for cache in (archives.open_archive, parquet_cells.open_cells, open_list):
-            cache.cache_clear()  # what an earlier run in this process saw may have changed
-        self.columns.check()
+        self._check()
+        catalogue.add(self.read())
+        catalogue.set_duplicates_aside()
+
+    def _check(self) -> None:
         places = self._places()
         lists = [place for place in places if isinstance(place, ImageList)]
         self._check_flags(lists)
-        self.metadata_fields()
-        found: set[str] = set()
-        rows, root = 0, self._root()
-        for place in places:
-            if isinstance(place, ImageList):
-                rows += place.overview.rows
-                place.check(root)
-            else:
-                listing = place.list(self.excluding)
-                found.update(file.path for file in listing.images)
-                if note := place.note(listing):
-                    print(note, file=sys.stderr, flush=True)
-        total = len(found) + rows
-        return {"captions": total if self.limit is None else min(total, self.limit)}
+        root = self._root()
+        for one in lists:
+            one.check(root)
 
     def read(self) -> Iterator[Item]:
         """Items in the order of --images, those of a directory or pattern by name. A file found twice is one Item."""
@@ -84,7 +78,10 @@ class ImageSets:
         return {flag: value for flag, value in given.items() if value not in (None, [])}
 
     def metadata_fields(self) -> list[tuple[str, Any]]:
-        """(name, Arrow type) of the columns that Items' metadata hold. Raises InputError as `count`."""
+        """(name, Arrow type) of the columns that Items' metadata hold. Raises InputError as `list`."""
+        for cache in (archives.open_archive, parquet_cells.open_cells, open_list):
+            cache.cache_clear()  # what an earlier run in this process saw may have changed
+        self.columns.check()
         names = [name for _, name in self.columns.carried()]
         if not names:
             return []
@@ -92,14 +89,12 @@ class ImageSets:
         types = [(table.path, kinds) for table in opened if (kinds := table.metadata_types()) is not None]
         return list(zip(names, merge_types(types, names), strict=True))
 
-    def bytes(self) -> int | None:
+    def bytes(self, catalogue: Catalogue) -> int | None:
         """Of all images together, as far as listings tell; None where they tell nothing."""
-        total = cells = 0
-        for item in self.read():
-            if item.place is not None:
-                cells += 1
-            elif item.version and not item.problem:
-                total += int(item.version.partition(":")[0])
+        size = "try_cast(split_part(version, ':', 1) AS BIGINT)"
+        usable = f"count(*) FILTER (run IS NOT NULL), sum({size}) FILTER (run IS NULL AND error IS NULL)"
+        cells, total = catalogue.run(f"SELECT {usable} FROM entries")[0]
+        total = int(total or 0)
         if cells:
             opened = [place for place in self._places() if isinstance(place, ImageTable)]
             rows = sum(table.overview.rows for table in opened if table.has_cells)
@@ -139,28 +134,21 @@ class ImageSets:
             )
         )
         prefixes = _prefixes([one.path for one in lists])
-        cells = sum(one.overview.rows for one in lists if one.has_cells)
-        cells = cells if self.limit is None else min(cells, self.limit)
-        start = 0
         seen: set[str] = set()
 
         def items() -> Iterator[Item]:
-            nonlocal start
             for place in places:
                 if isinstance(place, FilePlace):
+                    listing = listings[place]
+                    if note := place.note(listing):
+                        print(note, file=sys.stderr, flush=True)
                     id_of = lambda path: ids(name_below(directory, path))  # noqa: E731
-                    yield from place.items(listings[place], id_of, seen, positions, len(self.columns.metadata))
+                    yield from place.items(listing, id_of, seen, positions, len(self.columns.metadata))
                 else:
-                    first = start
-                    in_source = lambda row, first=first: (first + row) / cells  # noqa: E731
                     id_of = lambda name: ids(name_below(common, name))  # noqa: E731
-                    yield from place.items(prefixes[place.path], id_of, root, in_source, positions)
-                    start += place.overview.rows if place.has_cells else 0
+                    yield from place.items(prefixes[place.path], id_of, root, self.rows_together, positions)
 
-        found = _as_floats(items(), self._float_columns())
-        # Rows with bytes are not sharded by their ids, so that no shard sees all that share one.
-        mixed = any(one.takes_ids for one in lists if one.has_cells) or (cells and len(places) > 1)
-        return _without_duplicates(found) if mixed else found
+        return _as_floats(items(), self._float_columns())
 
 
 def _as_floats(items: Iterator[Item], columns: list[int]) -> Iterator[Item]:
@@ -181,18 +169,6 @@ def _prefixes(given: list[str]) -> dict[str, str]:
     names = {path: name_below(directory, whole) for path, whole in absolute.items()}
     ids = NamedIds(names.values())
     return {path: ids(name) for path, name in names.items()}
-
-
-def _without_duplicates(items: Iterator[Item]) -> Iterator[Item]:
-    """Marks each item whose id was taken by an earlier one that is usable."""
-    taken: set[str] = set()
-    for item in items:
-        if item.problem is None:
-            if item.id in taken:
-                problem = ImageError("list", "DuplicateId", f"the id {item.id} was taken by an earlier image")
-                item = dataclasses.replace(item, problem=problem)
-            taken.add(item.id)
-        yield item
 
 
 def open_places(images: tuple[str, ...], columns: Columns) -> list[FilePlace | ImageList]:

@@ -1,0 +1,138 @@
+"""Where sources put what they list: a DuckDB database on the launcher's disk, which sorts more than memory holds."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Protocol
+
+import pyarrow as pa
+
+from pipelines.items import Item
+from pipelines.listing import entries
+
+_MEMORY = "400MB"
+_CHUNK = 10_000  # Items made rows of at a time
+_BATCH = 50_000  # rows read at a time
+# The upper half of the hash chooses the shard, the lower one the order in it: `shards.shard_of`, `order_in_shard`.
+_ORDER = "split, shard, run IS NOT NULL, CASE WHEN run IS NULL THEN md5_number_lower(id) ELSE position END, id, uri, position"
+
+
+class Source(Protocol):
+    """What lists images."""
+
+    def metadata_fields(self) -> list[tuple[str, Any]]:
+        """(name, Arrow type) of the columns that are carried along; to be asked first. Raises InputError."""
+
+    def list(self, catalogue: Catalogue) -> None:
+        """Lists all images; checks what can be checked without opening one. Raises InputError."""
+
+    def describe(self) -> dict[str, Any]:
+        """As options that a later run is compared with."""
+
+
+class Catalogue:
+    """The rows of `entries.schema`, in a table called `entries`.
+
+    Attributes:
+      metadata: (name, Arrow type) of the columns that are carried along.
+      database: DuckDB's connection, for sources that can say in SQL what is to be listed.
+    """
+
+    def __init__(self, database: Any, metadata: Sequence[tuple[str, Any]] = ()):
+        self.database, self.metadata = database, list(metadata)
+        self.schema = entries.schema(self.metadata)
+        self.insert(self.schema.empty_table().to_batches() or [], create=True)
+
+    def insert(self, batches: Iterable[pa.RecordBatch], create: bool = False) -> None:
+        """Appends rows of this schema."""
+        rows = pa.Table.from_batches(batches, schema=self.schema)
+        self.database.register("given", rows)
+        self.run(("CREATE TABLE entries AS" if create else "INSERT INTO entries") + " SELECT * FROM given")
+        self.database.unregister("given")
+
+    def add(self, items: Iterable[Item]) -> None:
+        """Appends Items."""
+        remaining = iter(items)
+        while chunk := list(itertools.islice(remaining, _CHUNK)):
+            self.insert([entries.to_batch(chunk, self.metadata)])
+
+    def run(self, statement: str, *parameters: Any) -> list[tuple[Any, ...]]:
+        """All rows that a statement gives."""
+        return self.database.execute(statement, parameters).fetchall()
+
+    def counts(self) -> dict[str, int]:
+        """How many images each split has."""
+        return dict(self.run("SELECT split, count(*) FROM entries GROUP BY split ORDER BY split"))
+
+    def join_parts(self) -> None:
+        """Makes one row of all that have an id and a URI in common, with their captions in the source's order."""
+        keys = "split, id, uri"
+        self.run(f"CREATE TEMP TABLE parts AS SELECT {keys} FROM entries GROUP BY {keys} HAVING count(*) > 1")
+        # One good part is enough.
+        problems = [
+            f"CASE WHEN bool_or(error IS NULL) THEN NULL ELSE arg_min({name}, position) END AS {name}"
+            for name in ("stage", "error", "message")
+        ]
+        first = [f"arg_min({name}, position) AS {name}" for name in ("run", "version")]
+        carried = [f"arg_min(m{i}, position) AS m{i}" for i in range(len(self.metadata))]
+        captions = "flatten(list(captions ORDER BY position)) AS captions"
+        chosen = ", ".join([*first, *problems, captions, *carried])
+        self.run(
+            f"CREATE TEMP TABLE joined AS SELECT {keys}, min(position) AS position, {chosen} "
+            f"FROM entries SEMI JOIN parts USING ({keys}) GROUP BY {keys}"
+        )
+        same = " AND ".join(f"entries.{name} = parts.{name}" for name in keys.split(", "))
+        self.run(f"DELETE FROM entries USING parts WHERE {same}")
+        self.run("INSERT INTO entries BY NAME SELECT * FROM joined")
+        self.run("DROP TABLE parts; DROP TABLE joined")
+
+    def set_duplicates_aside(self) -> None:
+        """Gives every usable row but the first of an id a problem: two cannot both be looked up by it."""
+        self.run(
+            "CREATE TEMP TABLE taken AS SELECT split, id, min(position) AS position, arg_min(uri, position) AS uri "
+            "FROM entries WHERE error IS NULL GROUP BY split, id HAVING count(*) > 1"
+        )
+        self.run(
+            "UPDATE entries SET stage = 'list', error = 'DuplicateId', "
+            "message = 'the id ' || entries.id || ' was taken by ' || taken.uri FROM taken WHERE error IS NULL "
+            "AND entries.split = taken.split AND entries.id = taken.id AND entries.position <> taken.position"
+        )
+        self.run("DROP TABLE taken")
+
+    def sorted(self, shards: dict[str, int]) -> Iterator[pa.RecordBatch]:
+        """All rows with the number of their shard, `shard`, by split and shard, in the order that they have in it.
+
+        Args:
+          shards: how many each split has.
+        """
+        self.run("CREATE OR REPLACE TEMP TABLE shards (split VARCHAR, count UBIGINT)")
+        self.database.executemany("INSERT INTO shards VALUES (?, ?)", list(shards.items()))
+        columns = ", ".join(self.schema.names)
+        shard = "(coalesce(run, md5_number_upper(id)) % count)::BIGINT AS shard"
+        yield from self._batches(f"SELECT {columns}, {shard} FROM entries JOIN shards USING (split) ORDER BY {_ORDER}")
+
+    def sample(self, size: int) -> list[Item]:
+        """A few images, from the first to the last."""
+        total = self.run("SELECT count(*) FROM entries")[0][0]
+        step = max(1, total // size)
+        place = "row_number() OVER (ORDER BY position) - 1"
+        query = f"SELECT * FROM (SELECT *, {place} AS place FROM entries) WHERE place % {step} = 0 ORDER BY place LIMIT {size}"
+        return [item for batch in self._batches(query) for item in entries.to_items(batch, self.metadata)]
+
+    def _batches(self, query: str) -> Iterator[pa.RecordBatch]:
+        yield from self.database.sql(query).to_arrow_reader(_BATCH)
+
+
+@contextlib.contextmanager
+def open_catalogue(metadata: Sequence[tuple[str, Any]] = ()) -> Iterator[Catalogue]:
+    """An empty one, which is deleted at the end."""
+    import duckdb
+
+    with tempfile.TemporaryDirectory(prefix="captioning-listing-") as directory:
+        settings = {"memory_limit": _MEMORY, "temp_directory": os.path.join(directory, "sorting")}
+        with duckdb.connect(config=settings) as database:
+            yield Catalogue(database, metadata)

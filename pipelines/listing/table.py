@@ -1,0 +1,106 @@
+"""The listing as Parquet files below an output: one row group for each shard, so that a worker reads its own."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipelines.items import Item
+from pipelines.listing import entries
+from pipelines.listing.catalogue import Catalogue
+from pipelines.storage import files, paths
+
+_SHARDS_PER_FILE = 64  # of more, every worker would read a long footer for each of its shards
+_SHARDS = b"shards"  # key of the files' metadata
+
+
+@dataclasses.dataclass(frozen=True)
+class Listing:
+    """What the launcher has written, for workers to read. Small and picklable: it travels in the pipeline graph.
+
+    Attributes:
+      directory: of the output.
+      shards: how many each split has.
+      metadata: (name, Arrow type) of the columns that are carried along.
+    """
+
+    directory: str
+    shards: dict[str, int]
+    metadata: tuple[tuple[str, Any], ...] = ()
+
+    def files(self) -> list[tuple[str, int]]:
+        """(split, number) of each file."""
+        return [(split, n) for split, count in self.shards.items() for n in range(-(-count // _SHARDS_PER_FILE))]
+
+    def write(self, catalogue: Catalogue) -> None:
+        """Writes all of it, a shard's rows in the order that its records are to have."""
+        rows = _by_shard(catalogue.sorted(self.shards))
+        following = next(rows, None)
+        for split, number in self.files():
+            first = number * _SHARDS_PER_FILE
+            wanted = range(first, min(first + _SHARDS_PER_FILE, self.shards[split]))
+            with files.replacing(self.directory, _name(split, number)) as handle:
+                with pq.ParquetWriter(handle, catalogue.schema, compression="zstd", write_statistics=False) as writer:
+                    sizes = []
+                    for shard in wanted:
+                        is_there = following is not None and following[:2] == (split, shard)
+                        sizes.append(following[2].num_rows if is_there else 0)
+                        if is_there:
+                            writer.write_table(following[2], row_group_size=max(1, sizes[-1]))
+                            following = next(rows, None)
+                    writer.add_key_value_metadata({_SHARDS: json.dumps(sizes).encode()})
+
+    def items(self, split: str, shard: int) -> list[Item]:
+        """The images of a shard."""
+        number, place = divmod(shard, _SHARDS_PER_FILE)
+        with files.open_binary(paths.join(self.directory, _name(split, number))) as handle:
+            parquet = pq.ParquetFile(handle, pre_buffer=True)
+            sizes = json.loads(parquet.metadata.metadata[_SHARDS])
+            if not sizes[place]:
+                return []
+            rows = parquet.read_row_group(sum(map(bool, sizes[:place])))
+        return list(entries.to_items(rows, self.metadata))
+
+    def captions(self, split: str, number: int) -> Iterator[list[str]]:
+        """The captions of each image in a file."""
+        with files.open_binary(paths.join(self.directory, _name(split, number))) as handle:
+            for batch in pq.ParquetFile(handle).iter_batches(columns=["captions"]):
+                for captions in batch.column(0).to_pylist():
+                    yield [entries.unescape(caption) for caption in captions]
+
+
+def _name(split: str, number: int) -> str:
+    return paths.join(files.WORK, "listing", f"{split}-{number:05d}.parquet")
+
+
+def _by_shard(batches: Iterator[pa.RecordBatch]) -> Iterator[tuple[str, int, pa.Table]]:
+    """Sorted rows, cut where another shard begins: (split, shard, its rows without the column `shard`)."""
+    held: list[pa.RecordBatch] = []
+    key: tuple[str, int] | None = None
+    for batch in batches:
+        shard = batch.column("shard").to_numpy()
+        split = batch.column("split")
+        codes = split.dictionary_encode().indices.to_numpy()
+        cuts = np.flatnonzero((np.diff(shard) != 0) | (np.diff(codes) != 0)) + 1
+        rows = batch.drop_columns(["shard"])
+        for start, stop in zip([0, *cuts.tolist()], [*cuts.tolist(), len(shard)], strict=True):
+            here = (split[start].as_py(), int(shard[start]))
+            if key != here and held:
+                yield *key, pa.Table.from_batches(held)
+                held = []
+            key = here
+            held.append(rows.slice(start, stop - start))
+    if held:
+        yield *key, pa.Table.from_batches(held)
+
+
+def every_shard(shards: dict[str, int], ranges: int) -> Sequence[tuple[str, int, int]]:
+    """(split, first, end) of the numbers of all shards, in at most `ranges` pieces for a split."""
+    steps = ((split, count, -(-count // ranges)) for split, count in shards.items())
+    return [(split, at, min(at + step, count)) for split, count, step in steps for at in range(0, count, step)]
