@@ -15,7 +15,8 @@ from pipelines.items import Item
 from pipelines.listing import entries
 
 _MEMORY = "400MB"
-_CHUNK = 10_000  # Items made rows of at a time
+CHUNK = 10_000  # entries made rows of at a time
+_CHUNKS = 12  # of them inserted at a time
 _BATCH = 50_000  # rows read at a time
 # The upper half of the hash chooses the shard, the lower one the order in it: `shards.shard_of`, `order_in_shard`.
 _ORDER = "split, shard, run IS NOT NULL, CASE WHEN run IS NULL THEN md5_number_lower(id) ELSE position END, id, uri, position"
@@ -45,20 +46,27 @@ class Catalogue:
     def __init__(self, database: Any, metadata: Sequence[tuple[str, Any]] = ()):
         self.database, self.metadata = database, list(metadata)
         self.schema = entries.schema(self.metadata)
-        self.insert(self.schema.empty_table().to_batches() or [], create=True)
+        self.create("entries", self.schema)
 
-    def insert(self, batches: Iterable[pa.RecordBatch], create: bool = False) -> None:
-        """Appends rows of this schema."""
-        rows = pa.Table.from_batches(batches, schema=self.schema)
-        self.database.register("given", rows)
-        self.run(("CREATE TABLE entries AS" if create else "INSERT INTO entries") + " SELECT * FROM given")
+    def create(self, table: str, schema: pa.Schema) -> None:
+        """An empty table; one of this name that was there is gone."""
+        self.database.register("given", schema.empty_table())
+        self.run(f"CREATE OR REPLACE TABLE {table} AS SELECT * FROM given")
         self.database.unregister("given")
+
+    def fill(self, table: str, rows: Iterable[pa.Table]) -> None:
+        """Appends rows that have some of a table's columns, many at a time: each time costs some milliseconds."""
+        remaining = iter(rows)
+        while chunk := list(itertools.islice(remaining, _CHUNKS)):
+            self.database.register("given", pa.concat_tables(chunk))
+            self.run(f"INSERT INTO {table} BY NAME SELECT * FROM given")
+            self.database.unregister("given")
 
     def add(self, items: Iterable[Item]) -> None:
         """Appends Items."""
         remaining = iter(items)
-        while chunk := list(itertools.islice(remaining, _CHUNK)):
-            self.insert([entries.to_batch(chunk, self.metadata)])
+        chunks = iter(lambda: list(itertools.islice(remaining, CHUNK)), [])
+        self.fill("entries", (pa.Table.from_batches([entries.to_batch(chunk, self.metadata)]) for chunk in chunks))
 
     def run(self, statement: str, *parameters: Any) -> list[tuple[Any, ...]]:
         """All rows that a statement gives."""

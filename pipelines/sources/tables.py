@@ -1,19 +1,41 @@
-"""Tables with one image a row: what all kinds have in common; CSV, TSV and JSON Lines as streams of rows."""
+"""Tables with one image a row: what all kinds have in common; CSV, TSV, JSON Lines and COCO's lists as streams."""
 
 from __future__ import annotations
 
 import csv
+import dataclasses
+import itertools
 import json
+import pickle
+import tempfile
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
+from pipelines.listing.catalogue import CHUNK
+from pipelines.storage import files
 from pipelines.storage.files import open_text
+from tfrecords_schema import captions_json
 from tfrecords_schema.errors import reading
 from tfrecords_schema.text import whole
 
 _MAX_FIELD = 1 << 24  # letters in a field of CSV
 ENDINGS = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
-Row = tuple[int, tuple[Any, ...] | str]  # where it stands, and its values, or what is wrong with it
+
+
+@dataclasses.dataclass(frozen=True)
+class Rows:
+    """Some rows of a table that follow each other.
+
+    Attributes:
+      lines: where each stands.
+      columns: the values of each column, an Arrow array or a sequence. Of columns that are carried along they are of
+        the type that `Table.types` gives, of others as they stand there.
+      problems: what is wrong with a row as a whole, by its number among these.
+    """
+
+    lines: Sequence[int]
+    columns: list[Any]
+    problems: dict[int, str] = dataclasses.field(default_factory=dict)
 
 
 class Table(Protocol):
@@ -21,7 +43,7 @@ class Table(Protocol):
 
     Attributes:
       columns: their names.
-      unit: what `rows` counts, "line" or "row".
+      unit: how a message names the place of a row: "line {}".
     """
 
     columns: list[str]
@@ -30,8 +52,8 @@ class Table(Protocol):
     def types(self, names: Sequence[str]) -> list[Any]:
         """The Arrow types of columns."""
 
-    def rows(self, names: Sequence[str], carried: Sequence[str] = ()) -> Iterator[Row]:
-        """Every row: its values in some columns as they stand there, then in those to be carried along as of `types`.
+    def rows(self, names: Sequence[str], carried: Sequence[str] = ()) -> Iterator[Rows]:
+        """Every row: its values in some columns, then in those to be carried along.
 
         Raises:
           InputError: the file is broken as a whole.
@@ -46,7 +68,7 @@ def is_table(path: str) -> bool:
 class CsvTable:
     """CSV or TSV in UTF-8 whose first line names the columns. All values are text."""
 
-    unit = "line"
+    unit = "line {}"
 
     def __init__(self, path: str, delimiter: str):
         self._path, self._delimiter = path, delimiter
@@ -61,17 +83,24 @@ class CsvTable:
 
         return [pa.string()] * len(names)
 
-    def rows(self, names: Sequence[str], carried: Sequence[str] = ()) -> Iterator[Row]:
+    def rows(self, names: Sequence[str], carried: Sequence[str] = ()) -> Iterator[Rows]:
         """A row that has more or fewer columns than the first line is wrong."""
         indices = [self.columns.index(name) for name in (*names, *carried)]
         width = len(self.columns)
         lines = self._lines()
         next(lines, None)
-        for line, values in lines:
-            if len(values) == width:
-                yield line, tuple([values[index] for index in indices])
-            else:
-                yield line, f"expected {width} columns, as the first line has, found {len(values)}"
+        while chunk := list(itertools.islice(lines, CHUNK)):
+            places, values = zip(*chunk, strict=True)
+            problems = {}
+            if set(map(len, values)) != {width}:
+                problems = {
+                    row: f"expected {width} columns, as the first line has, found {len(one)}"
+                    for row, one in enumerate(values)
+                    if len(one) != width
+                }
+                values = tuple([None] * width if row in problems else one for row, one in enumerate(values))
+            columns = list(zip(*values, strict=True))
+            yield Rows(places, [columns[index] for index in indices], problems)
 
     def _lines(self) -> Iterator[tuple[int, list[str]]]:
         kind = "TSV" if self._delimiter == "\t" else "CSV"
@@ -87,30 +116,69 @@ class CsvTable:
 
 
 class JsonlTable:
-    """One JSON object a line. A column of one type has it; any other is text that holds JSON."""
+    """One JSON object a line. A column of one type has it; any other is text that holds JSON.
 
-    unit = "line"
+    It is parsed once, since that takes longest; what is kept of it lies in a file.
 
-    def __init__(self, path: str):
+    Args:
+      wanted: columns that may be asked for; which there are, and what they hold, only all lines tell.
+    """
+
+    unit = "line {}"
+
+    def __init__(self, path: str, wanted: Sequence[str]):
         self._path = path
-        self._kinds = _kinds(path)
-        self.columns = list(self._kinds)
+        self._kept = tempfile.TemporaryFile()  # noqa: SIM115 (closed with this)
+        self._kinds: dict[str, set[str]] = {name: set() for name in wanted}
+        columns: dict[str, Any] = {}
+        lines = json_lines(path)
+        while chunk := list(itertools.islice(lines, CHUNK)):
+            places, found = zip(*chunk, strict=True)
+            problems = {row: one for row, one in enumerate(found) if isinstance(one, str)}
+            objects = [{} if isinstance(one, str) else one for one in found] if problems else found
+            for one in objects:
+                columns.update(one)
+            values = {name: [one.get(name) for one in objects] for name in self._kinds if name in columns}
+            for name, column in values.items():
+                self._kinds[name] |= _kinds(column)
+            pickle.dump((places, values, problems), self._kept)
+        self.columns = list(columns)
 
     def types(self, names: Sequence[str]) -> list[Any]:
         """What all rows of a column are: bool, int64, double or string; JSON in a string where they differ."""
         import pyarrow as pa
 
         types = {"bool": pa.bool_(), "int": pa.int64(), "float": pa.float64()}
-        return [types.get(self._kinds[name], pa.string()) for name in names]
+        return [types.get(self._kind(name), pa.string()) for name in names]
 
-    def rows(self, names: Sequence[str], carried: Sequence[str] = ()) -> Iterator[Row]:
+    def rows(self, names: Sequence[str], carried: Sequence[str] = ()) -> Iterator[Rows]:
         """A value that a row has not is None."""
-        pairs = [(name, False) for name in names] + [(name, self._kinds[name] == "json") for name in carried]
-        for line, row in json_lines(self._path):
-            if isinstance(row, str):
-                yield line, row
-            else:
-                yield line, tuple([_json_text(row.get(name)) if text else row.get(name) for name, text in pairs])
+        is_text = [self._kind(name) == "json" for name in carried]
+        self._kept.seek(0)
+        while True:
+            try:
+                places, values, problems = pickle.load(self._kept)
+            except EOFError:
+                return
+            nothing = [None] * len(places)
+            columns = [values.get(name, nothing) for name in (*names, *carried)]
+            for index, text in enumerate(is_text, start=len(names)):
+                if text:
+                    columns[index] = list(map(_json_text, columns[index]))
+            yield Rows(places, columns, problems)
+
+    def _kind(self, name: str) -> str:
+        kinds = self._kinds[name] - {"NoneType"}
+        if kinds == {"int", "float"}:
+            return "float"
+        kind = kinds.pop() if len(kinds) == 1 else "json" if kinds else "str"
+        return kind if kind in ("bool", "int", "float", "str") else "json"
+
+
+def _kinds(values: list[Any]) -> set[str]:
+    types = set(map(type, values))
+    is_large = int in types and any(type(one) is int and not -(1 << 63) <= one < 1 << 63 for one in values)
+    return {kind.__name__ for kind in types} | ({"large"} if is_large else set())
 
 
 def _json_text(value: Any) -> str | None:
@@ -150,23 +218,27 @@ def _whole_throughout(value: Any) -> Any:
     return [_whole_throughout(one) for one in value] if isinstance(value, list) else value
 
 
-def _kinds(path: str) -> dict[str, str]:
-    """What the values of each key are; read from all lines, since the last may be another."""
-    found: dict[str, set[type]] = {}
-    large = set()
-    for _, row in json_lines(path):
-        if isinstance(row, dict):
-            for key, value in row.items():
-                found.setdefault(key, set()).add(type(value))
-                if type(value) is int and not -(1 << 63) <= value < 1 << 63:
-                    large.add(key)
-    kinds = {}
-    for key, types in found.items():
-        types.discard(type(None))
-        one = next(iter(types), str)
-        names = {bool: "bool", int: "int", float: "float", str: "str"}
-        several = "float" if types == {int, float} else "json"
-        kinds[key] = several if len(types) > 1 else names.get(one, "json")
-        if key in large:
-            kinds[key] = "json"
-    return kinds
+class CocoTable:
+    """The `images` of a COCO JSON."""
+
+    unit = "images[{}]"
+    columns: list[str] = ["file_name", "id"]  # noqa: RUF012
+
+    def __init__(self, path: str):
+        self._path = path
+
+    def types(self, names: Sequence[str]) -> list[Any]:
+        """Not asked for: nothing of them is carried along."""
+        raise NotImplementedError
+
+    def rows(self, names: Sequence[str], carried: Sequence[str] = ()) -> Iterator[Rows]:
+        """By number in the list."""
+        entries = enumerate(captions_json.read_images(self._path, files.open_binary))
+        while chunk := list(itertools.islice(entries, CHUNK)):
+            numbers, found = zip(*chunk, strict=True)
+            problems = {
+                row: one.problem.message.partition(": ")[2] for row, one in enumerate(found) if one.problem is not None
+            }
+            columns = {"file_name": [one.names[0] if one.names else None for one in found]}
+            columns["id"] = [None if one.problem else str(one.id) for one in found]
+            yield Rows(numbers, [columns[name] for name in names], problems)
