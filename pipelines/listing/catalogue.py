@@ -6,7 +6,7 @@ import contextlib
 import itertools
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
 import pyarrow as pa
@@ -71,6 +71,14 @@ class Catalogue:
     def run(self, statement: str, *parameters: Any) -> list[tuple[Any, ...]]:
         """All rows that a statement gives."""
         return self.database.execute(statement, parameters).fetchall()
+
+    def define(self, name: str, is_so: Callable[[list[str]], list[bool]]) -> None:
+        """Makes a function of texts that statements can ask: whether something is so of each."""
+
+        def called(texts: pa.ChunkedArray) -> pa.Array:
+            return pa.array(is_so(texts.to_pylist()), pa.bool_())
+
+        self.database.create_function(name, called, ["VARCHAR"], "BOOLEAN", type="arrow")
 
     def counts(self) -> dict[str, int]:
         """How many images each split has."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -50,6 +51,12 @@ def batch(place: int, numbers: Sequence[int], columns: dict[str, Any]) -> pa.Tab
         name: values if isinstance(values, pa.Array) else entries.texts(values) for name, values in columns.items()
     }
     return pa.table({**fixed, **given})
+
+
+def texts_of_each(values: Sequence[Sequence[str]]) -> pa.Array:
+    """A column of lists of texts."""
+    ends = itertools.accumulate(map(len, values), initial=0)
+    return pa.ListArray.from_arrays(pa.array(ends, pa.int32()), entries.texts([one for each in values for one in each]))
 
 
 def learn_schemes(catalogue: Catalogue) -> None:

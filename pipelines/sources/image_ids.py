@@ -29,8 +29,8 @@ def learn_names(catalogue: Catalogue, names: str) -> None:
         ),
         longer AS (SELECT DISTINCT hash(stem) AS name FROM pairs WHERE stem <> name AND stem(stem) <> stem),
         shorter AS (
-            SELECT DISTINCT hash(name) AS name, hash(stem) AS stem FROM pairs SEMI JOIN longer ON hash(pairs.name) = longer.name
-            WHERE stem <> pairs.name
+            SELECT DISTINCT hash(name) AS name, hash(stem) AS stem
+            FROM pairs WHERE stem <> name AND hash(name) IN (SELECT name FROM longer)
         ),
         found AS (
             SELECT stem FROM alike

@@ -48,8 +48,8 @@ class Locations:
     def find(self, wanted: str) -> None:
         """Makes a table `found` of the names that are anywhere: position, and either URI and version, or a message.
 
-        Where all names are in one directory nothing has to be looked for: a URI is `fallback` and the name, as for names
-        that are nowhere.
+        Where all names are in one directory nothing has to be looked for: a URI is `fallback` and the name, as for
+        names that are nowhere.
 
         Args:
           wanted: a query of (position, rank, name); of the names of one position the lowest rank counts.
