@@ -22,7 +22,7 @@ def read_csv(path: str) -> Iterator[Listed]:
     # Too few or too many columns are a bad row: a comma in a caption that is not in quotes would cut it short.
     chunks = table.rows([name for name in _COLUMNS if name in table.columns])
     return _join(
-        (line, rows.problems.get(row) or values)
+        (line, rows.problems.get(row) or tuple(values))
         for rows in chunks
         for row, (line, *values) in enumerate(zip(rows.lines, *rows.columns, strict=True))
     )

@@ -122,8 +122,8 @@ class FilePlace:
                 "name": texts([f"{self.root()}/{name}" for name in members]),
                 "uri": texts([archives.member_uri(self.given, name) for name in members]),
                 "version": texts(versions),
-                "error": texts([problem and problem.error for problem in problems]),
-                "message": texts([problem and problem.message for problem in problems]),
+                "error": texts([problem.error if problem else None for problem in problems]),
+                "message": texts([problem.message if problem else None for problem in problems]),
             }
 
 

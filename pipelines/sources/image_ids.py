@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from pipelines.listing.catalogue import Catalogue
 
-# As posixpath.splitext: what follows the last dot of the last name, unless there are only dots before it.
-_STEM = r"regexp_replace(name, '([^./][^/]*)\.[^./]*$', '\1')"
+# As posixpath.splitext: without what follows the last dot of the last name, unless there are only dots before it.
+_STEM = r"""
+    CASE WHEN (starts_with(name, '.') OR contains(name, '/.')) AND regexp_matches(name, '(^|/)\.+[^./]*$') THEN name
+    ELSE regexp_replace(name, '\.[^./]*$', '') END
+"""
 
 
 def learn_names(catalogue: Catalogue, names: str) -> None:
@@ -27,10 +30,13 @@ def learn_names(catalogue: Catalogue, names: str) -> None:
         alike AS (
             SELECT hash(stem) AS stem FROM pairs GROUP BY hash(stem) HAVING min(hash(name)) <> max(hash(name))
         ),
-        longer AS (SELECT DISTINCT hash(stem) AS name FROM pairs WHERE stem <> name AND stem(stem) <> stem),
+        longer AS (
+            SELECT DISTINCT hash(stem) AS name FROM pairs
+            WHERE contains(stem, '.') AND stem <> name AND stem(stem) <> stem
+        ),
         shorter AS (
             SELECT DISTINCT hash(name) AS name, hash(stem) AS stem
-            FROM pairs WHERE stem <> name AND hash(name) IN (SELECT name FROM longer)
+            FROM pairs WHERE hash(name) IN (SELECT name FROM longer) AND stem <> name
         ),
         found AS (
             SELECT stem FROM alike

@@ -26,9 +26,7 @@ from tfrecords_schema.errors import InputError, blaming
 from tfrecords_schema.shards import shard_of
 
 _SAMPLE = 100  # names that are looked for, to see whether images lie where they are looked for at all
-# What `normalised` and stripping may change: only these names are looked at one by one.
-_ENDS = r"^[^!-~]|[^!-~]$|^$|^file:"
-_FOLDERS = r"//|(^|/)\.\.?(/|$)|/$"
+_ODD_FOLDERS = r"//|(^|/)\.\.?(/|$)|/$"  # what `normalised` may change: only such names are looked at one by one
 _NOTHING = Chosen(None, None, None, ())
 _INSERT = """
     INSERT INTO entries BY NAME
@@ -235,13 +233,15 @@ def _as_names(values: Any) -> pa.Array:
         names = values
     else:
         names = pa.array([value if isinstance(value, str) else None for value in _listed(values)], pa.string())
-    has_folders = pc.and_(pc.match_substring_regex(names, _FOLDERS), pc.invert(pc.match_substring(names, "://")))
-    is_odd = pc.fill_null(pc.or_(pc.match_substring_regex(names, _ENDS), has_folders), False)
+    names = pc.utf8_trim_whitespace(names)
+    names = pc.if_else(pc.equal(names, ""), pa.scalar(None, pa.string()), names)
+    has_folders = pc.and_(pc.match_substring_regex(names, _ODD_FOLDERS), pc.invert(pc.match_substring(names, "://")))
+    is_odd = pc.fill_null(pc.or_(pc.starts_with(names, "file:"), has_folders), False)
     if is_odd.true_count:
-        odd = [_normalised(name) if name.strip() else None for name in names.filter(is_odd).to_pylist()]
+        odd = [_normalised(name) for name in names.filter(is_odd).to_pylist()]
         names = pc.replace_with_mask(names, is_odd, pa.array(odd, pa.string()))
     return entries.marked(names)
 
 
 def _normalised(name: str) -> str:
-    return normalised(re.sub(r"^file:(//(localhost)?)?(?=/)", "", name.strip()))
+    return normalised(re.sub(r"^file:(//(localhost)?)?(?=/)", "", name))

@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
-from pipelines.listing.catalogue import CHUNK
+from pipelines.listing.catalogue import CHUNK, uncollected
 from pipelines.storage import files
 from pipelines.storage.files import open_text
 from tfrecords_schema import captions_json
@@ -132,17 +132,21 @@ class JsonlTable:
         self._kinds: dict[str, set[str]] = {name: set() for name in wanted}
         columns: dict[str, Any] = {}
         lines = json_lines(path)
-        while chunk := list(itertools.islice(lines, CHUNK)):
-            places, found = zip(*chunk, strict=True)
-            problems = {row: one for row, one in enumerate(found) if isinstance(one, str)}
-            objects = [{} if isinstance(one, str) else one for one in found] if problems else found
-            for one in objects:
-                columns.update(one)
-            values = {name: [one.get(name) for one in objects] for name in self._kinds if name in columns}
-            for name, column in values.items():
-                self._kinds[name] |= _kinds(column)
-            pickle.dump((places, values, problems), self._kept)
+        with uncollected():
+            while chunk := list(itertools.islice(lines, CHUNK)):
+                self._keep(chunk, columns)
         self.columns = list(columns)
+
+    def _keep(self, chunk: list[tuple[int, dict[str, Any] | str]], columns: dict[str, Any]) -> None:
+        places, found = zip(*chunk, strict=True)
+        problems = {row: one for row, one in enumerate(found) if isinstance(one, str)}
+        objects = [{} if isinstance(one, str) else one for one in found] if problems else found
+        for one in objects:
+            columns.update(one)
+        values = {name: [one.get(name) for one in objects] for name in self._kinds if name in columns}
+        for name, column in values.items():
+            self._kinds[name] |= _kinds(column)
+        pickle.dump((places, values, problems), self._kept)
 
     def types(self, names: Sequence[str]) -> list[Any]:
         """What all rows of a column are: bool, int64, double or string; JSON in a string where they differ."""
