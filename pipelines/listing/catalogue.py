@@ -15,7 +15,7 @@ import pyarrow as pa
 from pipelines.items import Item
 from pipelines.listing import entries
 
-_MEMORY = "400MB"
+_MEMORY = "300MB"
 CHUNK = 10_000  # entries made rows of at a time
 _CHUNKS = 12  # of them inserted at a time
 _BATCH = 50_000  # rows read at a time

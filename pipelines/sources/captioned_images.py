@@ -69,6 +69,10 @@ class CaptionedImages:
     val_fraction: float | None = None
     restval: str | None = "train"
 
+    def metadata_fields(self) -> list[tuple[str, Any]]:
+        """None: nothing but captions is carried along."""
+        return []
+
     def list(self, catalogue: Catalogue) -> None:
         """Lists all images. An image is an id in a place, whose captions may stand apart.
 
@@ -93,10 +97,6 @@ class CaptionedImages:
             "val_fraction": self.val_fraction,
             "restval": self.restval,
         }
-
-    def metadata_fields(self) -> list[tuple[str, Any]]:
-        """None: nothing but captions is carried along."""
-        return []
 
     def _list_file(self, catalogue: Catalogue, place: int, file: CaptionFile) -> None:
         if not file.places and not captions_files.is_table(file.path):

@@ -61,6 +61,18 @@ class ImageSets:
     limit: int | None = None
     rows_together: int = 1000
 
+    def metadata_fields(self) -> list[tuple[str, Any]]:
+        """(name, Arrow type) of the columns that Items' metadata hold. Raises InputError as `list`."""
+        for cache in (archives.open_archive, parquet_cells.open_cells, open_list):
+            cache.cache_clear()  # what an earlier run in this process saw may have changed
+        self.columns.check()
+        names = [name for _, name in self.columns.carried()]
+        if not names:
+            return []
+        opened = [place for place in self._places() if isinstance(place, ImageList)]
+        types = [(table.path, kinds) for table in opened if (kinds := table.metadata_types()) is not None]
+        return list(zip(names, merge_types(types, names), strict=True))
+
     def list(self, catalogue: Catalogue) -> None:
         """Lists all images, in the order of --images, those of a directory or pattern by name; a file found twice once.
 
@@ -111,18 +123,6 @@ class ImageSets:
         """As options that a later run is compared with; flags that are not given are left out."""
         given = {"images": list(self.images), "root": list(self.root), **self.columns.given(), "limit": self.limit}
         return {flag: value for flag, value in given.items() if value not in (None, [])}
-
-    def metadata_fields(self) -> list[tuple[str, Any]]:
-        """(name, Arrow type) of the columns that Items' metadata hold. Raises InputError as `list`."""
-        for cache in (archives.open_archive, parquet_cells.open_cells, open_list):
-            cache.cache_clear()  # what an earlier run in this process saw may have changed
-        self.columns.check()
-        names = [name for _, name in self.columns.carried()]
-        if not names:
-            return []
-        opened = [place for place in self._places() if isinstance(place, ImageList)]
-        types = [(table.path, kinds) for table in opened if (kinds := table.metadata_types()) is not None]
-        return list(zip(names, merge_types(types, names), strict=True))
 
     def bytes(self, catalogue: Catalogue) -> int | None:
         """Of all images together, as far as listings tell; None where they tell nothing."""
