@@ -16,6 +16,7 @@ LEVELS = {
     "pipelines": [
         ("items", "clock"),
         ("storage",),
+        ("listing",),
         ("sources", "vision"),
         ("settings",),
         ("output",),

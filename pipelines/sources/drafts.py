@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from pipelines.listing import entries
@@ -46,11 +47,16 @@ def begin(catalogue: Catalogue) -> None:
 def batch(place: int, numbers: Sequence[int], columns: dict[str, Any]) -> pa.Table:
     """Rows of `drafts`. A column is an Arrow array, or a list of texts."""
     count = len(numbers)
-    fixed = {"place": pa.repeat(pa.scalar(place, pa.int32()), count), "number": pa.array(numbers, pa.int64())}
+    fixed = {"place": pa.repeat(pa.scalar(place, pa.int32()), count), "number": integers(numbers)}
     given = {
         name: values if isinstance(values, pa.Array) else entries.texts(values) for name, values in columns.items()
     }
     return pa.table({**fixed, **given})
+
+
+def integers(values: Sequence[int]) -> pa.Array:
+    """A column of whole numbers."""
+    return pa.array(np.arange(values.start, values.stop) if isinstance(values, range) else values, pa.int64())
 
 
 def texts_of_each(values: Sequence[Sequence[str]]) -> pa.Array:

@@ -106,10 +106,12 @@ class ImageList:
         named = not chosen.image or self._some_without_bytes()
         columns = [str(name) for name in [chosen.name] * named + [chosen.id] * bool(chosen.id)]
         with blaming("--images"):
-            in_cells = self._in_cells(named)
+            in_cells = self._table.has_bytes(chosen.image) if named and chosen.image else None
             for rows in self._table.rows(columns, chosen.metadata):
                 count = len(rows.lines)
-                in_cell = np.fromiter(itertools.islice(in_cells, count), bool, count)
+                in_cell = np.full(count, bool(chosen.image))
+                if in_cells is not None:
+                    in_cell = np.fromiter(itertools.islice(in_cells, count), bool, count)
                 found = self._checked(rows, in_cell, named)
                 for index, values in enumerate(rows.columns[len(columns) :]):
                     found[f"m{index}"] = entries.store(values, metadata[index][1])
@@ -121,11 +123,6 @@ class ImageList:
         chosen, table = self._chosen, self._table
         assert isinstance(table, ParquetTable)  # of which only this kind can have cells
         return bool(chosen.name) and any(group.nulls for group in table.groups(f"{chosen.image}.bytes"))
-
-    def _in_cells(self, named: bool) -> Iterator[bool]:
-        if self.cells and named and isinstance(self._table, ParquetTable):
-            return self._table.has_bytes(self.cells)
-        return itertools.repeat(bool(self.cells))
 
     def _checked(self, rows: Rows, in_cell: np.ndarray, named: bool) -> dict[str, Any]:
         """Columns of drafts: names and ids where they are good, else a message."""
@@ -141,13 +138,14 @@ class ImageList:
             for row in np.flatnonzero(np.asarray(names.is_null()) & ~in_cell).tolist():
                 found = _shown(rows.columns[0], row)
                 problems.setdefault(row, f"expected a name or URI in {self._chosen.name!r}, found {found}")
+        messages: Any = pa.nulls(count, pa.string())
+        if problems:
+            told = {row: f"{self._where(rows.lines[row])}: {problem}" for row, problem in problems.items()}
+            messages = [told.get(row) for row in range(count)]
         is_nameless = in_cell.copy()
         is_nameless[list(problems)] = True
-        messages: list[str | None] = [None] * count
-        for row, problem in problems.items():
-            messages[row] = f"{self._where(rows.lines[row])}: {problem}"
         names = pc.if_else(pa.array(is_nameless), pa.scalar(None, pa.string()), names)
-        return {"line": pa.array(rows.lines, pa.int64()), "name": names, "id": ids, "message": messages}
+        return {"line": drafts.integers(rows.lines), "name": names, "id": ids, "message": messages}
 
     def _where(self, line: int) -> str:
         return f"{self._table.unit.format(line)} of {self.path}"
@@ -232,7 +230,10 @@ def _as_names(values: Any) -> pa.Array:
     if isinstance(values, pa.Array) and pa.types.is_string(values.type):
         names = values
     else:
-        names = pa.array([value if isinstance(value, str) else None for value in _listed(values)], pa.string())
+        try:
+            names = pa.array(_listed(values), pa.string())
+        except TypeError:
+            names = pa.array([value if isinstance(value, str) else None for value in _listed(values)], pa.string())
     names = pc.utf8_trim_whitespace(names)
     names = pc.if_else(pc.equal(names, ""), pa.scalar(None, pa.string()), names)
     has_folders = pc.and_(pc.match_substring_regex(names, _ODD_FOLDERS), pc.invert(pc.match_substring(names, "://")))

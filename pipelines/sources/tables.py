@@ -6,7 +6,9 @@ import csv
 import dataclasses
 import itertools
 import json
+import operator
 import pickle
+import re
 import tempfile
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
@@ -19,6 +21,7 @@ from tfrecords_schema.errors import reading
 from tfrecords_schema.text import whole
 
 _MAX_FIELD = 1 << 24  # letters in a field of CSV
+_BREAK = re.compile(r"\r\n|\r|\n")
 ENDINGS = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 
 
@@ -73,8 +76,8 @@ class CsvTable:
     def __init__(self, path: str, delimiter: str):
         self._path, self._delimiter = path, delimiter
         self.columns: list[str] = []
-        for _, values in self._lines():
-            self.columns = values
+        for _, chunk in self._chunks():
+            self.columns = chunk[0]
             break
 
     def types(self, names: Sequence[str]) -> list[Any]:
@@ -87,32 +90,46 @@ class CsvTable:
         """A row that has more or fewer columns than the first line is wrong."""
         indices = [self.columns.index(name) for name in (*names, *carried)]
         width = len(self.columns)
-        lines = self._lines()
-        next(lines, None)
-        while chunk := list(itertools.islice(lines, CHUNK)):
-            places, values = zip(*chunk, strict=True)
+        chunks = self._chunks()
+        next(chunks, None)
+        for lines, chunk in chunks:
             problems = {}
-            if set(map(len, values)) != {width}:
-                problems = {
-                    row: f"expected {width} columns, as the first line has, found {len(one)}"
-                    for row, one in enumerate(values)
-                    if len(one) != width
-                }
-                values = tuple([None] * width if row in problems else one for row, one in enumerate(values))
-            columns = list(zip(*values, strict=True))
-            yield Rows(places, [columns[index] for index in indices], problems)
+            if set(map(len, chunk)) != {width}:
+                for row, values in enumerate(chunk):
+                    if len(values) != width:
+                        problems[row] = f"expected {width} columns, as the first line has, found {len(values)}"
+                        chunk[row] = [None] * width
+            yield Rows(lines, [list(map(operator.itemgetter(index), chunk)) for index in indices], problems)
 
-    def _lines(self) -> Iterator[tuple[int, list[str]]]:
+    def _chunks(self) -> Iterator[tuple[Sequence[int], list[list[Any]]]]:
+        """Rows and the last line of each, those that are not blank: at first the names of the columns, alone."""
         kind = "TSV" if self._delimiter == "\t" else "CSV"
         csv.field_size_limit(_MAX_FIELD)
-        with reading(self._path, f"{kind} in UTF-8", csv.Error), open_text(self._path, newline="") as lines:
-            reader = csv.reader(lines, delimiter=self._delimiter, skipinitialspace=True, strict=True)
+        with reading(self._path, f"{kind} in UTF-8", csv.Error), open_text(self._path, newline="") as text:
+            reader = csv.reader(text, delimiter=self._delimiter, skipinitialspace=True, strict=True)
             try:
-                for values in reader:
-                    if values:
-                        yield reader.line_num, values
+                first = next((row for row in reader if row), None)
+                if first is None:
+                    return
+                yield [reader.line_num], [first]
+                start = reader.line_num
+                while chunk := list(itertools.islice(reader, CHUNK)):
+                    lines: Sequence[int] = range(start + 1, reader.line_num + 1)
+                    if len(lines) != len(chunk):
+                        lines = list(itertools.accumulate(map(_lines, chunk), initial=start))[1:]
+                    start = reader.line_num
+                    if not all(chunk):
+                        lines = list(itertools.compress(lines, chunk))
+                        chunk = list(filter(None, chunk))
+                    if chunk:
+                        yield lines, chunk
             except csv.Error as error:  # what follows cannot be told apart into rows
                 raise csv.Error(f"line {reader.line_num}: {error}") from None
+
+
+def _lines(row: list[str]) -> int:
+    """How many lines a row takes: one, and one for each break in its values."""
+    return 1 + sum(len(_BREAK.findall(value)) for value in row)
 
 
 class JsonlTable:
