@@ -50,11 +50,12 @@ class Listing:
                 with pq.ParquetWriter(handle, catalogue.schema, compression="zstd", **_PLAIN) as writer:
                     sizes = []
                     for shard in wanted:
-                        is_there = following is not None and following[:2] == (split, shard)
-                        sizes.append(following[2].num_rows if is_there else 0)
-                        if is_there:
-                            writer.write_table(following[2], row_group_size=max(1, sizes[-1]))
+                        size = 0
+                        if following is not None and following[:2] == (split, shard):
+                            size = following[2].num_rows
+                            writer.write_table(following[2], row_group_size=size)
                             following = next(rows, None)
+                        sizes.append(size)
                     writer.add_key_value_metadata({_SHARDS: json.dumps(sizes).encode()})
 
     def items(self, split: str, shard: int) -> list[Item]:
@@ -83,7 +84,7 @@ def _name(split: str, number: int) -> str:
 def _by_shard(batches: Iterator[pa.RecordBatch]) -> Iterator[tuple[str, int, pa.Table]]:
     """Sorted rows, cut where another shard begins: (split, shard, its rows without the column `shard`)."""
     held: list[pa.RecordBatch] = []
-    key: tuple[str, int] | None = None
+    key = ("", -1)
     for batch in batches:
         shard = batch.column("shard").to_numpy()
         split = batch.column("split")

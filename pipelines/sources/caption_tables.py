@@ -8,7 +8,8 @@ import posixpath
 from collections.abc import Iterator
 from typing import Any
 
-from pipelines.sources.tables import CsvTable, json_lines, json_object
+from pipelines.sources.json_tables import json_lines, json_object
+from pipelines.sources.tables import CsvTable
 from pipelines.storage.paths import normalised
 from tfrecords_schema.captions_json import BAD_ENTRY, Listed, Problem, make_listed
 

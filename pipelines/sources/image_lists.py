@@ -15,10 +15,11 @@ import pyarrow.compute as pc
 from pipelines.listing import entries
 from pipelines.listing.catalogue import Catalogue
 from pipelines.sources import drafts
+from pipelines.sources.json_tables import CocoTable, JsonlTable
 from pipelines.sources.locations import Locations
 from pipelines.sources.parquet_table import ParquetTable
 from pipelines.sources.table_columns import Chosen, Columns, choose
-from pipelines.sources.tables import CocoTable, CsvTable, JsonlTable, Rows, Table, is_table
+from pipelines.sources.tables import CsvTable, Rows, Table, is_table
 from pipelines.storage import parquet_cells, paths
 from pipelines.storage.paths import normalised
 from tfrecords_schema.captions_json import is_id
@@ -89,9 +90,7 @@ class ImageList:
 
     def image_bytes(self) -> tuple[int, int]:
         """(how many of its rows may hold images, bytes of all of these together, as they are stored)."""
-        if not isinstance(self._table, ParquetTable) or not self.cells:
-            return 0, 0
-        groups = self._table.groups(self.cells)
+        groups = self._parquet.groups(self.cells) if self.cells else []
         return sum(group.rows for group in groups), sum(group.bytes for group in groups)
 
     def drafts(self, place: int, metadata: list[tuple[str, Any]]) -> Iterator[pa.Table]:
@@ -106,7 +105,7 @@ class ImageList:
         named = not chosen.image or self._some_without_bytes()
         columns = [str(name) for name in [chosen.name] * named + [chosen.id] * bool(chosen.id)]
         with blaming("--images"):
-            in_cells = self._table.has_bytes(chosen.image) if named and chosen.image else None
+            in_cells = self._parquet.has_bytes(chosen.image) if named and chosen.image else None
             for rows in self._table.rows(columns, chosen.metadata):
                 count = len(rows.lines)
                 in_cell = np.full(count, bool(chosen.image))
@@ -120,9 +119,14 @@ class ImageList:
 
     def _some_without_bytes(self) -> bool:
         """Whether names are needed for some rows; a row without bytes and without a name is found out in reading."""
-        chosen, table = self._chosen, self._table
-        assert isinstance(table, ParquetTable)  # of which only this kind can have cells
-        return bool(chosen.name) and any(group.nulls for group in table.groups(f"{chosen.image}.bytes"))
+        chosen = self._chosen
+        return bool(chosen.name) and any(group.nulls for group in self._parquet.groups(f"{chosen.image}.bytes"))
+
+    @property
+    def _parquet(self) -> ParquetTable:
+        """The table, of which only this kind can have cells."""
+        assert isinstance(self._table, ParquetTable)
+        return self._table
 
     def _checked(self, rows: Rows, in_cell: np.ndarray, named: bool) -> dict[str, Any]:
         """Columns of drafts: names and ids where they are good, else a message."""
