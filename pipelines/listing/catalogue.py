@@ -17,7 +17,7 @@ from pipelines.listing import entries
 
 _MEMORY = "300MB"
 CHUNK = 10_000  # entries made rows of at a time
-_CHUNKS = 12  # of them inserted at a time
+_INSERTED = 120_000  # at a time
 _BATCH = 50_000  # rows read at a time
 # The upper half of the hash chooses the shard, the lower one the order in it: `shards.shard_of`, `order_in_shard`.
 # Images that are read together come last. The key is a number, as texts take long to sort.
@@ -57,13 +57,23 @@ class Catalogue:
         self.database.unregister("given")
 
     def fill(self, table: str, rows: Iterable[pa.Table]) -> None:
-        """Appends rows that have some of a table's columns, many at a time: each time costs some milliseconds."""
-        remaining = iter(rows)
+        """Appends rows that have some of a table's columns, many at a time, as each time costs some milliseconds."""
+        held: list[pa.Table] = []
+        count = 0
         with uncollected():
-            while chunk := list(itertools.islice(remaining, _CHUNKS)):
-                self.database.register("given", pa.concat_tables(chunk))
-                self.run(f"INSERT INTO {table} BY NAME SELECT * FROM given")
-                self.database.unregister("given")
+            for some in rows:
+                held.append(some)
+                count += len(some)
+                if count >= _INSERTED:
+                    self._insert(table, held)
+                    held, count = [], 0
+        if held:
+            self._insert(table, held)
+
+    def _insert(self, table: str, rows: list[pa.Table]) -> None:
+        self.database.register("given", pa.concat_tables(rows, promote_options="default"))
+        self.run(f"INSERT INTO {table} BY NAME SELECT * FROM given")
+        self.database.unregister("given")
 
     def add(self, items: Iterable[Item]) -> None:
         """Appends Items."""
@@ -180,4 +190,5 @@ def open_catalogue(metadata: Sequence[tuple[str, Any]] = ()) -> Iterator[Catalog
     with tempfile.TemporaryDirectory(prefix="captioning-listing-") as directory:
         settings: dict[str, Any] = {"memory_limit": _MEMORY, "temp_directory": os.path.join(directory, "sorting")}
         with duckdb.connect(config=settings) as database:
+            database.execute("SET enable_progress_bar = false")  # it would be among what a command prints
             yield Catalogue(database, metadata)

@@ -84,6 +84,7 @@ class CaptionedImages:
             catalogue.define("is_held_out", lambda ids: [is_validation(unescape(one), fraction) for one in ids])
         for place, file in enumerate(self.files):
             self._list_file(catalogue, place, file)
+        drafts.end(catalogue)
         catalogue.join_parts()
         for one, other, shared in catalogue.run(_IN_SEVERAL_SPLITS):
             print(f"WARNING: {shared:,} images are in both {one} and {other}.", file=sys.stderr, flush=True)

@@ -150,5 +150,5 @@ def common_directory(paths: Iterable[str]) -> str:
 
 def name_below(directory: str) -> str:
     """SQL: what of the path `name` lies below a directory, to make an id of: a file's name, or `folder/name`."""
-    inside = drafts.quoted(f"{directory}/")
+    inside = drafts.quoted(escape(f"{directory}/"))
     return f"ltrim(CASE WHEN starts_with(name, {inside}) THEN substr(name, length({inside})) ELSE name END, '/')"

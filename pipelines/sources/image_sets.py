@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import os
 import posixpath
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 from pipelines.listing.catalogue import Catalogue
-from pipelines.listing.entries import unescape
+from pipelines.listing.entries import escape, unescape
 from pipelines.sources import drafts, tables
 from pipelines.sources.drafts import quoted
 from pipelines.sources.image_files import FilePlace, common_directory, has_image_ending, name_below
@@ -36,7 +37,7 @@ _INSERT_FILES = """
     INSERT INTO entries BY NAME
     SELECT 'captions' AS split, {position} AS position, id_of({below}) AS id, uri, version,
       CASE WHEN error IS NOT NULL THEN 'list' END AS stage, error, message, []::VARCHAR[] AS captions
-    FROM drafts WHERE place = {place} AND {position} < {end}
+    FROM drafts WHERE uri IS NOT NULL AND {position} < {end}
 """
 
 
@@ -87,9 +88,13 @@ class ImageSets:
         with blaming("--root"):
             root = Locations(catalogue, self.root) if self.root else None
         drafts.begin(catalogue)
-        for number, place in enumerate(places):
-            more: Any = catalogue.metadata if number in lists else self.excluding
-            catalogue.fill("drafts", place.drafts(number, more))
+        found = (
+            place.drafts(number, catalogue.metadata)
+            if isinstance(place, ImageList)
+            else place.drafts(number, self.excluding)
+            for number, place in enumerate(places)
+        )
+        catalogue.fill("drafts", itertools.chain.from_iterable(found))
         drafts.learn_schemes(catalogue)
         prefixes = _prefixes(catalogue, {number: place.path for number, place in lists.items()})
         below = self._learn_ids(catalogue, places)
@@ -97,14 +102,12 @@ class ImageSets:
             catalogue.run(_FOUND_AGAIN)
         last = f"SELECT {drafts.POSITION} FROM drafts ORDER BY 1 LIMIT 1 OFFSET {self.limit}"
         end = next((end for (end,) in catalogue.run(last)), _NO_END) if self.limit is not None else _NO_END
-        for number, place in enumerate(places):
-            if isinstance(place, ImageList):
-                given = {"below": below, "prefix": prefixes[number], "end": end, "together": self.rows_together}
-                where = root or Locations(catalogue, (posixpath.dirname(place.path) or ".",))
-                place.insert(catalogue, number, where, bool(root), given)
-            else:
-                catalogue.run(_INSERT_FILES.format(place=number, below=below, end=end, position=drafts.POSITION))
-        catalogue.run("DROP TABLE drafts")
+        catalogue.run(_INSERT_FILES.format(below=below, end=end, position=drafts.POSITION))
+        for number, table in lists.items():
+            given = {"below": below, "prefix": prefixes[number], "end": end, "together": self.rows_together}
+            where = root or Locations(catalogue, (posixpath.dirname(table.path) or ".",))
+            table.insert(catalogue, number, where, bool(root), given)
+        drafts.end(catalogue)
         catalogue.set_duplicates_aside()
 
     def _learn_ids(self, catalogue: Catalogue, places: Sequence[FilePlace | ImageList]) -> str:
@@ -149,7 +152,7 @@ def _prefixes(catalogue: Catalogue, given: dict[int, str]) -> dict[int, str]:
     """For each table SQL of what ids of its rows begin with: an id of its own, made as those of images are."""
     absolute = {place: paths.absolute(path) for place, path in given.items()}
     below = name_below(common_directory(map(posixpath.dirname, absolute.values())))
-    known = ", ".join(f"({place}, {quoted(path)})" for place, path in absolute.items()) or "(0, '')"
+    known = ", ".join(f"({place}, {quoted(escape(path))})" for place, path in absolute.items()) or "(0, '')"
     query = f"SELECT place, {below} AS name FROM (VALUES {known}) AS known(place, name)"
     learn_names(catalogue, f"SELECT name FROM ({query})")
     return {place: quoted(prefix) for place, prefix in catalogue.run(f"SELECT place, id_of(name) FROM ({query})")}
