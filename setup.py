@@ -19,7 +19,6 @@ EXTRAS = {
     "dev": [
         *itertools.chain(*CLOUDS.values()),
         "datasets>=3.0",
-        "duckdb>=1.1",
         "gcp-storage-emulator>=2024.8.3",
         "hypothesis>=6.100",
         "moto[server]>=5",
@@ -48,13 +47,14 @@ setup(
     install_requires=[
         "aiohttp>=3.13",
         "apache-beam>=2.70,<3",
+        "duckdb>=1.1",
         "fsspec>=2026.2",
         "google-crc32c>=1.5",
         "ijson>=3.2",
         "matplotlib>=3.8",
         "numpy>=1.26,<3",
         "pillow>=10.3",
-        "pyarrow>=16",
+        "pyarrow>=18",
         "pycocoevalcap>=1.2",
         "tenacity>=8.3",
         "tensorboard>=2.19",

@@ -5,6 +5,7 @@ Of COCO's only the captions are ever in memory, of Karpathy's not even these.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import posixpath
@@ -32,6 +33,10 @@ class Problem(NamedTuple):
     message: str
 
 
+NO_CAPTION = Problem("NoCaption", "no caption is of this image")
+NOT_LISTED = " captions, but no image of this id"
+
+
 @dataclasses.dataclass(frozen=True)
 class Listed:
     """One image as a captions file lists it; where its captions do not stand together, a part of it.
@@ -54,7 +59,7 @@ class Listed:
 def make_listed(image_id: int | str, names: tuple[str, ...], captions: Iterable[str], split: Any = None) -> Listed:
     """A Listed without blank captions; one that has no others has a problem."""
     texts = tuple(caption for caption in captions if caption.strip())
-    problem = None if texts else Problem("NoCaption", "no caption is of this image")
+    problem = None if texts else NO_CAPTION
     return Listed(image_id, names, texts, split, problem)
 
 
@@ -73,20 +78,30 @@ def read(path: str, open_binary: OpenBinary) -> Iterator[Listed]:
     Raises:
       InputError: it cannot be read or is none, naming the path.
     """
-    with reading(path, "captions as COCO or Karpathy JSON", ijson.JSONError):
-        first = next(_stream(path, open_binary, "images.item"), None)
-        if isinstance(first, dict) and "sentences" in first:
+    if is_karpathy(path, open_binary):
+        with _reading(path):
             yield from _read_karpathy(path, open_binary)
-        else:
-            yield from _read_coco(path, open_binary)
+    else:
+        yield from _join(read_coco(path, open_binary))
+
+
+def is_karpathy(path: str, open_binary: OpenBinary) -> bool:
+    """Whether a captions file is Karpathy's. Raises InputError as `read`."""
+    with _reading(path):
+        first = next(_stream(path, open_binary, "images.item"), None)
+    return isinstance(first, dict) and "sentences" in first
+
+
+def _reading(path: str) -> contextlib.AbstractContextManager[None]:
+    return reading(path, "captions as COCO or Karpathy JSON", ijson.JSONError)
 
 
 def read_images(path: str, open_binary: OpenBinary) -> Iterator[Listed]:
     """The images of a COCO JSON as `read` gives them, but without captions: `image_info_test2017.json` has none."""
     with reading(path, "a COCO JSON with a list 'images'", ijson.JSONError):
         _require_list(path, open_binary, "images", "a COCO JSON")
-        for number, entry in enumerate(_stream(path, open_binary, "images.item")):
-            yield _misfit(f"images[{number}]", entry, _COCO_IMAGE) or Listed(entry["id"], (entry["file_name"],))
+        for entry, problem in _entries(path, open_binary, "images", _COCO_IMAGE):
+            yield problem or Listed(entry["id"], (entry["file_name"],))
 
 
 # JSON as a stream.
@@ -161,27 +176,41 @@ def _misfit(where: str, entry: Any, wanted: _Wanted) -> Listed | None:
 # COCO (https://cocodataset.org/#format-data): images and annotations in two lists, in either order.
 
 
-def _read_coco(path: str, open_binary: OpenBinary) -> Iterator[Listed]:
-    for key in ("images", "annotations"):
-        _require_list(path, open_binary, key, "a COCO captions JSON")
+def read_coco(path: str, open_binary: OpenBinary) -> Iterator[Listed]:
+    """What a COCO captions file holds, piece by piece; broken entries have a problem.
+
+    First come captions, each with the id of its image and no name, then images without captions. Arguments and errors
+    are those of `read`.
+    """
+    with _reading(path):
+        for key in ("images", "annotations"):
+            _require_list(path, open_binary, key, "a COCO captions JSON")
+        for entry, problem in _entries(path, open_binary, "annotations", _COCO_ANNOTATION):
+            yield problem or Listed(entry["image_id"], (), (entry["caption"],))
+        for entry, problem in _entries(path, open_binary, "images", _COCO_IMAGE):
+            yield problem or Listed(entry["id"], (entry["file_name"],))
+
+
+def _entries(path: str, open_binary: OpenBinary, key: str, wanted: _Wanted) -> Iterator[tuple[Any, Listed | None]]:
+    """Each entry of a list, and what is wrong with it."""
+    for number, entry in enumerate(_stream(path, open_binary, f"{key}.item")):
+        yield entry, _misfit(f"{key}[{number}]", entry, wanted)
+
+
+def _join(pieces: Iterable[Listed]) -> Iterator[Listed]:
     captions: dict[str, list[str]] = {}
-    for number, entry in enumerate(_stream(path, open_binary, "annotations.item")):
-        if problem := _misfit(f"annotations[{number}]", entry, _COCO_ANNOTATION):
-            yield problem
-        else:
-            captions.setdefault(str(entry["image_id"]), []).append(entry["caption"])
     listed: set[tuple[str, str]] = set()
-    for number, entry in enumerate(_stream(path, open_binary, "images.item")):
-        if problem := _misfit(f"images[{number}]", entry, _COCO_IMAGE):
-            yield problem
-            continue
-        key, name = str(entry["id"]), entry["file_name"]
-        if (key, name) not in listed:  # else the very same entry again, whose captions must not count twice
-            listed.add((key, name))
-            yield make_listed(entry["id"], (name,), captions.get(key, ()))
+    for piece in pieces:
+        key = str(piece.id)
+        if piece.problem:
+            yield piece
+        elif not piece.names:
+            captions.setdefault(key, []).extend(piece.captions)
+        elif (key, piece.names[0]) not in listed:  # else the very same entry again, whose captions must not count twice
+            listed.add((key, piece.names[0]))
+            yield make_listed(piece.id, piece.names, captions.get(key, ()))
     for key in sorted(captions.keys() - {key for key, _ in listed}):
-        message = f"{len(captions[key])} captions, but no image of this id"
-        yield Listed(key, (), problem=Problem("NotListed", message))
+        yield Listed(key, (), problem=Problem("NotListed", f"{len(captions[key])}{NOT_LISTED}"))
 
 
 # Karpathy's splits (https://cs.stanford.edu/people/karpathy/deepimagesent/): dataset_{coco,flickr8k,flickr30k}.json.

@@ -44,7 +44,7 @@ class FeatureRecords:
     limit: int | None = None
     rows_together: int = 1000
 
-    def fill(self, catalogue: Catalogue) -> None:
+    def list_into(self, catalogue: Catalogue) -> None:
         """Lists the records. Raises InputError where there is no such split."""
         if self.split and not self._shards():
             known = ", ".join(open_features(self.directory).splits)

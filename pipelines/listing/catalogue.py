@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import itertools
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
 import pyarrow as pa
@@ -14,11 +15,13 @@ import pyarrow as pa
 from pipelines.items import Item
 from pipelines.listing import entries
 
-_MEMORY = "400MB"
-_CHUNK = 10_000  # Items made rows of at a time
+_MEMORY = "300MB"
+CHUNK = 10_000  # entries made rows of at a time
+_INSERTED = 120_000  # at a time
 _BATCH = 50_000  # rows read at a time
 # The upper half of the hash chooses the shard, the lower one the order in it: `shards.shard_of`, `order_in_shard`.
-_IN_SHARD = "run IS NOT NULL, CASE WHEN run IS NULL THEN md5_number_lower(id) ELSE position END, id, uri, position"
+# Images that are read together come last. The key is a number, as texts take long to sort.
+_ORDER = "CASE WHEN run IS NULL THEN md5_number_lower(id) >> 1 ELSE 1::UBIGINT << 63 | position END"
 
 
 class Source(Protocol):
@@ -27,7 +30,7 @@ class Source(Protocol):
     def metadata_fields(self) -> list[tuple[str, Any]]:
         """(name, Arrow type) of the columns that are carried along; to be asked first. Raises InputError."""
 
-    def fill(self, catalogue: Catalogue) -> None:
+    def list_into(self, catalogue: Catalogue) -> None:
         """Lists all images; checks what can be checked without opening one. Raises InputError."""
 
     def describe(self) -> dict[str, Any]:
@@ -45,24 +48,50 @@ class Catalogue:
     def __init__(self, database: Any, metadata: Sequence[tuple[str, Any]] = ()):
         self.database, self.metadata = database, list(metadata)
         self.schema = entries.schema(self.metadata)
-        self.insert(self.schema.empty_table().to_batches() or [], create=True)
+        self.create("entries", self.schema)
 
-    def insert(self, batches: Iterable[pa.RecordBatch], create: bool = False) -> None:
-        """Appends rows of this schema."""
-        rows = pa.Table.from_batches(batches, schema=self.schema)
-        self.database.register("given", rows)
-        self.run(("CREATE TABLE entries AS" if create else "INSERT INTO entries") + " SELECT * FROM given")
+    def create(self, table: str, schema: pa.Schema) -> None:
+        """An empty table; one of this name that was there is gone."""
+        self.database.register("given", schema.empty_table())
+        self.run(f"CREATE OR REPLACE TABLE {table} AS SELECT * FROM given")
+        self.database.unregister("given")
+
+    def fill(self, table: str, rows: Iterable[pa.Table]) -> None:
+        """Appends rows that have some of a table's columns, many at a time, as each time costs some milliseconds."""
+        held: list[pa.Table] = []
+        count = 0
+        with uncollected():
+            for some in rows:
+                held.append(some)
+                count += len(some)
+                if count >= _INSERTED:
+                    self._insert(table, held)
+                    held, count = [], 0
+        if held:
+            self._insert(table, held)
+
+    def _insert(self, table: str, rows: list[pa.Table]) -> None:
+        self.database.register("given", pa.concat_tables(rows, promote_options="default"))
+        self.run(f"INSERT INTO {table} BY NAME SELECT * FROM given")
         self.database.unregister("given")
 
     def add(self, items: Iterable[Item]) -> None:
         """Appends Items."""
         remaining = iter(items)
-        while chunk := list(itertools.islice(remaining, _CHUNK)):
-            self.insert([entries.to_batch(chunk, self.metadata)])
+        chunks = iter(lambda: list(itertools.islice(remaining, CHUNK)), [])
+        self.fill("entries", (pa.Table.from_batches([entries.to_batch(chunk, self.metadata)]) for chunk in chunks))
 
     def run(self, statement: str, *parameters: Any) -> list[tuple[Any, ...]]:
         """All rows that a statement gives."""
         return self.database.execute(statement, parameters).fetchall()
+
+    def define(self, name: str, is_so: Callable[[list[str]], list[bool]]) -> None:
+        """Makes a function of texts that statements can ask: whether something is so of each."""
+
+        def called(texts: pa.ChunkedArray) -> pa.Array:
+            return pa.array(is_so(texts.to_pylist()), pa.bool_())
+
+        self.database.create_function(name, called, ["VARCHAR"], "BOOLEAN", type="arrow")
 
     def counts(self) -> dict[str, int]:
         """How many images each split has."""
@@ -71,7 +100,11 @@ class Catalogue:
     def join_parts(self) -> None:
         """Makes one row of all that have an id and a URI in common, with their captions in the source's order."""
         keys = "split, id, uri"
-        self.run(f"CREATE TEMP TABLE parts AS SELECT {keys} FROM entries GROUP BY {keys} HAVING count(*) > 1")
+        self.run(f"CREATE TEMP TABLE hashes AS SELECT hash({keys}) FROM entries GROUP BY ALL HAVING count(*) > 1")
+        self.run(
+            f"CREATE TEMP TABLE parts AS SELECT {keys} FROM entries WHERE hash({keys}) IN (FROM hashes) "
+            f"GROUP BY {keys} HAVING count(*) > 1"
+        )
         # One good part is enough.
         problems = [
             f"CASE WHEN bool_or(error IS NULL) THEN NULL ELSE arg_min({name}, position) END AS {name}"
@@ -88,20 +121,28 @@ class Catalogue:
         same = " AND ".join(f"entries.{name} = parts.{name}" for name in keys.split(", "))
         self.run(f"DELETE FROM entries USING parts WHERE {same}")
         self.run("INSERT INTO entries BY NAME SELECT * FROM joined")
-        self.run("DROP TABLE parts; DROP TABLE joined")
+        self.run("DROP TABLE hashes; DROP TABLE parts; DROP TABLE joined")
 
     def set_duplicates_aside(self) -> None:
         """Gives every usable row but the first of an id a problem: two cannot both be looked up by it."""
         self.run(
-            "CREATE TEMP TABLE taken AS SELECT split, id, min(position) AS position, arg_min(uri, position) AS uri "
-            "FROM entries WHERE error IS NULL GROUP BY split, id HAVING count(*) > 1"
+            # Hashes first: the ids of a hundred million images would not fit into memory.
+            "CREATE TEMP TABLE hashes AS SELECT hash(split, id) AS hash FROM entries WHERE error IS NULL "
+            "GROUP BY ALL HAVING count(*) > 1"
         )
-        self.run(
-            "UPDATE entries SET stage = 'list', error = 'DuplicateId', "
-            "message = 'the id ' || entries.id || ' was taken by ' || taken.uri FROM taken WHERE error IS NULL "
-            "AND entries.split = taken.split AND entries.id = taken.id AND entries.position <> taken.position"
-        )
-        self.run("DROP TABLE taken")
+        if self.run("SELECT 1 FROM hashes LIMIT 1"):
+            self.run(
+                "CREATE TEMP TABLE taken AS SELECT split, id, min(position) AS position, arg_min(uri, position) AS uri "
+                "FROM entries WHERE error IS NULL AND hash(split, id) IN (FROM hashes) "
+                "GROUP BY split, id HAVING count(*) > 1"
+            )
+            self.run(
+                "UPDATE entries SET stage = 'list', error = 'DuplicateId', "
+                "message = 'the id ' || entries.id || ' was taken by ' || taken.uri FROM taken WHERE error IS NULL "
+                "AND entries.split = taken.split AND entries.id = taken.id AND entries.position <> taken.position"
+            )
+            self.run("DROP TABLE taken")
+        self.run("DROP TABLE hashes")
 
     def sorted(self, shards: dict[str, int]) -> Iterator[pa.RecordBatch]:
         """All rows with the number of their shard, `shard`, by split and shard, in the order that they have in it.
@@ -109,25 +150,36 @@ class Catalogue:
         Args:
           shards: how many each split has.
         """
-        self.run("CREATE OR REPLACE TEMP TABLE shards (split VARCHAR, count UBIGINT)")
-        self.database.executemany("INSERT INTO shards VALUES (?, ?)", list(shards.items()))
         columns = ", ".join(self.schema.names)
-        shard = "(coalesce(run, md5_number_upper(id)) % count)::BIGINT AS shard"
-        yield from self._batches(
-            f"SELECT {columns}, {shard} FROM entries JOIN shards USING (split) ORDER BY split, shard, {_IN_SHARD}"
-        )
+        for split, count in shards.items():
+            yield from self._batches(
+                f"SELECT {columns}, (coalesce(run, md5_number_upper(id)) % {count})::BIGINT AS shard "
+                f"FROM entries WHERE split = '{split}' ORDER BY shard, {_ORDER}, position"
+            )
 
     def sample(self, size: int) -> list[Item]:
         """A few images, from the first to the last."""
         total = self.run("SELECT count(*) FROM entries")[0][0]
         step = max(1, total // size)
         place = "row_number() OVER (ORDER BY position) - 1"
-        numbered = f"(SELECT *, {place} AS place FROM entries)"
-        query = f"SELECT * FROM {numbered} WHERE place % {step} = 0 ORDER BY place LIMIT {size}"
+        numbered = f"SELECT *, {place} AS place FROM entries"
+        query = f"SELECT * FROM ({numbered}) WHERE place % {step} = 0 ORDER BY place LIMIT {size}"
         return [item for batch in self._batches(query) for item in entries.to_items(batch, self.metadata)]
 
     def _batches(self, query: str) -> Iterator[pa.RecordBatch]:
         yield from self.database.sql(query).to_arrow_reader(_BATCH)
+
+
+@contextlib.contextmanager
+def uncollected() -> Iterator[None]:
+    """Without Python's search for objects that refer to each other: with Beam loaded, most of the time would be its."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 @contextlib.contextmanager
@@ -138,4 +190,5 @@ def open_catalogue(metadata: Sequence[tuple[str, Any]] = ()) -> Iterator[Catalog
     with tempfile.TemporaryDirectory(prefix="captioning-listing-") as directory:
         settings: dict[str, Any] = {"memory_limit": _MEMORY, "temp_directory": os.path.join(directory, "sorting")}
         with duckdb.connect(config=settings) as database:
+            database.execute("SET enable_progress_bar = false")  # it would be among what a command prints
             yield Catalogue(database, metadata)

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipelines.items import ImageError, Item
 
@@ -63,6 +64,21 @@ def escape(text: str) -> str:
     return _HALF.sub(lambda found: _MARK + _shifted(found[0]), text) if _HALF.search(text) else text
 
 
+def texts(values: Sequence[str | None]) -> pa.Array:
+    """Names as a column of a listing: each as `escape` gives it."""
+    try:
+        return marked(pa.array(values, pa.string()))
+    except UnicodeEncodeError:
+        return pa.array([text and escape(text) for text in values], pa.string())
+
+
+def marked(column: pa.Array) -> pa.Array:
+    """Valid texts as `escape` gives each."""
+    return (
+        pc.replace_substring(column, _MARK, _MARK * 2) if pc.any(pc.match_substring(column, _MARK)).as_py() else column
+    )
+
+
 def _shifted(character: str) -> str:
     return character if character == _MARK else chr(ord(character) - _SHIFT)
 
@@ -92,11 +108,17 @@ def to_batch(items: Sequence[Item], metadata: Sequence[tuple[str, Any]]) -> pa.R
     return pa.RecordBatch.from_arrays(arrays, schema=wanted)
 
 
-def store(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
+def store(values: Sequence[Any] | pa.Array, kind: pa.DataType) -> pa.Array:
     """Carried values of one column, as the listing holds them."""
-    if _is_known(kind):
-        return pa.array(values, kind)
-    return pa.array([None if value is None else _packed(pa.array([value], kind)) for value in values], pa.binary())
+    if not _is_known(kind):
+        values = values.to_pylist() if isinstance(values, pa.Array) else values
+        return pa.array([None if value is None else _packed(pa.array([value], kind)) for value in values], pa.binary())
+    # A large integer may only come near a float.
+    if isinstance(values, pa.Array):
+        return values if values.type == kind else values.cast(kind, safe=not pa.types.is_floating(kind))
+    if pa.types.is_floating(kind):
+        values = [None if value is None else float(value) for value in values]
+    return pa.array(values, kind)
 
 
 def _packed(one: pa.Array) -> bytes:

@@ -18,7 +18,7 @@ def listed(source: Source) -> Iterator[Catalogue]:
     """All images of a source, while this is entered. Raises InputError."""
     with open_catalogue(source.metadata_fields()) as catalogue:
         with waiting(LISTING):
-            source.fill(catalogue)
+            source.list_into(catalogue)
         yield catalogue
 
 

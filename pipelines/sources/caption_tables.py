@@ -8,10 +8,12 @@ import posixpath
 from collections.abc import Iterator
 from typing import Any
 
-from pipelines.sources.tables import CsvTable, Row, json_lines, json_object
+from pipelines.sources.json_tables import json_lines, json_object
+from pipelines.sources.tables import CsvTable
 from tfrecords_schema.captions_json import BAD_ENTRY, Listed, Problem, make_listed
 from tfrecords_schema.storage.paths import normalised
 
+_Row = tuple[int, tuple[Any, ...] | str]  # its line, and its values, or what is wrong with it
 _COLUMNS = ("image", "caption", "split")
 
 
@@ -19,7 +21,12 @@ def read_csv(path: str) -> Iterator[Listed]:
     """The images of a CSV file. Raises InputError, naming the line, where it is none."""
     table = CsvTable(path, ",")
     # Too few or too many columns are a bad row: a comma in a caption that is not in quotes would cut it short.
-    return _join(table.rows([name for name in _COLUMNS if name in table.columns]))
+    chunks = table.rows([name for name in _COLUMNS if name in table.columns])
+    return _join(
+        (line, rows.problems.get(row) or tuple(values))
+        for rows in chunks
+        for row, (line, *values) in enumerate(zip(rows.lines, *rows.columns, strict=True))
+    )
 
 
 def read_jsonl(path: str) -> Iterator[Listed]:
@@ -43,10 +50,10 @@ def bad_row(line: int, problem: str) -> Listed:
     return Listed(f"line {line}", (), problem=Problem(BAD_ENTRY, f"line {line}: {problem}"))
 
 
-def _join(rows: Iterator[Row]) -> Iterator[Listed]:
+def _join(rows: Iterator[_Row]) -> Iterator[Listed]:
     """Rows of image, caption and maybe split -> one Listed for rows of one image that follow each other."""
 
-    def key(numbered: Row) -> tuple[str, Any] | None:
+    def key(numbered: _Row) -> tuple[str, Any] | None:
         values = numbered[1]
         good = not isinstance(values, str) and isinstance(values[0], str) and values[0].strip()
         return (normalised(values[0].strip()), *values[2:]) if good else None

@@ -5,15 +5,15 @@ from __future__ import annotations
 import dataclasses
 import posixpath
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pipelines.items import ImageError, Item
 from pipelines.listing.catalogue import Catalogue
-from pipelines.sources import captions_files
-from pipelines.sources.locations import Locations, open_locations
+from pipelines.listing.entries import escape, unescape
+from pipelines.sources import captions_files, drafts
+from pipelines.sources.drafts import quoted
+from pipelines.sources.locations import Locations
 from pipelines.storage import archives
-from tfrecords_schema.captions_json import Listed
 from tfrecords_schema.errors import InputError, blaming
 from tfrecords_schema.shards import SPLITS, is_validation
 from tfrecords_schema.storage import files, finding, paths
@@ -22,6 +22,22 @@ _IN_SEVERAL_SPLITS = """
     SELECT one.split, other.split, count(*)
     FROM entries AS one JOIN entries AS other ON one.id = other.id AND one.uri = other.uri AND one.split < other.split
     GROUP BY ALL ORDER BY ALL
+"""
+# An entry that names no image has its captions file for a URI.
+_INSERT = """
+    INSERT INTO entries BY NAME
+    WITH rows AS (SELECT * REPLACE (coalesce(id, id_of(name)) AS id), {position} AS position FROM drafts),
+    ours AS (
+        SELECT * REPLACE (CASE split WHEN 'restval' THEN {restval} ELSE coalesce(split, {own}) END AS split) FROM rows
+    )
+    SELECT split, position, id, captions,
+      CASE WHEN name IS NULL THEN $1 WHEN is_absolute(name) OR found.message IS NOT NULL THEN name
+        ELSE coalesce(found.uri, $2 || name) END AS uri,
+      coalesce(found.version, '') AS version,
+      CASE WHEN coalesce(ours.message, found.message) IS NOT NULL THEN 'list' END AS stage,
+      coalesce(error, CASE WHEN found.message IS NOT NULL THEN 'AmbiguousName' END) AS error,
+      coalesce(ours.message, found.message) AS message
+    FROM ours LEFT JOIN found USING (position) WHERE split IS NOT NULL
 """
 
 
@@ -54,14 +70,22 @@ class CaptionedImages:
     val_fraction: float | None = None
     restval: str | None = "train"
 
-    def fill(self, catalogue: Catalogue) -> None:
+    def metadata_fields(self) -> list[tuple[str, Any]]:
+        """None: nothing but captions is carried along."""
+        return []
+
+    def list_into(self, catalogue: Catalogue) -> None:
         """Lists all images. An image is an id in a place, whose captions may stand apart.
 
         Raises:
           InputError: a file or a place is missing or of no known kind, has no images, or its splits do not fit.
         """
         archives.open_archive.cache_clear()  # what an earlier run in this process saw may have changed
-        catalogue.add(self.read())
+        if fraction := self.val_fraction:
+            catalogue.define("is_held_out", lambda ids: [is_validation(unescape(one), fraction) for one in ids])
+        for place, file in enumerate(self.files):
+            self._list_file(catalogue, place, file)
+        drafts.end(catalogue)
         catalogue.join_parts()
         for one, other, shared in catalogue.run(_IN_SEVERAL_SPLITS):
             print(f"WARNING: {shared:,} images are in both {one} and {other}.", file=sys.stderr, flush=True)
@@ -76,52 +100,42 @@ class CaptionedImages:
             "restval": self.restval,
         }
 
-    def metadata_fields(self) -> list[tuple[str, Any]]:
-        """None: nothing but captions is carried along."""
-        return []
-
-    def read(self) -> Iterator[Item]:
-        """Items in the order of the files."""
-        for number, file in enumerate(self.files):
-            usable, problem = False, None
-            for item in self._read(number, file):
-                usable, problem = usable or not item.problem, problem or item.problem
-                yield item
-            if not usable:
-                found = f"none that could be used; the first: {problem.message}" if problem else "none"
-                raise InputError(f"{file.flags[0]}: {file.path}: expected images with captions, found {found}")
-
-    def _read(self, number: int, file: CaptionFile) -> Iterator[Item]:
+    def _list_file(self, catalogue: Catalogue, place: int, file: CaptionFile) -> None:
         if not file.places and not captions_files.is_table(file.path):
             raise InputError(f"{file.flags[1]}: expected where the images of {file.path} are, found nothing")
         with blaming(file.flags[1]):
-            locations = open_locations(file.places or (posixpath.dirname(file.path) or ".",))
+            locations = Locations(catalogue, file.places or (posixpath.dirname(file.path) or ".",))
+        drafts.begin(catalogue)
         with blaming(file.flags[0]):
-            for position, listed in enumerate(captions_files.read(file.path), start=number << 40):
-                split = self._split(file, listed)
-                if split is not None:
-                    yield _locate(listed, locations, split, position, file.path)
+            captions_files.list_file(catalogue, file.path, place)
+            self._check_splits(catalogue, file)
+        drafts.learn_schemes(catalogue)
+        names = f"SELECT {drafts.POSITION} AS position, name, short FROM drafts WHERE NOT is_absolute(name)"
+        locations.find(
+            f"SELECT position, 0 AS rank, name FROM ({names}) "
+            f"UNION ALL SELECT position, 1 AS rank, short FROM ({names}) WHERE short IS NOT NULL"
+        )
+        own = quoted(file.split or "train")
+        if self.val_fraction and not file.split:
+            own = "CASE WHEN is_held_out(id) THEN 'val' ELSE 'train' END"
+        restval = "NULL" if self.restval is None else quoted(self.restval)
+        catalogue.run(
+            _INSERT.format(position=drafts.POSITION, own=own, restval=restval),
+            *map(escape, (file.path, locations.fallback)),
+        )
+        usable, message = catalogue.run(
+            "SELECT count(*) FILTER (error IS NULL), arg_min(message, position) FROM entries "
+            f"WHERE position >> 40 = {place}"
+        )[0]
+        if not usable:
+            found = f"none that could be used; the first: {unescape(message)}" if message else "none"
+            raise InputError(f"{file.flags[0]}: {file.path}: expected images with captions, found {found}")
 
-    def _split(self, file: CaptionFile, listed: Listed) -> str | None:
-        if listed.split is None:
-            held_out = self.val_fraction is not None and is_validation(str(listed.id), self.val_fraction)
-            return file.split or ("val" if held_out else "train")
-        if file.split or self.val_fraction is not None:
+    def _check_splits(self, catalogue: Catalogue, file: CaptionFile) -> None:
+        wants_none = file.split or self.val_fraction is not None
+        if wants_none and catalogue.run("SELECT 1 FROM drafts WHERE split IS NOT NULL LIMIT 1"):
             way = "give it with --captions" if file.split else "leave out --val_fraction"
             raise InputError(f"expected captions without splits, found {file.path} with its own; {way}")
-        return self.restval if listed.split == "restval" else listed.split
-
-
-def _locate(listed: Listed, locations: Locations, split: str, position: int, where: str) -> Item:
-    """The item of an entry; `where` is its captions file, which stands for the URI of one that names no image."""
-    problem = ImageError("list", *listed.problem) if listed.problem else None
-    item = Item(str(listed.id), where, listed.captions, problem, split, position=position)
-    if not listed.names:
-        return item
-    found = locations.find(*listed.names)
-    if isinstance(found, ImageError):
-        return dataclasses.replace(item, uri=listed.names[0], problem=problem or found)
-    return dataclasses.replace(item, uri=found.uri, version=found.version)
 
 
 def captioned_images(

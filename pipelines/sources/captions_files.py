@@ -1,7 +1,6 @@
 """Captions files of every kind -> what they list: COCO, Karpathy, Flickr8k, CSV and JSONL, told apart by their content.
 
-All are streamed: of the largest only the captions are ever in memory, and of those that list one image's captions
-together not even these.
+All are streamed into tables of a catalogue: none is ever in memory.
 """
 
 from __future__ import annotations
@@ -10,43 +9,121 @@ import dataclasses
 import itertools
 import posixpath
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
-from pipelines.sources import caption_tables
-from pipelines.sources.image_ids import NamedIds
+import pyarrow as pa
+
+from pipelines.listing.catalogue import CHUNK, Catalogue, open_catalogue
+from pipelines.listing.entries import texts, unescape
+from pipelines.sources import caption_tables, drafts
+from pipelines.sources.image_ids import learn_names
 from tfrecords_schema import captions_json
-from tfrecords_schema.captions_json import Listed, Problem, make_listed
+from tfrecords_schema.captions_json import NO_CAPTION, NOT_LISTED, Listed, Problem, make_listed
 from tfrecords_schema.errors import InputError, reading
 from tfrecords_schema.storage import files, finding, paths
 
 _TOKEN = re.compile(r"^(?P<name>.+)#\d+\t(?P<caption>.*)$")
 _EXPECTED = "captions as COCO or Karpathy JSON, Flickr8k tokens, or CSV or JSONL with image and caption"
 _FLICKR8K_LISTS = {"train": "train", "dev": "val", "test": "test"}
+_PIECES = pa.schema([("number", pa.int64()), *((name, pa.string()) for name in ("id", "name", "caption"))])
+_PIECES = pa.schema([*_PIECES, ("error", pa.string()), ("message", pa.string())])
+_PIECES_AT_ONCE = 1_000_000
+_BROKEN = """
+    SELECT {place} AS place, number, id, [] AS captions, error, message FROM pieces WHERE error IS NOT NULL
+"""
+_JOINED = f"""
+    WITH said AS (
+        SELECT id, list(caption ORDER BY number) FILTER (caption IS NOT NULL) AS captions, count(*) AS times,
+          min(number) AS number
+        FROM pieces WHERE {{part}} AND name IS NULL GROUP BY id
+    ), pictured AS (  -- each once: captions of an entry that is there twice must not count twice
+        SELECT id, name, min(number) AS number FROM pieces WHERE {{part}} AND name IS NOT NULL GROUP BY id, name
+    )
+    SELECT {{place}} AS place, pictured.number, id, name, coalesce(captions, []) AS captions,
+      CASE WHEN captions IS NULL THEN '{NO_CAPTION.error}' END AS error,
+      CASE WHEN captions IS NULL THEN '{NO_CAPTION.message}' END AS message
+    FROM pictured LEFT JOIN said USING (id)
+    UNION ALL BY NAME
+    SELECT {{place}} AS place, number, id, [] AS captions, 'NotListed' AS error, times || '{NOT_LISTED}' AS message
+    FROM said ANTI JOIN pictured USING (id)
+"""
 _SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val", "test": "test"}
 
 
 def read(path: str) -> Iterator[Listed]:
     """The images of a captions file, in its order: ids as text, splits train, val, test, restval or None.
 
-    What is not JSON is read twice: ids are names there, and at first those are looked for that only endings tell apart.
-
     Raises:
       InputError: there is no such file, or it is none of the known kinds.
     """
+    with open_catalogue() as catalogue:
+        drafts.begin(catalogue)
+        list_file(catalogue, path)
+        rows = catalogue.database.execute(
+            "SELECT coalesce(id, id_of(name)), name, short, captions, split, error, message FROM drafts ORDER BY number"
+        )
+        while found := rows.fetchmany(CHUNK):
+            for image_id, name, short, captions, split, error, message in found:
+                names = tuple(unescape(one) for one in (name, short) if one is not None)
+                problem = None if error is None else Problem(error, unescape(message))
+                yield Listed(unescape(image_id), names, tuple(map(unescape, captions)), split, problem)
+
+
+def list_file(catalogue: Catalogue, path: str, place: int = 0) -> None:
+    """Adds the images of a captions file to the table `drafts`, and makes the macro `id_of` for those without an id.
+
+    Splits and errors are those of `read`.
+    """
     with reading(path, _EXPECTED):
         reader = _reader(path)
-        ids = None
-        if reader is not _read_json:  # whose images have ids of their own, or names that all end alike (Flickr30k's)
-            ids = NamedIds(listed.names[-1] for listed in reader(path) if _is_called_by_name(listed))
-        for listed in reader(path):
-            if ids and _is_called_by_name(listed):
-                listed = dataclasses.replace(listed, id=ids(listed.names[-1]))
-            yield _in_our_words(listed)
+        if reader is _read_json and not captions_json.is_karpathy(path, files.open_binary):
+            _list_coco(catalogue, path, place)
+        else:
+            # Images in JSON have ids of their own, or names that all end alike (Flickr30k's).
+            catalogue.fill("drafts", _drafts(reader(path), place, named=reader is not _read_json))
+    learn_names(catalogue, f"SELECT name FROM drafts WHERE place = {place} AND id IS NULL")
 
 
-def _is_called_by_name(listed: Listed) -> bool:
-    """Whether an image's id is its file's name without the ending."""
-    return bool(listed.names) and listed.id == posixpath.splitext(listed.names[-1])[0]
+def _drafts(listed: Iterator[Listed], place: int, named: bool) -> Iterator[pa.Table]:
+    for start, chunk in chunks(map(_in_our_words, listed)):
+        problems = [one.problem or (None, None) for one in chunk]
+        columns: dict[str, Any] = {
+            "id": [None if named and one.names else str(one.id) for one in chunk],
+            "name": [one.names[0] if one.names else None for one in chunk],
+            "short": [one.names[-1] if len(one.names) > 1 else None for one in chunk],
+            "split": [one.split for one in chunk],
+            "captions": drafts.texts_of_each([one.captions for one in chunk]),
+            "error": [error for error, _ in problems],
+            "message": [message for _, message in problems],
+        }
+        yield drafts.batch(place, range(start, start + len(chunk)), columns)
+
+
+def _list_coco(catalogue: Catalogue, path: str, place: int) -> None:
+    """Captions and images stand apart: both become tables, which are joined a part at a time, as memory is limited."""
+    catalogue.create("pieces", _PIECES)
+    catalogue.fill("pieces", _pieces(captions_json.read_coco(path, files.open_binary)))
+    catalogue.run(f"INSERT INTO drafts BY NAME {_BROKEN.format(place=place)}")
+    (count,) = catalogue.run("SELECT count(*) FROM pieces")[0]
+    parts = 1 + count // _PIECES_AT_ONCE
+    for part in range(parts):
+        one = f"error IS NULL AND hash(id) % {parts} = {part}"
+        catalogue.run(f"INSERT INTO drafts BY NAME {_JOINED.format(place=place, part=one)}")
+    catalogue.run("DROP TABLE pieces")
+
+
+def _pieces(listed: Iterator[Listed]) -> Iterator[pa.Table]:
+    for start, chunk in chunks(listed):
+        problems = [one.problem or (None, None) for one in chunk]
+        columns = [
+            texts([str(one.id) for one in chunk]),
+            texts([one.names[0] if one.names else None for one in chunk]),
+            texts([one.captions[0] if one.captions and one.captions[0].strip() else None for one in chunk]),
+            texts([error for error, _ in problems]),
+            texts([message for _, message in problems]),
+        ]
+        yield pa.table([pa.array(range(start, start + len(chunk))), *columns], schema=_PIECES)
 
 
 def is_table(path: str) -> bool:
@@ -68,6 +145,14 @@ def _reader(path: str) -> Callable[[str], Iterator[Listed]]:
     raise InputError(f"{path}: expected {_EXPECTED}, found a file that begins with {first[:60]!r}")
 
 
+def chunks(listed: Iterable[Listed]) -> Iterator[tuple[int, list[Listed]]]:
+    """(number of the first, some that follow each other)."""
+    remaining, start = iter(listed), 0
+    while chunk := list(itertools.islice(remaining, CHUNK)):
+        yield start, chunk
+        start += len(chunk)
+
+
 def _in_our_words(listed: Listed) -> Listed:
     split, problem = listed.split, listed.problem
     if split is not None:
@@ -75,7 +160,7 @@ def _in_our_words(listed: Listed) -> Listed:
         if split is None:
             message = f"expected a split of {', '.join(_SPLITS)}, found {listed.split!r}"
             split, problem = "train", Problem("NoSplit", message)
-    return dataclasses.replace(listed, id=str(listed.id), split=split, problem=problem)
+    return listed if listed.split is None else dataclasses.replace(listed, split=split, problem=problem)
 
 
 def _read_json(path: str) -> Iterator[Listed]:

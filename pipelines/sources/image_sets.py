@@ -7,18 +7,17 @@ import functools
 import itertools
 import os
 import posixpath
-import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
-from pipelines.items import Item
 from pipelines.listing.catalogue import Catalogue
-from pipelines.sources import tables
+from pipelines.listing.entries import escape, unescape
+from pipelines.sources import drafts, tables
+from pipelines.sources.drafts import quoted
 from pipelines.sources.image_files import FilePlace, common_directory, has_image_ending, name_below
-from pipelines.sources.image_ids import NamedIds
+from pipelines.sources.image_ids import learn_names
 from pipelines.sources.image_lists import ImageList
-from pipelines.sources.image_tables import CocoImages, ImageTable
-from pipelines.sources.locations import Locations, open_locations
+from pipelines.sources.locations import Locations
 from pipelines.sources.table_columns import NO_COLUMNS, Columns, merge_types
 from pipelines.storage import archives, parquet_cells
 from tfrecords_schema.errors import InputError, blaming
@@ -28,6 +27,19 @@ _ACCEPTED = (
     "a quoted pattern such as 'photos/**.jpg', a directory, a zip file, an image file, a table "
     f"({', '.join(tables.ENDINGS)}) or a COCO .json"
 )
+_NO_END = 1 << 62
+_FOUND_AGAIN = """
+    DELETE FROM drafts WHERE rowid IN (
+        SELECT rowid FROM drafts WHERE uri IS NOT NULL
+        QUALIFY row_number() OVER (PARTITION BY name ORDER BY place, number) > 1
+    )
+"""
+_INSERT_FILES = """
+    INSERT INTO entries BY NAME
+    SELECT 'captions' AS split, {position} AS position, id_of({below}) AS id, uri, version,
+      CASE WHEN error IS NOT NULL THEN 'list' END AS stage, error, message, []::VARCHAR[] AS captions
+    FROM drafts WHERE uri IS NOT NULL AND {position} < {end}
+"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,44 +63,70 @@ class ImageSets:
     limit: int | None = None
     rows_together: int = 1000
 
-    def fill(self, catalogue: Catalogue) -> None:
-        """Lists all images. Says on the screen which files were passed over.
-
-        Raises:
-          InputError: a place holds no images or is none, a table is not as expected, or a flag does not fit.
-        """
-        self._check()
-        catalogue.add(self.read())
-        catalogue.set_duplicates_aside()
-
-    def _check(self) -> None:
-        places = self._places()
-        lists = [place for place in places if isinstance(place, ImageList)]
-        self._check_flags(lists)
-        root = self._root()
-        for one in lists:
-            one.check(root)
-
-    def read(self) -> Iterator[Item]:
-        """Items in the order of --images, those of a directory or pattern by name. A file found twice is one Item."""
-        return itertools.islice(self._read(), self.limit)
-
-    def describe(self) -> dict[str, Any]:
-        """As options that a later run is compared with; flags that are not given are left out."""
-        given = {"images": list(self.images), "root": list(self.root), **self.columns.given(), "limit": self.limit}
-        return {flag: value for flag, value in given.items() if value not in (None, [])}
-
     def metadata_fields(self) -> list[tuple[str, Any]]:
-        """(name, Arrow type) of the columns that Items' metadata hold. Raises InputError as `fill`."""
+        """(name, Arrow type) of the columns that Items' metadata hold. Raises InputError as `list`."""
         for cache in (archives.open_archive, parquet_cells.open_cells, open_list):
             cache.cache_clear()  # what an earlier run in this process saw may have changed
         self.columns.check()
         names = [name for _, name in self.columns.carried()]
         if not names:
             return []
-        opened = [place for place in self._places() if isinstance(place, ImageTable)]
+        opened = [place for place in self._places() if isinstance(place, ImageList)]
         types = [(table.path, kinds) for table in opened if (kinds := table.metadata_types()) is not None]
         return list(zip(names, merge_types(types, names), strict=True))
+
+    def list_into(self, catalogue: Catalogue) -> None:
+        """Lists all images, in the order of --images, those of a directory or pattern by name; a file found twice once.
+
+        Says on the screen which files were passed over.
+
+        Raises:
+          InputError: a place holds no images or is none, a table is not as expected, or a flag does not fit.
+        """
+        places = self._places()
+        lists = {number: place for number, place in enumerate(places) if isinstance(place, ImageList)}
+        self._check_flags(lists.values())
+        with blaming("--root"):
+            root = Locations(catalogue, self.root) if self.root else None
+        drafts.begin(catalogue)
+        found = (
+            place.drafts(number, catalogue.metadata)
+            if isinstance(place, ImageList)
+            else place.drafts(number, self.excluding)
+            for number, place in enumerate(places)
+        )
+        catalogue.fill("drafts", itertools.chain.from_iterable(found))
+        drafts.learn_schemes(catalogue)
+        prefixes = _prefixes(catalogue, {number: place.path for number, place in lists.items()})
+        below = self._learn_ids(catalogue, places)
+        if len(places) - len(lists) > 1:
+            catalogue.run(_FOUND_AGAIN)
+        last = f"SELECT {drafts.POSITION} FROM drafts ORDER BY 1 LIMIT 1 OFFSET {self.limit}"
+        end = next((end for (end,) in catalogue.run(last)), _NO_END) if self.limit is not None else _NO_END
+        catalogue.run(_INSERT_FILES.format(below=below, end=end, position=drafts.POSITION))
+        for number, table in lists.items():
+            given = {"below": below, "prefix": prefixes[number], "end": end, "together": self.rows_together}
+            where = root or Locations(catalogue, (posixpath.dirname(table.path) or ".",))
+            table.insert(catalogue, number, where, bool(root), given)
+        drafts.end(catalogue)
+        catalogue.set_duplicates_aside()
+
+    def _learn_ids(self, catalogue: Catalogue, places: Sequence[FilePlace | ImageList]) -> str:
+        """Makes the macro `id_of`; returns SQL of what it is to be given. Files and names in tables share it."""
+        directory = common_directory(place.root() for place in places if isinstance(place, FilePlace))
+        first, last = catalogue.run(
+            "SELECT min(name), max(name) FROM drafts WHERE uri IS NULL AND is_absolute(name) AND NOT is_foreign(name)"
+        )[0]
+        # What the first and the last have in common, all between them have.
+        common = common_directory(posixpath.dirname(unescape(name)) for name in (first, last) if name)
+        below = f"CASE WHEN uri IS NULL THEN {name_below(common)} ELSE {name_below(directory)} END"
+        learn_names(catalogue, f"SELECT {below} FROM drafts WHERE id IS NULL AND name IS NOT NULL")
+        return below
+
+    def describe(self) -> dict[str, Any]:
+        """As options that a later run is compared with; flags that are not given are left out."""
+        given = {"images": list(self.images), "root": list(self.root), **self.columns.given(), "limit": self.limit}
+        return {flag: value for flag, value in given.items() if value not in (None, [])}
 
     def bytes(self, catalogue: Catalogue) -> int | None:
         """Of all images together, as far as listings tell; None where they tell nothing."""
@@ -97,79 +135,28 @@ class ImageSets:
         cells, total = catalogue.run(f"SELECT {usable} FROM entries")[0]
         total = int(total or 0)
         if cells:
-            opened = [place for place in self._places() if isinstance(place, ImageTable)]
-            rows = sum(table.overview.rows for table in opened if table.has_cells)
-            total += sum(table.image_bytes() for table in opened) * cells // rows
+            stored = [place.image_bytes() for place in self._places() if isinstance(place, ImageList)]
+            total += sum(size for _, size in stored) * cells // sum(rows for rows, _ in stored)
         return total or None
 
-    def _check_flags(self, lists: list[ImageList]) -> None:
+    def _check_flags(self, lists: Collection[ImageList]) -> None:
         given = [*self.columns.given(), *["root"] * bool(self.root)]
-        is_table = any(isinstance(one, ImageTable) for one in lists)
-        if given and not (is_table or (lists and given == ["root"])):
+        if given and not (any(one.is_table for one in lists) or (lists and given == ["root"])):
             kinds = ", ".join(tables.ENDINGS)
             raise InputError(f"--{given[0]}: expected a table ({kinds}) among --images, found none; leave it out")
 
-    def _root(self) -> Locations | None:
-        with blaming("--root"):
-            return open_locations(self.root) if self.root else None
-
-    def _places(self) -> list[FilePlace | ImageList]:
+    def _places(self) -> Sequence[FilePlace | ImageList]:
         return open_places(self.images, self.columns)
 
-    def _float_columns(self) -> list[int]:
-        import pyarrow as pa
 
-        return [index for index, (_, kind) in enumerate(self.metadata_fields()) if pa.types.is_floating(kind)]
-
-    def _read(self) -> Iterator[Item]:
-        places, root, positions = self._places(), self._root(), itertools.count()
-        lists = [place for place in places if isinstance(place, ImageList)]
-        file_places = [place for place in places if isinstance(place, FilePlace)]
-        directory = common_directory(place.root() for place in file_places)
-        common = common_directory(one.overview.common for one in lists if one.overview.common is not None)
-        listings = {place: place.list(self.excluding) for place in file_places}
-        ids = NamedIds(
-            itertools.chain(
-                (name_below(directory, file.path) for listing in listings.values() for file in listing.images),
-                (name_below(common, name) for one in lists for name in one.names()),
-            )
-        )
-        prefixes = _prefixes([one.path for one in lists])
-        seen: set[str] = set()
-
-        def items() -> Iterator[Item]:
-            for place in places:
-                if isinstance(place, FilePlace):
-                    listing = listings[place]
-                    if note := place.note(listing):
-                        print(note, file=sys.stderr, flush=True)
-                    id_of = lambda path: ids(name_below(directory, path))  # noqa: E731
-                    yield from place.items(listing, id_of, seen, positions, len(self.columns.metadata))
-                else:
-                    id_of = lambda name: ids(name_below(common, name))  # noqa: E731
-                    yield from place.items(prefixes[place.path], id_of, root, self.rows_together, positions)
-
-        return _as_floats(items(), self._float_columns())
-
-
-def _as_floats(items: Iterator[Item], columns: list[int]) -> Iterator[Item]:
-    """Makes the integers of these columns of metadata floats: Arrow refuses large ones that a float only comes near."""
-    for item in items:
-        if columns and any(isinstance(item.metadata[index], int) for index in columns):
-            values = list(item.metadata)
-            for index in columns:
-                values[index] = None if values[index] is None else float(values[index])
-            item = dataclasses.replace(item, metadata=tuple(values))
-        yield item
-
-
-def _prefixes(given: list[str]) -> dict[str, str]:
-    """For each table what ids of its rows begin with: an id of its own, made as those of images are."""
-    absolute = {path: paths.absolute(path) for path in given}
-    directory = common_directory(map(posixpath.dirname, absolute.values()))
-    names = {path: name_below(directory, whole) for path, whole in absolute.items()}
-    ids = NamedIds(names.values())
-    return {path: ids(name) for path, name in names.items()}
+def _prefixes(catalogue: Catalogue, given: dict[int, str]) -> dict[int, str]:
+    """For each table SQL of what ids of its rows begin with: an id of its own, made as those of images are."""
+    absolute = {place: paths.absolute(path) for place, path in given.items()}
+    below = name_below(common_directory(map(posixpath.dirname, absolute.values())))
+    known = ", ".join(f"({place}, {quoted(escape(path))})" for place, path in absolute.items()) or "(0, '')"
+    query = f"SELECT place, {below} AS name FROM (VALUES {known}) AS known(place, name)"
+    learn_names(catalogue, f"SELECT name FROM ({query})")
+    return {place: quoted(prefix) for place, prefix in catalogue.run(f"SELECT place, id_of(name) FROM ({query})")}
 
 
 def open_places(images: tuple[str, ...], columns: Columns) -> list[FilePlace | ImageList]:
@@ -190,8 +177,7 @@ def open_places(images: tuple[str, ...], columns: Columns) -> list[FilePlace | I
 @functools.lru_cache(maxsize=4096)
 def open_list(path: str, version: str, columns: Columns) -> ImageList:
     """A table or COCO JSON, with what was learned of it, once per process."""
-    kind = ImageTable if tables.is_table(path) else CocoImages
-    return kind(path, version, columns)
+    return ImageList(path, version, columns)
 
 
 def _expanded(given: str) -> Iterator[tuple[str, str, str]]:

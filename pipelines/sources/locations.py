@@ -1,41 +1,121 @@
-"""Where images lie: a directory, a glob pattern or a zip file; from a name in a captions file to a URI."""
+"""Where images lie: a directory, a glob pattern or a zip file; from names in a captions file or table to URIs."""
 
 from __future__ import annotations
 
-import dataclasses
+import itertools
 import os
-import posixpath
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
-from pipelines.items import ImageError
+import pyarrow as pa
+
+from pipelines.listing.catalogue import CHUNK, Catalogue
+from pipelines.listing.entries import escape, texts, unescape
 from pipelines.storage import archives
 from tfrecords_schema.errors import InputError
 from tfrecords_schema.storage import files, finding, paths
 
-
-@dataclasses.dataclass(frozen=True)
-class Found:
-    """An image's file.
-
-    Attributes:
-      uri: to read it from.
-      version: changes when its content does, as far as a listing tells: size and time of a file, CRC of a zip member.
-        Empty where nothing was listed.
-    """
-
-    uri: str
-    version: str = ""
+_FILES = pa.schema([(name, pa.string()) for name in ("place", "path", "uri", "version", "same")])
+_HITS = pa.schema([("position", pa.int64()), ("rank", pa.int32()), ("name", pa.string()), ("ordinal", pa.int64())])
+_HITS = pa.schema([*_HITS, *((name, pa.string()) for name in ("uri", "version", "same"))])
+FOUND = pa.schema([("position", pa.int64()), *((name, pa.string()) for name in ("uri", "version", "message"))])
 
 
-def open_locations(places: Iterable[str]) -> Locations:
-    """Lists what has to be listed.
+class Locations:
+    """Several places, where one image should be in exactly one.
+
+    Args:
+      places: directories, zip files and patterns. All but local directories, and a single remote one, are listed, each
+        once in a catalogue.
 
     Raises:
       InputError: a place is not there, or is no place for images.
     """
-    places = [found for place in places for found in _expanded(place)]
-    return Locations([_open(place, alone=len(places) == 1) for place in places])
+
+    def __init__(self, catalogue: Catalogue, places: Iterable[str]):
+        self._catalogue = catalogue
+        catalogue.run("CREATE TABLE IF NOT EXISTS files (place TEXT, path TEXT, uri TEXT, version TEXT, same TEXT)")
+        self._places = [found for place in places for found in _expanded(place)]
+        alone = len(self._places) == 1
+        self._directories = [place for place in self._places if _is_directory(place, alone)]
+        for place in self._places:
+            known = catalogue.run("SELECT 1 FROM files WHERE place = ? LIMIT 1", escape(place))
+            if place not in self._directories and not known:
+                catalogue.fill("files", _listed(place))
+        first = self._places[0]
+        self.fallback = paths.join(first, "") if first in self._directories else f"{first}{_mark(first)}/"
+        self._is_certain = alone and bool(self._directories)
+
+    def find(self, wanted: str) -> None:
+        """Makes a table `found` of the names that are anywhere: position, and either URI and version, or a message.
+
+        Where all names are in one directory nothing has to be looked for: a URI is `fallback` and the name, as for
+        names that are nowhere.
+
+        Args:
+          wanted: a query of (position, rank, name); of the names of one position the lowest rank counts.
+        """
+        run = self._catalogue.run
+        self._catalogue.create("found", FOUND)
+        if self._is_certain:
+            return
+        self._catalogue.create("hits", _HITS)
+        run(f"CREATE OR REPLACE TABLE wanted AS {wanted}")
+        for number, place in enumerate(self._places):
+            if place in self._directories:
+                self._catalogue.fill("hits", self._looked_up(number << 40, place))
+        run("CREATE OR REPLACE TABLE places (ordinal BIGINT, place TEXT)")
+        self._catalogue.database.executemany(
+            "INSERT INTO places VALUES (?, ?)",
+            [(number << 40, escape(place)) for number, place in enumerate(self._places)],
+        )
+        # A name with folders fits a path that ends in it.
+        last = "regexp_extract({}, '[^/]*$')".format
+        run(
+            f"""
+            INSERT INTO hits SELECT position, rank, name, ordinal + files.rowid, uri, version, same
+            FROM wanted JOIN (SELECT *, files.rowid FROM files JOIN places USING (place)) AS files
+              ON {last("name")} = {last("path")} AND (path = name OR ends_with(path, '/' || name))
+            """
+        )
+        run(
+            """
+            INSERT INTO found
+            WITH each AS (
+                SELECT position, rank, name, version, min(ordinal) AS ordinal, arg_max(uri, ordinal) AS uri
+                FROM hits GROUP BY position, rank, name, version, same
+            ), best AS (SELECT * FROM each QUALIFY rank = min(rank) OVER (PARTITION BY position))
+            SELECT position, CASE WHEN count(*) = 1 THEN any_value(uri) END,
+              CASE WHEN count(*) = 1 THEN any_value(version) END,
+              CASE WHEN count(*) > 1 THEN count(*) || ' files have the name ' || any_value(name) || ': '
+                || array_to_string(list(uri ORDER BY ordinal)[:3], ', ') END
+            FROM best GROUP BY position
+            """
+        )
+        run("DROP TABLE hits; DROP TABLE wanted; DROP TABLE places")
+
+    def has_any(self, names: list[str], positions: list[int]) -> bool:
+        """Whether an image of these names is there, as far as can be told; after `find`."""
+        if not paths.is_local(self.fallback):
+            return True
+        if self._is_certain:
+            return any(finding.version(self.fallback + name) for name in names)
+        return bool(self._catalogue.run("SELECT 1 FROM found WHERE list_contains(?, position) LIMIT 1", positions))
+
+    def _looked_up(self, ordinal: int, directory: str) -> Iterator[pa.Table]:
+        """Hits among the files directly named, which are asked for one by one."""
+        query = "SELECT position, rank, name FROM wanted WHERE rowid >= ? AND rowid < ?"
+        (count,) = self._catalogue.run("SELECT count(*) FROM wanted")[0]
+        for start in range(0, count, CHUNK):
+            rows = []
+            for position, rank, name in self._catalogue.run(query, start, start + CHUNK):
+                uri = paths.join(directory, unescape(name))
+                if os.path.lexists(uri):
+                    rows.append((position, rank, name, ordinal, uri, finding.version(uri), paths.absolute(uri)))
+            if rows:
+                *known, uris, versions, same = zip(*rows, strict=True)
+                columns = [*map(pa.array, known), *map(texts, (uris, versions, same))]
+                yield pa.table(columns, names=_HITS.names).cast(_HITS)
 
 
 def _expanded(place: str) -> list[str]:
@@ -45,84 +125,66 @@ def _expanded(place: str) -> list[str]:
     return [place]
 
 
-class Locations:
-    """Several places, where one image should be in exactly one."""
-
-    def __init__(self, places: list[_Directory | _Index]):
-        self._places = places
-
-    def find(self, *names: str) -> Found | ImageError:
-        """The file of an image under the first of its names that is anywhere."""
-        if paths.is_absolute(names[0]):
-            return Found(names[0], finding.version(names[0]) if paths.is_local(names[0]) else "")
-        for name in names:
-            hits = [hit for place in self._places for hit in place.find(name)]
-            found = list({(paths.absolute(hit.uri), hit.version): hit for hit in hits}.values())
-            if len(found) == 1:
-                return found[0]
-            if found:
-                where = ", ".join(hit.uri for hit in found[:3])
-                return ImageError("list", "AmbiguousName", f"{len(found)} files have the name {name}: {where}")
-        return Found(self._places[0].uri(names[0]))  # reading it will say that it is absent
+def _mark(place: str) -> str:
+    return "!" if archives.is_archive(place) else ""
 
 
-def _open(place: str, alone: bool) -> _Directory | _Index:
-    if archives.is_archive(place):
-        return _open_archive(place)
-    if paths.is_pattern(place) and not finding.is_directory(place):
-        found = finding.glob_versions(place)
-        if not found:
-            raise InputError(f"expected a directory, a zip file or a pattern, found no file matches {place!r}")
-        return _Index(place, {path: Found(path, version) for path, version in found})
+def _is_directory(place: str, alone: bool) -> bool:
+    """Whether names are joined to it. Which of several places has an image, only listings tell of remote ones."""
+    if archives.is_archive(place) or (paths.is_pattern(place) and not finding.is_directory(place)):
+        return False
     if not finding.is_directory(place):
         raise InputError(f"expected a directory, a zip file or a pattern, found none at {place}")
-    if not alone and not paths.is_local(place):  # which of the places has an image, only listings can tell
-        return _Index(place, {path: Found(path, version) for path, version in finding.versions_below(place)})
-    return _Directory(place)
+    return alone or paths.is_local(place)
 
 
-def _open_archive(path: str) -> _Index:
+def _listed(place: str) -> Iterator[pa.Table]:
+    """The files of a place, as rows of `files`."""
+    chunks = _listed_archive(place) if archives.is_archive(place) else _listed_files(place)
+    for found, uris, versions, same in chunks:
+        columns = [[place] * len(found), found, uris, versions, same]
+        yield pa.table(list(map(texts, columns)), schema=_FILES)
+
+
+def _listed_files(place: str) -> Iterator[tuple[list[str], ...]]:
+    is_pattern = paths.is_pattern(place) and not finding.is_directory(place)
+    listing = finding.glob_versions(place) if is_pattern else finding.versions_below(place)
+    empty = True
+    for uris, versions in chunks(listing):
+        empty = False
+        yield uris, uris, versions, absolutes(uris)
+    if empty and is_pattern:
+        raise InputError(f"expected a directory, a zip file or a pattern, found no file matches {place!r}")
+
+
+def chunks(listing: Iterable[tuple[str, str]]) -> Iterator[tuple[list[str], list[str]]]:
+    """Paths and versions of a listing, some at a time."""
+    remaining = iter(listing)
+    while chunk := list(itertools.islice(remaining, CHUNK)):
+        found, versions = zip(*chunk, strict=True)
+        yield list(found), list(versions)
+
+
+def absolutes(uris: Iterable[str]) -> list[str]:
+    """`paths.absolute` of the files of a listing, of which many are in one directory."""
+    known: dict[str, str] = {}
+    found = []
+    for uri in uris:
+        directory, slash, name = uri.rpartition("/")
+        if directory not in known:
+            known[directory] = paths.absolute(directory + slash or ".").rstrip("/") + "/"
+        found.append(known[directory] + name)
+    return found
+
+
+def _listed_archive(path: str) -> Iterator[tuple[list[str], ...]]:
     try:
         archive = archives.open_archive(path)
     except (OSError, zipfile.BadZipFile) as error:
         raise InputError(f"expected a zip file, found none at {path}: {error}") from None
-    members = {name: Found(archives.member_uri(path, name), archive.version(name)) for name in archive.names()}
-    return _Index(path + "!", members, archive.repeated)
-
-
-class _Directory:
-    """Not listed: a name is joined to it. A remote one is not even asked whether the file is there."""
-
-    def __init__(self, path: str):
-        self._path = path
-
-    def uri(self, name: str) -> str:
-        return paths.join(self._path, name)
-
-    def find(self, name: str) -> list[Found]:
-        path = self.uri(name)
-        if not paths.is_local(self._path):
-            return [Found(path)]
-        return [Found(path, finding.version(path))] if os.path.lexists(path) else []
-
-
-class _Index:
-    """The files of a listing by their last name. A name with folders fits a path that ends in it."""
-
-    def __init__(self, root: str, paths: dict[str, Found], repeated: Iterable[str] = ()):
-        self._root, self._repeated = root, frozenset(repeated)
-        self._paths: dict[str, list[tuple[str, Found]]] = {}
-        for path, found in paths.items():
-            self._paths.setdefault(posixpath.basename(path), []).append((path, found))
-
-    def uri(self, name: str) -> str:
-        return f"{self._root}/{name}"
-
-    def find(self, name: str) -> list[Found]:
-        hits = []
-        for path, found in self._paths.get(posixpath.basename(name), ()):
-            if path == name or path.endswith("/" + name):
-                hits.append(found)
-                if path in self._repeated:
-                    hits.append(Found(found.uri, "another member of this name"))
-        return hits
+    names = list(archive.names())
+    members = [(name, archive.version(name)) for name in names]
+    members += [(name, "another member of this name") for name in names if name in archive.repeated]
+    for found, versions in chunks(members):
+        uris = [archives.member_uri(path, name) for name in found]
+        yield found, uris, versions, absolutes(uris)

@@ -8,11 +8,11 @@ import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from pipelines.sources.tables import Row
+from pipelines.listing.catalogue import CHUNK
+from pipelines.sources.tables import Rows
 from tfrecords_schema.errors import reading
 from tfrecords_schema.storage import files
 
-_ROWS_PER_BATCH = 10_000  # of columns without images
 _IMAGES_PER_BATCH = 32
 _BUFFER_BYTES = 1 << 20
 
@@ -29,7 +29,7 @@ class Group:
 class ParquetTable:
     """Parquet, of which only the columns that are asked for are read."""
 
-    unit = "row"
+    unit = "row {}"
 
     def __init__(self, path: str):
         self._path = path
@@ -73,22 +73,25 @@ class ParquetTable:
                 for batch in parquet.iter_batches(_IMAGES_PER_BATCH, [number], [leaf], use_threads=False):
                     yield from batch.column(0).flatten()[0].is_valid().to_pylist()
 
-    def rows(self, names: Sequence[str], carried: Sequence[str] = ()) -> Iterator[Row]:
+    def rows(self, names: Sequence[str], carried: Sequence[str] = ()) -> Iterator[Rows]:
         """Rows count from 0. A name may be that of a leaf: `image.path`."""
-        return enumerate(self._values([*names, *carried]))
-
-    def _values(self, names: Sequence[str]) -> Iterator[tuple[Any, ...]]:
-        if not names:
-            yield from itertools.repeat((), self.metadata.num_rows)
+        wanted, start = [*names, *carried], 0
+        if not wanted:
+            for start in range(0, self.metadata.num_rows, CHUNK):
+                yield Rows(range(start, min(start + CHUNK, self.metadata.num_rows)), [])
             return
         with self._open(self.metadata) as parquet:
-            unique = list(dict.fromkeys(names))
-            for batch in parquet.iter_batches(_ROWS_PER_BATCH, columns=unique, use_threads=False):
-                yield from zip(*(self._column(batch, name).to_pylist() for name in names), strict=True)
+            for batch in parquet.iter_batches(CHUNK, columns=list(dict.fromkeys(wanted)), use_threads=False):
+                columns = [self._column(batch, name) for name in wanted]
+                yield Rows(range(start, start + len(batch)), columns)
+                start += len(batch)
 
     def _column(self, batch: Any, name: str) -> Any:
+        import pyarrow as pa
+
         if name in self.columns:
-            return batch.column(name)
+            column = batch.column(name)
+            return column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
         parent, _, leaf = name.rpartition(".")
         struct = batch.column(parent)
         return struct.flatten()[struct.type.get_field_index(leaf)]

@@ -55,6 +55,11 @@ class Columns:
                     f"give the column another name in the output, for example {name}=input_{new}"
                 )
 
+    def wanted(self) -> list[str]:
+        """Names that the columns of a table may have."""
+        given = [self.uri, self.image, self.id, *(name for name, _ in self.carried())]
+        return list(dict.fromkeys([*filter(None, given), *_URI_NAMES, *_ID_NAMES]))
+
     def carried(self) -> list[tuple[str, str]]:
         """(name in the table, name in the output) of the columns that are carried along."""
         pairs = [given.partition("=") for given in self.metadata]

@@ -1,19 +1,38 @@
-"""Tables with one image a row: what all kinds have in common; CSV, TSV and JSON Lines as streams of rows."""
+"""Tables with one image a row: what all kinds have in common; CSV and TSV as streams of rows."""
 
 from __future__ import annotations
 
 import csv
-import json
+import dataclasses
+import itertools
+import operator
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
+from pipelines.listing.catalogue import CHUNK
 from tfrecords_schema.errors import reading
 from tfrecords_schema.storage.files import open_text
-from tfrecords_schema.text import whole
 
 _MAX_FIELD = 1 << 24  # letters in a field of CSV
+_BREAK = re.compile(r"\r\n|\r|\n")
 ENDINGS = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
-Row = tuple[int, tuple[Any, ...] | str]  # where it stands, and its values, or what is wrong with it
+
+
+@dataclasses.dataclass(frozen=True)
+class Rows:
+    """Some rows of a table that follow each other.
+
+    Attributes:
+      lines: where each stands.
+      columns: the values of each column, an Arrow array or a sequence. Of columns that are carried along they are of
+        the type that `Table.types` gives, of others as they stand there.
+      problems: what is wrong with a row as a whole, by its number among these.
+    """
+
+    lines: Sequence[int]
+    columns: list[Any]
+    problems: dict[int, str] = dataclasses.field(default_factory=dict)
 
 
 class Table(Protocol):
@@ -21,7 +40,7 @@ class Table(Protocol):
 
     Attributes:
       columns: their names.
-      unit: what `rows` counts, "line" or "row".
+      unit: how a message names the place of a row: "line {}".
     """
 
     columns: list[str]
@@ -30,8 +49,8 @@ class Table(Protocol):
     def types(self, names: Sequence[str]) -> list[Any]:
         """The Arrow types of columns."""
 
-    def rows(self, names: Sequence[str], carried: Sequence[str] = ()) -> Iterator[Row]:
-        """Every row: its values in some columns as they stand there, then in those to be carried along as of `types`.
+    def rows(self, names: Sequence[str], carried: Sequence[str] = ()) -> Iterator[Rows]:
+        """Every row: its values in some columns, then in those to be carried along.
 
         Raises:
           InputError: the file is broken as a whole.
@@ -46,13 +65,13 @@ def is_table(path: str) -> bool:
 class CsvTable:
     """CSV or TSV in UTF-8 whose first line names the columns. All values are text."""
 
-    unit = "line"
+    unit = "line {}"
 
     def __init__(self, path: str, delimiter: str):
         self._path, self._delimiter = path, delimiter
         self.columns: list[str] = []
-        for _, values in self._lines():
-            self.columns = values
+        for _, chunk in self._chunks():
+            self.columns = chunk[0]
             break
 
     def types(self, names: Sequence[str]) -> list[Any]:
@@ -61,112 +80,47 @@ class CsvTable:
 
         return [pa.string()] * len(names)
 
-    def rows(self, names: Sequence[str], carried: Sequence[str] = ()) -> Iterator[Row]:
+    def rows(self, names: Sequence[str], carried: Sequence[str] = ()) -> Iterator[Rows]:
         """A row that has more or fewer columns than the first line is wrong."""
         indices = [self.columns.index(name) for name in (*names, *carried)]
         width = len(self.columns)
-        lines = self._lines()
-        next(lines, None)
-        for line, values in lines:
-            if len(values) == width:
-                yield line, tuple([values[index] for index in indices])
-            else:
-                yield line, f"expected {width} columns, as the first line has, found {len(values)}"
+        chunks = self._chunks()
+        next(chunks, None)
+        for lines, chunk in chunks:
+            problems = {}
+            if set(map(len, chunk)) != {width}:
+                for row, values in enumerate(chunk):
+                    if len(values) != width:
+                        problems[row] = f"expected {width} columns, as the first line has, found {len(values)}"
+                        chunk[row] = [None] * width
+            yield Rows(lines, [list(map(operator.itemgetter(index), chunk)) for index in indices], problems)
 
-    def _lines(self) -> Iterator[tuple[int, list[str]]]:
+    def _chunks(self) -> Iterator[tuple[Sequence[int], list[list[Any]]]]:
+        """Rows and the last line of each, those that are not blank: at first the names of the columns, alone."""
         kind = "TSV" if self._delimiter == "\t" else "CSV"
         csv.field_size_limit(_MAX_FIELD)
-        with reading(self._path, f"{kind} in UTF-8", csv.Error), open_text(self._path, newline="") as lines:
-            reader = csv.reader(lines, delimiter=self._delimiter, skipinitialspace=True, strict=True)
+        with reading(self._path, f"{kind} in UTF-8", csv.Error), open_text(self._path, newline="") as text:
+            reader = csv.reader(text, delimiter=self._delimiter, skipinitialspace=True, strict=True)
             try:
-                for values in reader:
-                    if values:
-                        yield reader.line_num, values
+                first = next((row for row in reader if row), None)
+                if first is None:
+                    return
+                yield [reader.line_num], [first]
+                start = reader.line_num
+                while chunk := list(itertools.islice(reader, CHUNK)):
+                    lines: Sequence[int] = range(start + 1, reader.line_num + 1)
+                    if len(lines) != len(chunk):
+                        lines = list(itertools.accumulate(map(_lines, chunk), initial=start))[1:]
+                    start = reader.line_num
+                    if not all(chunk):
+                        lines = list(itertools.compress(lines, chunk))
+                        chunk = list(filter(None, chunk))
+                    if chunk:
+                        yield lines, chunk
             except csv.Error as error:  # what follows cannot be told apart into rows
                 raise csv.Error(f"line {reader.line_num}: {error}") from None
 
 
-class JsonlTable:
-    """One JSON object a line. A column of one type has it; any other is text that holds JSON."""
-
-    unit = "line"
-
-    def __init__(self, path: str):
-        self._path = path
-        self._kinds = _kinds(path)
-        self.columns = list(self._kinds)
-
-    def types(self, names: Sequence[str]) -> list[Any]:
-        """What all rows of a column are: bool, int64, double or string; JSON in a string where they differ."""
-        import pyarrow as pa
-
-        types = {"bool": pa.bool_(), "int": pa.int64(), "float": pa.float64()}
-        return [types.get(self._kinds[name], pa.string()) for name in names]
-
-    def rows(self, names: Sequence[str], carried: Sequence[str] = ()) -> Iterator[Row]:
-        """A value that a row has not is None."""
-        pairs = [(name, False) for name in names] + [(name, self._kinds[name] == "json") for name in carried]
-        for line, row in json_lines(self._path):
-            if isinstance(row, str):
-                yield line, row
-            else:
-                yield line, tuple([_json_text(row.get(name)) if text else row.get(name) for name, text in pairs])
-
-
-def _json_text(value: Any) -> str | None:
-    return None if value is None else whole(json.dumps(value, ensure_ascii=False))
-
-
-def json_lines(path: str) -> Iterator[tuple[int, dict[str, Any] | str]]:
-    """(line, its object, or what is wrong with it) of each line that is not blank; texts are whole.
-
-    Raises:
-      InputError: the file is broken as a whole.
-    """
-    with reading(path, "JSON Lines in UTF-8"), open_text(path) as lines:
-        for number, line in enumerate(lines, 1):
-            if line.strip():
-                found = json_object(line)
-                yield number, f"expected a JSON object, found {line.strip()[:60]!r}" if found is None else found
-
-
-def json_object(line: str) -> dict[str, Any] | None:
-    """The object that a line is; None where it is none."""
-    try:
-        found = json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(found, dict):
-        return None
-    return _whole_throughout(found) if "\\u" in line else found
-
-
-def _whole_throughout(value: Any) -> Any:
-    """The value with all its texts whole."""
-    if isinstance(value, str):
-        return whole(value)
-    if isinstance(value, dict):
-        return {whole(key): _whole_throughout(one) for key, one in value.items()}
-    return [_whole_throughout(one) for one in value] if isinstance(value, list) else value
-
-
-def _kinds(path: str) -> dict[str, str]:
-    """What the values of each key are; read from all lines, since the last may be another."""
-    found: dict[str, set[type]] = {}
-    large = set()
-    for _, row in json_lines(path):
-        if isinstance(row, dict):
-            for key, value in row.items():
-                found.setdefault(key, set()).add(type(value))
-                if type(value) is int and not -(1 << 63) <= value < 1 << 63:
-                    large.add(key)
-    kinds = {}
-    for key, types in found.items():
-        types.discard(type(None))
-        one = next(iter(types), str)
-        names = {bool: "bool", int: "int", float: "float", str: "str"}
-        several = "float" if types == {int, float} else "json"
-        kinds[key] = several if len(types) > 1 else names.get(one, "json")
-        if key in large:
-            kinds[key] = "json"
-    return kinds
+def _lines(row: list[str]) -> int:
+    """How many lines a row takes: one, and one for each break in its values."""
+    return 1 + sum(len(_BREAK.findall(value)) for value in row)

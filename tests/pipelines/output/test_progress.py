@@ -103,8 +103,8 @@ def test_each_step_before_the_first_image_is_told_on_a_terminal(often, tmp_path,
 
 
 def test_a_run_tells_what_takes_the_time(often, make_features, monkeypatch, capsys):
-    fill, load = CaptionedImages.fill, RecordMaker.load
-    monkeypatch.setattr(CaptionedImages, "fill", lambda self, into: (time.sleep(0.3), fill(self, into))[1])
+    list_into, load = CaptionedImages.list_into, RecordMaker.load
+    monkeypatch.setattr(CaptionedImages, "list_into", lambda self, into: (time.sleep(0.3), list_into(self, into))[1])
     monkeypatch.setattr(RecordMaker, "load", lambda self: (time.sleep(0.3), load(self))[1])
     make_features()
     lines = capsys.readouterr().err.splitlines()

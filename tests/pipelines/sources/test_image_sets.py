@@ -7,25 +7,26 @@ import json
 import os
 import pathlib
 import pickle
+import posixpath
 import random
 import zipfile
 
 import fsspec
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from pipelines.output.keys import key_by_shard
 
 from pipelines.items import ImageError
+from pipelines.listing.catalogue import open_catalogue
 from pipelines.sources.image_files import has_image_ending
-from pipelines.sources.image_ids import NamedIds
+from pipelines.sources.image_ids import learn_names
 from pipelines.sources.image_sets import Columns, ImageSets
 from pipelines.storage import parquet_cells
 from pipelines.vision import images, reading
+from tests.support.listing import counted, listed
 from tests.support.shelf import ShelfFileSystem
 from tfrecords_schema.errors import InputError
 
@@ -49,14 +50,17 @@ def write(*names, content=None):
 def items_of(*given, **options):
     """The items of --images, after what holds for every source was checked."""
     source = pickle.loads(pickle.dumps(ImageSets(given, **options)))
-    counted = source.count()
-    items = list(source.read())
-    assert counted == {"captions": len(items)}
-    assert [item.position for item in items] == list(range(len(items)))
+    items = listed(source)
     names = [name for name, _ in source.metadata_fields()]
     assert all(item.id and item.uri and len(item.metadata) == len(names) for item in items)
     assert len(pickle.dumps(source)) < 1000 and json.dumps(source.describe())
     return items
+
+
+def stored_bytes(source):
+    with open_catalogue() as catalogue:
+        source.list_into(catalogue)
+        return source.bytes(catalogue)
 
 
 def ids(*given, **options):
@@ -66,7 +70,7 @@ def ids(*given, **options):
 def refused(*given, **options):
     """The message that they are refused with."""
     with pytest.raises(InputError) as error:
-        ImageSets(given, **options).count()
+        listed(ImageSets(given, **options))
     assert "\n" not in str(error.value)
     return str(error.value)
 
@@ -107,6 +111,27 @@ NAMES = st.lists(st.sampled_from("ab"), min_size=1, max_size=2).map("".join)
 ENDINGS = st.lists(st.sampled_from([".jpg", ".png"]), max_size=3).map("".join)
 
 
+def ids_of_names(names):
+    with open_catalogue() as catalogue:
+        catalogue.run("CREATE TABLE names AS SELECT unnest(?::VARCHAR[]) AS name", names)
+        learn_names(catalogue, "SELECT name FROM names")
+        return dict(catalogue.run("SELECT name, id_of(name) FROM names"))
+
+
+def plain_ids(names):
+    """The same rule, written plainly."""
+
+    def stem(name):
+        return posixpath.splitext(name)[0]
+
+    def keeps_ending(name):
+        others = {other for other in names if stem(other) == stem(name)} - {name}
+        is_name = stem(name) in names and stem(stem(name)) != stem(name)
+        return bool(others) or (is_name and keeps_ending(stem(name)))
+
+    return {name: name if keeps_ending(name) else stem(name) for name in names}
+
+
 @given(
     st.lists(st.tuples(NAMES, ENDINGS).map("".join), unique=True).flatmap(
         lambda n: st.tuples(*[st.permutations(n)] * 2)
@@ -115,9 +140,9 @@ ENDINGS = st.lists(st.sampled_from([".jpg", ".png"]), max_size=3).map("".join)
 def test_no_two_names_have_one_id(orders):
     names, shuffled = orders
     stems = [os.path.splitext(name)[0] for name in names]
-    found = {name: NamedIds(names)(name) for name in names}
+    found = ids_of_names(names)
     assert len(set(found.values())) == len(names)
-    assert found == {name: NamedIds(shuffled)(name) for name in names}
+    assert found == ids_of_names(shuffled) == plain_ids(names)
     if len(set(stems)) == len(names):
         assert list(found.values()) == stems, "nothing changes where there is no need"
 
@@ -172,10 +197,10 @@ def test_zip_files(here, capsys):
 def test_versions_and_bytes(here):
     write("p/a.jpg", content=b"12345")
     source = ImageSets(("p",))
-    assert source.bytes() == 5
-    (before,) = source.read()
+    (before,) = listed(source)
+    assert stored_bytes(source) == 5
     write("p/a.jpg", content=b"123456")
-    (after,) = source.read()
+    (after,) = listed(source)
     assert before.version != after.version
 
 
@@ -241,9 +266,10 @@ def test_tables_of_names(here):
         found = items_of(name, columns=Columns(metadata=("text",)))
         assert [item.id for item in found] == ["im/0", "im/1"]
         assert [reading.read(item.uri) for item in found] == [b"im/0.jpg", b"im/1.jpg"]
-        assert [item.metadata[0] for item in found] == texts and all(item.version for item in found)
+        assert [item.metadata[0] for item in found] == texts
+        assert not any(item.version for item in found), "left to who makes the shard"
     (one,) = items_of("t.tsv", limit=1)
-    assert one.place is None
+    assert one.run is None
 
 
 def test_names_are_looked_up_below_root(here):
@@ -381,23 +407,23 @@ def test_one_row_of_another_kind_does_not_stop_the_rest(here):
         f"file://{here}/x.jpg",
     ]
     write("a.csv", content="\n".join(["id,uri", *(f"{n},{uri}" for n, uri in enumerate(uris))]).encode())
-    found = {item.id: item for item in ImageSets(("a.csv",)).read()}
-    assert ImageSets(("a.csv",)).count() == {"captions": 5}
+    found = {item.id: item for item in listed(ImageSets(("a.csv",)))}
+    assert counted(ImageSets(("a.csv",))) == {"captions": 5}
     assert {found[n].uri for n in "234"} == {f"{here}/x.jpg"}
     with pytest.raises(ImageError, match=r"no filesystem for sftp://\S+; expected a local path"):
         reading.read(found["1"].uri)
     cells = [{"bytes": b"data", "path": None}, {"bytes": None, "path": "gone.jpg"}]
     pq.write_table(pa.table({"image": cells}), "c.parquet")
-    assert ImageSets(("c.parquet",)).count() == {"captions": 2}
+    assert counted(ImageSets(("c.parquet",))) == {"captions": 2}
 
 
 def test_a_link_to_a_directory_above_finds_nothing_twice(here):
     write("d/a.jpg", "d/e/b.jpg")
     (here / "d/e/loop").symlink_to("..")
     (here / "f").symlink_to("d")
-    assert [item.id for item in ImageSets(("d",)).read()] == ["a", "e/b"]
-    assert [item.id for item in ImageSets(("f",)).read()] == ["a", "e/b"]
-    assert sorted(item.id for item in ImageSets(("**.jpg",)).read()) == ["d/a", "d/e/b"]
+    assert [item.id for item in listed(ImageSets(("d",)))] == ["a", "e/b"]
+    assert [item.id for item in listed(ImageSets(("f",)))] == ["a", "e/b"]
+    assert sorted(item.id for item in listed(ImageSets(("**.jpg",)))) == ["d/a", "d/e/b"]
 
 
 def test_metadata_has_types(here):
@@ -429,7 +455,7 @@ def test_metadata_of_several_tables_agrees(here):
     source = ImageSets(("*.parquet",), columns=columns)
     fields = source.metadata_fields()
     assert fields == [("n", pa.float64()), ("l", nested), ("c", pa.string())]
-    rows = [dict(zip("nlc", item.metadata, strict=True)) for item in source.read()]
+    rows = [dict(zip("nlc", item.metadata, strict=True)) for item in listed(source)]
     assert pa.Table.from_pylist(rows, schema=pa.schema(fields)).to_pylist() == [
         {"n": 2.0**60, "l": [{"k": 1}], "c": "u"},
         {"n": 0.5, "l": None, "c": "v"},
@@ -448,7 +474,7 @@ def test_every_row_of_a_csv_is_accounted_for(tmp_path, rows, limit):
     try:
         items = items_of(f"{tmp_path}/t.csv", root=(str(tmp_path),), columns=columns, limit=limit)
     except InputError as error:
-        assert "--root: expected the images" in str(error) or "expected files that Beam reads" in str(error)
+        assert "--root: expected the images" in str(error) or "expected files that can be read" in str(error)
         return
     assert len(items) == min(len(rows), limit or len(rows))
 
@@ -480,7 +506,7 @@ def test_cells_are_read_in_any_order_by_many_threads(here, group):
     items = items_of("t.parquet")
     assert [item.uri for item in items[:2]] == ["t.parquet!/image/0", "t.parquet!/image/1"]
     assert [item.id for item in items[:2]] == ["t-00000000", "t-00000001"]
-    assert [item.place for item in items] == [row / 300 for row in range(300)]
+    assert [item.run - items[0].run for item in items] == [0] * 300
     orders = {"forward": range(300), "backward": range(299, -1, -1)}
     orders["shuffled"] = random.Random(0).sample(range(300), 300)
     orders["twice"] = [row for row in range(0, 60) for _ in (0, 1)]
@@ -533,7 +559,7 @@ def test_hugging_face_parquet(here):
     items = items_of("train.parquet", columns=Columns(id="label", metadata=("label",)))
     assert [(item.id, item.metadata) for item in items] == [("1", (1,)), ("2", (2,)), ("3", (3,)), ("4", (4,))]
     assert [item.uri.split("/", 1)[1] for item in items] == ["image/0", "image/1", "image/2", "im/3.jpg"]
-    assert [item.place for item in items] == [0, 0.25, 0.5, None]
+    assert [item.run == items[0].run for item in items] == [True, True, True, False]
     assert [reading.read(item.uri) for item in items] == jpegs
     assert ids("train.parquet")[3] == "im/3"
 
@@ -548,7 +574,7 @@ def test_pandas_parquet(here):
     column = pa.array([item.metadata[0] for item in items], fields[0][1])
     assert column.equals(pq.read_table("p.parquet")["day"].combine_chunks())
     stored = pq.read_metadata("p.parquet").row_group(0).column(0).total_compressed_size
-    assert ImageSets(("p.parquet",)).bytes() == stored
+    assert stored_bytes(ImageSets(("p.parquet",))) == stored
 
 
 def test_rows_that_are_stored_together_are_in_one_shard(here):
@@ -556,13 +582,14 @@ def test_rows_that_are_stored_together_are_in_one_shard(here):
     (here / "b").mkdir()
     parquet("b/a.parquet", 10)
     write("f/1.jpg", "f/2.jpg")
-    items = items_of("a.parquet", "f", "b/a.parquet")
-    assert [item.place for item in items if item.place is not None] == [row / 40 for row in range(40)]
+    items = items_of("a.parquet", "f", "b/a.parquet", rows_together=7)
     assert items[0].id == "a-00000000" and items[30].id == "1" and items[32].id == "b/a-00000000"
-    shards = [key_by_shard(item, {"captions": 4}, ".parquet")[0] for item in items if item.place is not None]
-    assert shards == sorted(shards) and {shards.count(name) for name in shards} == {10}
-    first = items_of("a.parquet", "b/a.parquet", limit=20)
-    assert [item.place for item in first] == [row / 20 for row in range(20)]
+    a, files, b = items[:30], items[30:32], items[32:]
+    assert [item.run - a[0].run for item in a] == [row // 7 for row in range(30)]
+    assert [item.run - b[0].run for item in b] == [row // 7 for row in range(10)]
+    assert [item.run for item in files] == [None, None] and a[0].run != b[0].run
+    alone = items_of("b/a.parquet", rows_together=7)
+    assert [item.run for item in alone] == [item.run for item in b], "whatever lies beside it"
 
 
 def test_two_rows_of_one_id_are_one_row_and_a_reject(here):
@@ -578,7 +605,7 @@ def test_two_rows_of_one_id_are_one_row_and_a_reject(here):
         ("w", "DuplicateId"),
         ("y", None),
     ]
-    assert problems(items)[0] == ("list", "DuplicateId", "the id x was taken by an earlier image")
+    assert problems(items)[0] == ("list", "DuplicateId", "the id x was taken by a.parquet!/image/1")
 
 
 def test_cells_without_an_image(here):
@@ -691,4 +718,3 @@ def test_a_mix_of_everything(here):
         ("9", None, b"q/b.png"),
     ]
     assert ImageSets(given, limit=5, root=("p",)).describe() == {"images": list(given), "root": ["p"], "limit": 5}
-    assert np.all(np.diff([item.position for item in items]) == 1)

@@ -8,12 +8,27 @@ import zipfile
 import pytest
 
 from pipelines.items import ImageError
-from pipelines.sources.locations import Found, open_locations
+from pipelines.listing.catalogue import open_catalogue
+from pipelines.listing.entries import unescape
+from pipelines.sources.locations import Locations
 from pipelines.storage import archives
 from pipelines.vision import reading
 from tfrecords_schema.errors import InputError
 
 NAMES = ("a b%20#1.jpg", "new\nline.jpg", "é.jpg", "deep/x.jpg")
+
+
+def find(places, *names):
+    """(URI, version, message) of an image under the first of its names that is anywhere."""
+    with open_catalogue() as catalogue:
+        locations = Locations(catalogue, map(str, places))
+        catalogue.run("CREATE TABLE asked AS SELECT 7 AS position, 0 AS rank, '' AS name LIMIT 0")
+        for rank, name in enumerate(names):
+            catalogue.run("INSERT INTO asked VALUES (7, ?, ?)", rank, name)
+        locations.find("FROM asked")
+        fallback = (locations.fallback + names[0], None, None)
+        (found,) = catalogue.run("SELECT uri, version, message FROM found WHERE position = 7") or [fallback]
+        return tuple(text and unescape(text) for text in found)
 
 
 @pytest.fixture
@@ -32,30 +47,27 @@ def images(tmp_path):
 
 @pytest.mark.parametrize("place", ["images", "train.ZIP", "images/**", "images/**/*.jpg"])
 def test_each_name_is_found_and_read(images, place):
-    locations = open_locations([str(images / place)])
-    for name in NAMES:
-        found = locations.find("elsewhere/" + name, name)
-        assert found.version and reading.read(found.uri) == name.encode() * 1000
-    absent = locations.find("none.jpg")
-    assert not absent.version
+    (images / "other").mkdir()
+    for places in ([images / place, images / "other"], [images / "other", images / place]):
+        for name in NAMES:
+            uri, version, _ = find(places, "elsewhere/" + name, name)
+            assert version and reading.read(uri) == name.encode() * 1000
+    for name in NAMES:  # in a single directory nothing is looked for, as its worker will tell
+        assert reading.read(find([images / place], name)[0]) == name.encode() * 1000
+    uri, version, message = find([images / place], "none.jpg")
+    assert not version and not message
     with pytest.raises(ImageError) as error:
-        reading.read(absent.uri)
+        reading.read(uri)
     assert (error.value.stage, error.value.error) == ("read", "Absent")
 
 
 def test_folders_tell_equal_names_apart(images):
     (images / "images/other").mkdir()
     (images / "images/other/x.jpg").write_bytes(b"other")
-    locations = open_locations([str(images / "images/**")])
-    assert reading.read(locations.find("other/x.jpg").uri) == b"other"
-    assert locations.find("x.jpg").error == "AmbiguousName"
-
-
-def test_whole_paths_need_no_place(images):
-    path = str(images / "images/é.jpg")
-    found = open_locations([str(images)]).find(path)
-    assert found.uri == path and found.version
-    assert open_locations([str(images)]).find("gs://bucket/x.jpg") == Found("gs://bucket/x.jpg")
+    places = [images / "images/**"]
+    assert reading.read(find(places, "other/x.jpg")[0]) == b"other"
+    found = [f"{images}/images/{folder}/x.jpg" for folder in ("deep", "other")]
+    assert find(places, "x.jpg") == (None, None, f"2 files have the name x.jpg: {', '.join(found)}")
 
 
 def test_a_file_beside_a_directory_that_is_called_like_an_archive(tmp_path):
@@ -118,10 +130,9 @@ def test_encrypted_and_repeated_members(tmp_path):
     data[entry + 8] |= 1
     path.write_bytes(data)
     archives.open_archive.cache_clear()
-    locations = open_locations([str(path)])
-    assert locations.find("x.jpg").error == "AmbiguousName"
+    assert find([path], "x.jpg")[2].startswith("2 files have the name x.jpg: ")
     with pytest.raises(ImageError, match="encrypted"):
-        reading.read(locations.find("secret.jpg").uri)
+        reading.read(find([path], "secret.jpg")[0])
 
 
 @pytest.mark.parametrize("content", [b"", b"no zip file", None])
@@ -130,14 +141,14 @@ def test_archives_that_are_none(tmp_path, content):
     if content is not None:
         (tmp_path / "a.zip").write_bytes(content)
     with pytest.raises(InputError, match=r"expected a zip file, found none at .*a.zip"):
-        open_locations([str(tmp_path / "a.zip")])
+        find([str(tmp_path / "a.zip")], "x.jpg")
 
 
 def test_places_that_are_none(tmp_path):
     with pytest.raises(InputError, match=r"found no file matches '.*/\*.jpg'"):
-        open_locations([f"{tmp_path}/*.jpg"])
+        find([f"{tmp_path}/*.jpg"], "x.jpg")
     with pytest.raises(InputError, match=r"expected a directory, a zip file or a pattern, found none at"):
-        open_locations([str(tmp_path / "none")])
+        find([str(tmp_path / "none")], "x.jpg")
 
 
 def test_files_too_large_for_memory_are_not_read(tmp_path, monkeypatch):

@@ -1,0 +1,151 @@
+"""JSON Lines and COCO's lists of images, as tables of images."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import pickle
+import tempfile
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from pipelines.listing.catalogue import CHUNK, uncollected
+from pipelines.sources.tables import Rows
+from tfrecords_schema import captions_json
+from tfrecords_schema.errors import reading
+from tfrecords_schema.storage import files
+from tfrecords_schema.storage.files import open_text
+from tfrecords_schema.text import whole
+
+
+class JsonlTable:
+    """One JSON object a line. A column of one type has it; any other is text that holds JSON.
+
+    It is parsed once, since that takes longest; what is kept of it lies in a file.
+
+    Args:
+      wanted: columns that may be asked for; which there are, and what they hold, only all lines tell.
+    """
+
+    unit = "line {}"
+
+    def __init__(self, path: str, wanted: Sequence[str]):
+        self._path = path
+        self._kept = tempfile.TemporaryFile()  # noqa: SIM115 (closed with this)
+        self._kinds: dict[str, set[str]] = {name: set() for name in wanted}
+        columns: dict[str, Any] = {}
+        lines = json_lines(path)
+        with uncollected():
+            while chunk := list(itertools.islice(lines, CHUNK)):
+                self._keep(chunk, columns)
+        self.columns = list(columns)
+
+    def _keep(self, chunk: list[tuple[int, dict[str, Any] | str]], columns: dict[str, Any]) -> None:
+        places, found = zip(*chunk, strict=True)
+        problems = {row: one for row, one in enumerate(found) if isinstance(one, str)}
+        objects = [{} if isinstance(one, str) else one for one in found] if problems else found
+        for one in objects:
+            columns.update(one)
+        values = {name: [one.get(name) for one in objects] for name in self._kinds if name in columns}
+        for name, column in values.items():
+            self._kinds[name] |= _kinds(column)
+        pickle.dump((places, values, problems), self._kept)
+
+    def types(self, names: Sequence[str]) -> list[Any]:
+        """What all rows of a column are: bool, int64, double or string; JSON in a string where they differ."""
+        types = {"bool": pa.bool_(), "int": pa.int64(), "float": pa.float64()}
+        return [types.get(self._kind(name), pa.string()) for name in names]
+
+    def rows(self, names: Sequence[str], carried: Sequence[str] = ()) -> Iterator[Rows]:
+        """A value that a row has not is None."""
+        is_text = [self._kind(name) == "json" for name in carried]
+        self._kept.seek(0)
+        while True:
+            try:
+                places, values, problems = pickle.load(self._kept)
+            except EOFError:
+                return
+            nothing = [None] * len(places)
+            columns = [values.get(name, nothing) for name in (*names, *carried)]
+            for index, text in enumerate(is_text, start=len(names)):
+                if text:
+                    columns[index] = list(map(_json_text, columns[index]))
+            yield Rows(places, columns, problems)
+
+    def _kind(self, name: str) -> str:
+        kinds = self._kinds[name] - {"NoneType"}
+        if kinds == {"int", "float"}:
+            return "float"
+        kind = kinds.pop() if len(kinds) == 1 else "json" if kinds else "str"
+        return kind if kind in ("bool", "int", "float", "str") else "json"
+
+
+def _kinds(values: list[Any]) -> set[str]:
+    types = set(map(type, values))
+    is_large = int in types and any(type(one) is int and not -(1 << 63) <= one < 1 << 63 for one in values)
+    return {kind.__name__ for kind in types} | ({"large"} if is_large else set())
+
+
+def _json_text(value: Any) -> str | None:
+    return None if value is None else whole(json.dumps(value, ensure_ascii=False))
+
+
+def json_lines(path: str) -> Iterator[tuple[int, dict[str, Any] | str]]:
+    """(line, its object, or what is wrong with it) of each line that is not blank; texts are whole.
+
+    Raises:
+      InputError: the file is broken as a whole.
+    """
+    with reading(path, "JSON Lines in UTF-8"), open_text(path) as lines:
+        for number, line in enumerate(lines, 1):
+            if line.strip():
+                found = json_object(line)
+                yield number, f"expected a JSON object, found {line.strip()[:60]!r}" if found is None else found
+
+
+def json_object(line: str) -> dict[str, Any] | None:
+    """The object that a line is; None where it is none."""
+    try:
+        found = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(found, dict):
+        return None
+    return _whole_throughout(found) if "\\u" in line else found
+
+
+def _whole_throughout(value: Any) -> Any:
+    """The value with all its texts whole."""
+    if isinstance(value, str):
+        return whole(value)
+    if isinstance(value, dict):
+        return {whole(key): _whole_throughout(one) for key, one in value.items()}
+    return [_whole_throughout(one) for one in value] if isinstance(value, list) else value
+
+
+class CocoTable:
+    """The `images` of a COCO JSON."""
+
+    unit = "images[{}]"
+    columns: list[str] = ["file_name", "id"]  # noqa: RUF012
+
+    def __init__(self, path: str):
+        self._path = path
+
+    def types(self, names: Sequence[str]) -> list[Any]:
+        """Not asked for: nothing of them is carried along."""
+        raise NotImplementedError
+
+    def rows(self, names: Sequence[str], carried: Sequence[str] = ()) -> Iterator[Rows]:
+        """By number in the list."""
+        entries = enumerate(captions_json.read_images(self._path, files.open_binary))
+        while chunk := list(itertools.islice(entries, CHUNK)):
+            numbers, found = zip(*chunk, strict=True)
+            problems = {
+                row: one.problem.message.partition(": ")[2] for row, one in enumerate(found) if one.problem is not None
+            }
+            columns = {"file_name": [one.names[0] if one.names else None for one in found]}
+            columns["id"] = [None if one.problem else str(one.id) for one in found]
+            yield Rows(numbers, [columns[name] for name in names], problems)
