@@ -489,6 +489,34 @@ def test_every_line_of_a_jsonl_is_accounted_for(tmp_path, lines):
     assert len(items) == 1 + sum(bool(line.strip()) for line in text)
 
 
+HALVES = [
+    '{"uri": [1',
+    "2]}",
+    '{"uri": "a"}, {"uri": "b"}',
+    '{"uri": "x.jpg"}',
+    '{"uri": "y.jpg"',
+    '"id": 3}',
+    "{}",
+    "1",
+]
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.sampled_from(HALVES)))
+def test_lines_that_only_together_are_json_are_wrong(tmp_path, lines):
+    def is_object(line):
+        try:
+            return isinstance(json.loads(line), dict)
+        except ValueError:
+            return False
+
+    (tmp_path / "x.jpg").write_bytes(b"")
+    lines = ['{"uri": "x.jpg"}', *lines]
+    (tmp_path / "t.jsonl").write_text("\n".join(lines))
+    found = [i.problem and i.problem.message for i in items_of(f"{tmp_path}/t.jsonl")]
+    assert ["a JSON object" in (message or "") for message in found] == [not is_object(line) for line in lines]
+
+
 # Images in Parquet
 
 
