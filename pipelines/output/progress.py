@@ -120,7 +120,7 @@ class Watch:
         on_terminal = sys.stderr.isatty()
         nearby = _TERMINAL_PERIOD_S if on_terminal else _PLAIN_PERIOD_S
         period = nearby if paths.is_local(self._directory) else _REMOTE_PERIOD_S
-        done = rejects = kept = 0
+        done = rejects = kept = before = 0
         started = None
         bar = tqdm(total=self._total, unit=" images", disable=not on_terminal, dynamic_ncols=True)
         bar.set_postfix_str(self._start())
@@ -128,25 +128,25 @@ class Watch:
             done, rejects, kept = self._counts() or (done, rejects, kept)
             if started is None and done > kept:
                 # The clock starts with the first image, so that the rate and the time left are not those of start-up.
-                started = time.monotonic()
+                before, started = done - kept, time.monotonic()
                 bar.reset(self._total)
             if started is not None:
-                bar.initial = kept  # no part of the rate
+                bar.initial = kept + before  # no part of the rate
                 bar.set_postfix_str(f"{rejects} rejects", refresh=False)
             else:
                 bar.set_postfix_str(self._start(), refresh=False)
             bar.update(done - bar.n)
             if not on_terminal:
-                print(self._line(done, rejects, kept, started), file=sys.stderr, flush=True)
+                print(self._line(done, rejects, kept + before, started), file=sys.stderr, flush=True)
         if self._completed:  # the counts are gone by now, with `.work`
             bar.update(self._total - bar.n)
         bar.close()
 
-    def _line(self, done: int, rejects: int, kept: int, started: float | None) -> str:
+    def _line(self, done: int, rejects: int, before: int, started: float | None) -> str:
         so_far = f"{done}/{self._total} images"
         if started is None:
             return f"{so_far}, {self._start()}"
-        rate = (done - kept) / (time.monotonic() - started)
+        rate = (done - before) / (time.monotonic() - started)
         if not rate:
             return f"{so_far}, {rejects} rejects"
         return f"{so_far}, {rate:.1f} images/s, {rejects} rejects, {(self._total - done) / rate:.0f} s left"

@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfrecords_schema import record
-from tfrecords_schema.dataset_info import DATASET_INFO, VOCABULARY, DatasetInfo, open_features
+from tfrecords_schema.dataset_info import DATASET_INFO, DatasetInfo, open_features
 from tfrecords_schema.errors import InputError
 from tfrecords_schema.storage import copies, files, paths
 from tfrecords_schema.vocabulary import Vocabulary
@@ -44,7 +44,7 @@ def open_directory(path: str, check: Callable[[], None] = lambda: None) -> Featu
     info, vocabulary = open_features(path, files.read_text, "--data")
     given, shards = path, [shard for split in info.splits.values() for shard in split.shards]
     if paths.is_remote(path):
-        texts = {DATASET_INFO: info.dumps(), VOCABULARY: vocabulary.dumps()}
+        texts = {DATASET_INFO: info.dumps(), info.vocabulary_file: vocabulary.dumps()}
         path = copies.feature_directory(path, texts, shards, check)
     for shard in shards:
         file = os.path.join(path, shard.name)
