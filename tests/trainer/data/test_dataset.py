@@ -1,0 +1,28 @@
+"""Feature directories as they are found: here or in a store, made once or made again."""
+
+import json
+import shutil
+
+import pytest
+
+from tests.support.shelf import SHELF, ShelfFileSystem
+from trainer.data.dataset import open_directory
+
+
+@pytest.fixture
+def shelf(tmp_path, monkeypatch):
+    monkeypatch.setattr(ShelfFileSystem, "root", str(tmp_path / "shelf"))
+    return tmp_path / "shelf"
+
+
+def test_a_vocabulary_that_a_rerun_changed_is_found_by_its_name(trained, shelf):
+    """Also in the copy of a remote directory."""
+    shutil.copytree(trained / "features", shelf / "features")
+    (shelf / "features/vocabulary.txt").rename(shelf / "features/vocabulary-b.txt")
+    path = shelf / "features/dataset_info.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "vocabulary_file": "vocabulary-b.txt"}))
+    expected = open_directory(str(trained / "features"))
+    local, remote = open_directory(str(shelf / "features")), open_directory(f"{SHELF}features")
+    assert local.vocabulary.words == remote.vocabulary.words == expected.vocabulary.words
+    again = open_directory(remote.path)
+    assert again.vocabulary.words == expected.vocabulary.words and again.info == remote.info
