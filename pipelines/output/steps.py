@@ -10,7 +10,7 @@ import apache_beam as beam
 from pipelines.listing.table import Listing, every_shard
 from pipelines.output.sharding import ProcessShard
 from pipelines.output.sidecars import ShardResult
-from tfrecords_schema.storage import files
+from tfrecords_schema.storage import files, objects, paths
 
 _RANGES = 100
 
@@ -66,9 +66,14 @@ class Finish(beam.PTransform):
             | "InOrder" >> beam.Map(lambda found: sorted(found, key=lambda result: result.name))
             | "Publish" >> beam.FlatMap(_call, self.finish, **self.context)
             | "SpreadStale" >> beam.Reshuffle()
-            | "DeleteStale" >> beam.Map(lambda stale: files.delete(*stale))
+            | "DeleteStale" >> beam.Map(_delete)
         )
 
 
 def _call(results: list[ShardResult], finish: Callable, **context) -> Iterator[list[str]]:
     return finish(results, **context)
+
+
+def _delete(stale: list[str]) -> None:
+    objects.delete(path for path in stale if paths.is_remote(path))
+    files.delete(*(path for path in stale if paths.is_local(path)))

@@ -23,16 +23,20 @@ class Proxy:
       hurts: how, of HURTS, or "down": every connection is closed unanswered.
       hurt: how many were.
       methods: of those requests that may be hurt.
+      broken: ends of paths that are never answered but with "busy".
     """
 
     def __init__(self, endpoint: str, target: str, seed: int):
         self.endpoint, self.target = endpoint, urllib.parse.urlsplit(target)
         self.share, self.hurts, self.hurt = 0.0, HURTS[:3], 0
         self.methods = ("GET", "PUT", "POST", "HEAD", "DELETE")
+        self.broken: tuple[str, ...] = ()
         self._random, self._lock = random.Random(seed), threading.Lock()
 
-    def choose(self, method: str) -> str | None:
+    def choose(self, method: str, path: str) -> str | None:
         """How the next request is hurt."""
+        if self.broken and path.partition("?")[0].endswith(self.broken):
+            return "busy"
         with self._lock:
             if method not in self.methods or self._random.random() >= self.share:
                 return None
@@ -51,7 +55,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.close_connection = True
 
     def _forward(self) -> None:
-        hurt = self.proxy.choose(self.command)
+        hurt = self.proxy.choose(self.command, self.path)
         content = self._content()
         if hurt in ("reset", "down"):
             return self._reset()
