@@ -132,6 +132,7 @@ def plain_ids(names):
     return {name: name if keeps_ending(name) else stem(name) for name in names}
 
 
+@settings(max_examples=60, deadline=None)
 @given(
     st.lists(st.tuples(NAMES, ENDINGS).map("".join), unique=True).flatmap(
         lambda n: st.tuples(*[st.permutations(n)] * 2)
