@@ -79,13 +79,17 @@ def begin(
 
 
 def _present(directory: str, report: dict[str, Any] | None, names: Names, overwrite: bool) -> Present:
-    results = report["shard_list"] if report else []
+    shards_ = report["shard_list"] if report else []
+    if shards_ is None:  # what looks like a shard may be one
+        shards_ = [
+            name for name in finding.names(directory) if names.is_ours(name) and name.endswith(names.suffixes[0])
+        ]
     current = report["files"] if report else {}
-    used = {*(result.name for result in results), *current.values()}
-    text = files.read_text(paths.join(directory, names.manifest)) if names.manifest else None
-    if text:  # it may be newer than the report, of a run that was killed between the two
-        used |= _spoken_of(json.loads(text))
-    return Present.of([] if overwrite else results, current, frozenset(used))
+    used = {*shards_, *current.values()}
+    if names.manifest:  # it may be newer than the report, of a run that was killed between the two
+        with contextlib.suppress(ValueError):  # a damaged one says nothing
+            used |= _spoken_of(json.loads(files.read_text(paths.join(directory, names.manifest)) or "[]"))
+    return Present.of([] if overwrite else shards_, current, frozenset(used))
 
 
 def _spoken_of(value: Any) -> set[str]:
@@ -109,12 +113,13 @@ def check(
         ours = [name for name in finding.names(directory) if names.has(name)]
     except OSError as error:
         raise _unwritable(directory, error) from None
-    if ours and report is None and begun is None and not files.exists(paths.join(directory, REPORT)):
+    is_overwritten = overwrite and bool(_sidecars(directory))
+    if ours and report is None and begun is None and not is_overwritten:
         raise InputError(
             f"--output: {directory} holds {ours[0]}, but no {REPORT} of a run that made it; give another --output"
         )
     earlier = report["options"] if report else begun
-    if earlier is not None and not overwrite:
+    if earlier and not overwrite:
         _require_same(directory, earlier, options, update)
     return report
 
@@ -146,8 +151,10 @@ def _clear_work(directory: str, everything: bool) -> None:
 
 def _begun_options(directory: str) -> dict[str, Any] | None:
     """The options of a run that was not completed, if it finished a shard; before that it has nothing to lose."""
-    text = files.read_text(paths.join(directory, files.WORK, _OPTIONS))
-    return json.loads(text) if text and _sidecars(directory) else None
+    with contextlib.suppress(ValueError):  # a damaged file: what is taken over is told by fingerprints anyway
+        text = files.read_text(paths.join(directory, files.WORK, _OPTIONS))
+        return json.loads(text) if text and _sidecars(directory) else None
+    return {}
 
 
 def _require_same(directory: str, earlier: dict[str, Any], options: Options, update: bool | None) -> None:

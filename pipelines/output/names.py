@@ -5,9 +5,8 @@ from __future__ import annotations
 import dataclasses
 import fnmatch
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
-from pipelines.output.sidecars import ShardResult
 from tfrecords_schema import shards
 from tfrecords_schema.caption_table import SHARD_LIST
 from tfrecords_schema.storage import paths
@@ -69,13 +68,13 @@ class Present:
     used: frozenset[str]
 
     @classmethod
-    def of(cls, results: Sequence[ShardResult], current: dict[str, str], used: frozenset[str]) -> Present:
-        """From what its report says."""
+    def of(cls, names: Iterable[str], current: dict[str, str], used: frozenset[str]) -> Present:
+        """From the names of its shards."""
         found, counts = {}, {}
-        for result in results:
-            parsed = shards.parse_shard_name(result.name)
+        for name in names:
+            parsed = shards.parse_shard_name(name)
             if parsed:
-                found[parsed[0], parsed[1]] = result.name
+                found[parsed[0], parsed[1]] = name
                 counts[parsed[0]] = parsed[2]
         return cls(found, counts, current, used)
 

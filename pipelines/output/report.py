@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import dataclasses
 import io
 import json
@@ -11,10 +12,11 @@ import time
 from collections.abc import Sequence
 from typing import Any, BinaryIO
 
+from pipelines.output import places
 from pipelines.output.sidecars import ShardResult
 from tfrecords_schema.caption_table import REPORT, SHARD_LIST
 from tfrecords_schema.errors import InputError, RunError
-from tfrecords_schema.storage import files, paths
+from tfrecords_schema.storage import files, finding, paths
 
 _TOTALS = ("inputs", "records", "captions", "captions_cut", "rejects", "bytes", "kept", "retried")
 
@@ -81,32 +83,41 @@ def _seconds_type():
 
 
 def read_report(directory: str, overwrite: bool = False) -> dict[str, Any] | None:
-    """The report of a complete output, with its shards as ShardResults in `shard_list`; None where there is none.
+    """The report of a complete output, with the names of its shards in `shard_list`; None where there is none.
+
+    The list is None where it is lost or damaged.
 
     Raises:
-      InputError: it is somebody else's file, or, unless it is to be overwritten, another version's.
+      InputError: it is somebody else's file, or, unless it is to be overwritten, another version's or damaged.
     """
-    import pyarrow.parquet as pq
-
-    path = paths.join(directory, REPORT)
-    text = files.read_text(path)
-    if text is None:
-        return None
+    path, text, report = paths.join(directory, REPORT), None, None
     try:
+        text = files.read_text(path)
+        if text is None:
+            return None
         report = json.loads(text)
-        with files.open_binary(paths.join(directory, report["files"][SHARD_LIST])) as handle:
-            rows = pq.read_table(handle).to_pylist()
-        results = [ShardResult(**{**row, "stage_seconds": dict(row["stage_seconds"])}) for row in rows]
-        return {**report, "options": dict(report["options"]), "shard_list": results}
-    except (KeyError, TypeError, ValueError, FileNotFoundError):
-        if '"next_command"' not in text:
+        names = _shard_names(paths.join(directory, report["files"][SHARD_LIST]))
+        return {**report, "options": dict(report["options"]), "files": dict(report["files"]), "shard_list": names}
+    except (KeyError, TypeError, ValueError):
+        is_damaged = report is None and bool(finding.names(paths.join(directory, places.SIDECARS)))
+        if not is_damaged and '"next_command"' not in (text or ""):
             raise InputError(f"--output: {path} was not written by this program; give another --output") from None
         if overwrite:
             return None
         raise InputError(
-            f"--output: {path} was written by another version of this program, or without its list of shards; give "
-            "--overwrite or another --output"
+            f"--output: {path} was written by another version of this program, or is damaged; give --overwrite or "
+            "another --output"
         ) from None
+
+
+def _shard_names(path: str) -> list[str] | None:
+    import pyarrow.parquet as pq
+
+    with contextlib.suppress(FileNotFoundError):
+        content = io.BytesIO(files.read_bytes(path))
+        with contextlib.suppress(KeyError, OSError, ValueError):  # of Arrow
+            return pq.read_table(content, columns=["name"])["name"].to_pylist()
+    return None
 
 
 def summarise(directory: str, max_reject_fraction: float) -> dict[str, Any]:

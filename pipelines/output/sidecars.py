@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import hashlib
+import io
 import json
 from collections.abc import Iterable
 from typing import Any
@@ -128,18 +129,21 @@ def write(directory: str, sidecar: Sidecar) -> None:
 
 
 def read(directory: str, shard: str) -> Sidecar | None:
-    """What `write` wrote; None where there is none."""
+    """What `write` wrote; None where there is none, or a damaged one."""
     import pyarrow.parquet as pq
 
     path = paths.join(directory, name_of(shard))
     if not files.exists(path):
         return None
-    with files.open_binary(path) as handle:
-        table = pq.read_table(handle)
-    result = ShardResult(**json.loads(table.schema.metadata[_RESULT]))
-    rows = table["row"].to_pylist()
-    rejects = table.select(_REJECT).filter(table["row"].is_null()).to_pylist()
-    return Sidecar(result, table["print"].to_pylist(), rows, [Reject(**reject) for reject in rejects])
+    content = io.BytesIO(files.read_bytes(path))
+    try:
+        table = pq.read_table(content)
+        result = ShardResult(**json.loads(table.schema.metadata[_RESULT]))
+        rows = table["row"].to_pylist()
+        rejects = table.select(_REJECT).filter(table["row"].is_null()).to_pylist()
+        return Sidecar(result, table["print"].to_pylist(), rows, [Reject(**reject) for reject in rejects])
+    except (KeyError, OSError, TypeError, ValueError):  # of Arrow, which has it all in memory
+        return None
 
 
 def read_finished(directory: str, shard: str) -> Sidecar | None:

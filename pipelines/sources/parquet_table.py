@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import dataclasses
 import itertools
@@ -35,7 +36,8 @@ class ParquetTable:
         self._path = path
         with self._open() as parquet:
             self.metadata, self.schema = parquet.metadata, parquet.schema_arrow
-        self.columns = list(dict.fromkeys(self.schema.names))
+        counts = collections.Counter(self.schema.names)
+        self.columns = [name for name, count in counts.items() if count == 1]  # of two, nobody can say which
 
     @contextlib.contextmanager
     def _open(self, metadata: Any = None) -> Iterator[Any]:

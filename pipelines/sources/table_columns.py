@@ -137,7 +137,8 @@ def _is_text(table: Table, name: str) -> bool:
 
     kind = table.types([name])[0]
     mixed = not isinstance(table, ParquetTable)  # whose single values are checked
-    return mixed or pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_null(kind)
+    is_text = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view, pa.types.is_null)
+    return mixed or any(fits(kind) for fits in is_text)
 
 
 def merge_types(tables: Iterable[tuple[str, list[Any]]], names: list[str]) -> list[Any]:

@@ -146,7 +146,7 @@ def test_files_of_others_are_left_alone(run, tmp_path):
             run(overwrite=overwrite)
     (output / "report.json").unlink()
     with pytest.raises(InputError, match=r"holds captions-00000-of-00001-b.parquet, but no report.json"):
-        run(overwrite=True)
+        run()
 
 
 @pytest.mark.parametrize("how", [{}, {"sample": True}])

@@ -11,6 +11,7 @@ from pipelines.output import steps
 from pipelines.training_records.records import RecordMaker
 from tests.support import ROOT
 from tests.support.outputs import content, rows
+from tfrecords_schema.errors import InputError
 
 
 @pytest.mark.slow
@@ -108,3 +109,79 @@ def test_a_complete_output_is_whole_while_the_next_is_made(make_features, tmp_pa
     _, report = make_features(records_per_shard=5, max_caption_length=9, update=True)
     assert len(seen) == report["shards"] == 7 and set(seen) == {16}
     assert content(output) != before
+
+
+GARBAGE = {"empty": b"", "garbage": b"{gar\xffbage\x00"}
+
+
+@pytest.mark.parametrize("content_", GARBAGE.values(), ids=GARBAGE)
+@pytest.mark.parametrize(
+    "name", [".shards/val-00000-of-00001.tfrecord.parquet", ".shards/list.parquet", "dataset_info.json", ".shards"]
+)
+def test_damage_is_made_good_by_the_same_command(make_features, tmp_path, name, content_):
+    expected, _ = make_features(tmp_path / "expected")
+    output, _ = make_features()
+    if name == ".shards":
+        shutil.rmtree(output / name)
+    else:
+        (output / name).write_bytes(content_)
+    _, report = make_features()
+    assert report["records"] == 32 and content(output) == content(expected)
+    assert report["kept"] == {".shards": 0, ".shards/list.parquet": 32, "dataset_info.json": 32}.get(name, 24)
+
+
+@pytest.mark.parametrize("content_", GARBAGE.values(), ids=GARBAGE)
+def test_a_damaged_report_is_told_and_overwritten(make_features, content_):
+    output, _ = make_features()
+    before = content(output)
+    (output / "report.json").write_bytes(content_)
+    with pytest.raises(InputError, match=r"report.json was written by another version .* or is damaged; give --overwr"):
+        make_features()
+    make_features(overwrite=True)
+    assert content(output) == before
+    (output / "report.json").unlink()
+    with pytest.raises(InputError, match=r"holds .*, but no report.json of a run that made it"):
+        make_features()
+    make_features(overwrite=True)
+    assert content(output) == before
+
+
+def test_options_of_a_killed_run_may_be_damaged(make_features, tmp_path, monkeypatch):
+    from pipelines.engines.running import PipelineError
+    from pipelines.output import sharding
+
+    write, calls = sharding.sidecars.write, []
+
+    def breaks(*arguments):
+        calls.append(write(*arguments))
+        if len(calls) == 3:
+            raise OSError("the machine went down")
+
+    monkeypatch.setattr(sharding.sidecars, "write", breaks)
+    with pytest.raises(PipelineError):
+        make_features(records_per_shard=5)
+    (tmp_path / "features/.work/options.json").write_text("{gar")
+    _, report = make_features(records_per_shard=5)
+    assert report["records"] == 32 and report["kept"] > 0
+
+
+def test_only_images_that_could_not_be_read_are_tried_again(run, coco_dir, tmp_path):
+    """And not another of the same id, which was refused for that."""
+    (tmp_path / "t.csv").write_text(f"path,id\nnone.jpg,7\n{coco_dir}/val2017/000000100001.jpg,7\n")
+    flags = {"images": [str(tmp_path / "t.csv")], "max_reject_fraction": 1.0}
+    run(**flags)
+    _, report = run(**flags)
+    assert (report["inputs"], report["retried"], report["new"]) == (2, 1, 0)
+
+
+def test_parquet_columns_that_share_a_name_are_nobodys(run, coco_dir, tmp_path):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    path = pa.array([str(coco_dir / "val2017/000000100001.jpg")], pa.string_view())
+    table = pa.Table.from_arrays([path, pa.array([1]), pa.array([2])], ["path", "x", "x"])
+    pq.write_table(table, tmp_path / "t.parquet")
+    _, report = run(images=[str(tmp_path / "t.parquet")])
+    assert report["records"] == 1
+    with pytest.raises(InputError, match=r"--metadata_columns: .*: expected a column 'x', found 'path'"):
+        run(tmp_path / "other", images=[str(tmp_path / "t.parquet")], metadata_columns=["x"])

@@ -124,7 +124,7 @@ def test_files_that_cannot_be_read_are_told(write, tmp_path):
     whole = gzip.compress(GLOVE.encode() * 50)
     for path, told in {
         str(tmp_path / "absent.txt"): "expected a file of word embeddings, found no ",
-        str(tmp_path): "found an empty file or a directory",
+        str(tmp_path): "Is a directory",
         write(whole[:-12], "cut.txt.gz"): "expected a whole gzip file",
         write(whole[:30] + b"\x00" * 9 + whole[39:], "broken.txt.gz"): "expected a whole gzip file",
         write(GLOVE, "plain.txt.gz"): "expected a whole gzip file",

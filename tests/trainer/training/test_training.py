@@ -81,7 +81,7 @@ def test_train_and_export(made_features, coco_dir, tmp_path, capsys):
     out, rows = capsys.readouterr().out, history(job)
     assert [row["epoch"] for row in rows] == list("1234")
     losses = [float(row["loss"]) for row in rows]
-    assert losses[-1] < 0.8 * losses[0]
+    assert losses[-1] < 0.85 * losses[0]
     assert best["cider"] == max(float(row["cider"]) for row in rows)
     if shutil.which("java"):
         assert best["comparable"] and best["meteor"] > 0 and "NOT comparable" not in out
