@@ -101,9 +101,7 @@ class FilePlace:
     def _files(self, excluding: str) -> Iterator[dict[str, pa.Array]]:
         below = self.kind == "directory"
         outside = paths.absolute(excluding) + "/" if excluding else None
-        for uris, versions in chunks(
-            finding.versions_below(self.given) if below else finding.glob_versions(self.given)
-        ):
+        for uris, versions in chunks(finding.streamed(self.given, below)):
             found = dict(zip(("name", "uri", "version"), map(texts, (absolutes(uris), uris, versions)), strict=True))
             if outside:
                 is_outside = pc.invert(pc.starts_with(found["name"], escape(outside)))

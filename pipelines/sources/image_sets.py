@@ -28,6 +28,13 @@ _ACCEPTED = (
     f"({', '.join(tables.ENDINGS)}) or a COCO .json"
 )
 _NO_END = 1 << 62
+_IN_ORDER = """
+    UPDATE drafts SET number = sorted.number
+    FROM (
+        SELECT name, row_number() OVER (ORDER BY name) - 1 AS number FROM drafts WHERE place = {place}
+    ) AS sorted
+    WHERE drafts.place = {place} AND drafts.name = sorted.name
+"""
 _FOUND_AGAIN = """
     DELETE FROM drafts WHERE rowid IN (
         SELECT rowid FROM drafts WHERE uri IS NOT NULL
@@ -96,6 +103,9 @@ class ImageSets:
             for number, place in enumerate(places)
         )
         catalogue.fill("drafts", itertools.chain.from_iterable(found))
+        for number, place in enumerate(places):
+            if isinstance(place, FilePlace) and paths.is_remote(place.given):  # whose files come in no order
+                catalogue.run(_IN_ORDER.format(place=number))
         drafts.learn_schemes(catalogue)
         prefixes = _prefixes(catalogue, {number: place.path for number, place in lists.items()})
         below = self._learn_ids(catalogue, places)

@@ -141,6 +141,15 @@ def _versions(found: Iterator[list[objects.Entry]]) -> list[tuple[str, str]]:
     return sorted((path, f"{size}:{mark}") for batch in found for path, size, mark in batch)
 
 
+def streamed(place: str, below: bool) -> Iterator[tuple[str, str]]:
+    """`versions_below` a directory, or `glob_versions` of a pattern: remote ones as they come, in no order."""
+    if paths.is_local(place):
+        yield from versions_below(place) if below else glob_versions(place)
+        return
+    for batch in batches(place.rstrip("/") + "/") if below else matching(place):
+        yield from ((path, f"{size}:{mark}") for path, size, mark in batch)
+
+
 def listed_version(path: str) -> str:
     """Changes when a file does, wherever it is; empty where there is none."""
     if paths.is_local(path):

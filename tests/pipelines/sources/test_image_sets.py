@@ -246,6 +246,11 @@ def test_object_stores(here):
     pq.write_table(pa.table({"image": [b"1", b"2"]}), "bucket/t.parquet")
     cells = items_of("test://bucket/t.parquet")
     assert [reading.read(item.uri) for item in cells] == [b"1", b"2"] and all(item.version for item in cells)
+    names = [f"many/{folder}/{number}.jpg" for folder in ("z", "a", "m") for number in range(12)]
+    write(*names)
+    for place in ("test://many", "test://many/**.jpg"):
+        assert [i.uri for i in items_of(place)] == sorted(f"test://{name}" for name in names)
+        assert [i.uri for i in items_of(place, limit=15)] == sorted(f"test://{name}" for name in names)[:15]
     where = "test://bucket/none"
     assert refused(where) == f"--images: expected images, found none in {where}, which has no files"
 
