@@ -673,7 +673,7 @@ def test_a_killed_pipeline_goes_on_in_the_bucket(store, prefix, network, many_im
 
     def finished() -> dict:
         found = store.listing(f"{prefix}/killed")
-        return {name: at for name, at in found.items() if f"{files.WORK}/{name}.json" in found}
+        return {name: at for name, at in found.items() if f".shards/{name}.parquet" in found}
 
     finish(start(store, *command("undisturbed")))
     for count in (3, 10):
@@ -686,7 +686,7 @@ def test_a_killed_pipeline_goes_on_in_the_bucket(store, prefix, network, many_im
         assert len(before) >= count and "dataset_info.json" not in found
         assert not [name for name in found if name.endswith(".tmp")]
     text = finish(start(store, *command("killed")))
-    assert int(re.search(r"shards +20, (\d+) left as an earlier run made them", text)[1]) >= len(before)
+    assert int(re.search(r"shards +20, (\d+) left as they were", text)[1]) >= len(before)
     found = store.listing(f"{prefix}/killed")
     assert before.items() <= found.items() and not [name for name in found if name.startswith(files.WORK)]
     directories = [store.get_directory(f"{prefix}/{name}", tmp_path / name) for name in ("killed", "undisturbed")]
