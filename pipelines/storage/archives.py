@@ -15,6 +15,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import Future
+from typing import BinaryIO
 
 from pipelines.items import ImageError
 from tfrecords_schema.storage import files, objects, paths
@@ -101,12 +102,22 @@ def _descriptor(path: str) -> _Descriptor:
     return _Descriptor(path)
 
 
+def _opened(handle: BinaryIO) -> zipfile.ZipFile:
+    """The archive. An error of reading it is raised as it is, which zipfile would call no zip file."""
+    try:
+        return zipfile.ZipFile(handle)
+    except zipfile.BadZipFile as error:
+        if isinstance(error.__context__, OSError):
+            raise error.__context__ from None
+        raise
+
+
 class Archive:
     """A zip file's directory. Reading members is safe, and parallel, from many threads."""
 
     def __init__(self, path: str):
         self.path = path
-        with files.open_binary(path) as handle, zipfile.ZipFile(handle) as archive:
+        with files.open_binary(path) as handle, _opened(handle) as archive:
             self._members: dict[str, zipfile.ZipInfo] = {}
             self.repeated: set[str] = set()
             for info in archive.infolist():

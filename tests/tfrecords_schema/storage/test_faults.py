@@ -93,12 +93,15 @@ def test_members_of_zip_files_and_cells_of_tables_are_read_again(store):
     cells = [parquet_cells.cell_uri(server.url("images.parquet"), "image", row) for row in range(COUNT)]
     assert read_all(cells, faults.READ_RETRIES) == list(CONTENT.values()) and proxy.hurt >= 3
     proxy.share = 1
-    parquet_cells.open_cells.cache_clear()
-    archives.open_archive.cache_clear()
-    for uri in (members[0], cells[0]):
-        with pytest.raises(ImageError) as error:
-            reading.read(uri, 0)
-        assert error.value.error == "Unreachable"
+    for proxy.methods in (proxy.methods, ("GET",)):  # as the file is opened, and after that
+        for hurt in hurting.HURTS[:3]:
+            proxy.hurts = (hurt,)
+            parquet_cells.open_cells.cache_clear()
+            archives.open_archive.cache_clear()
+            for uri in (members[0], cells[0]):
+                with pytest.raises(ImageError) as error:
+                    reading.read(uri, 0)
+                assert error.value.error == "Unreachable", (hurt, error.value.message)
     proxy.share = 0
     assert read_all([members[0], cells[0]], 0) == [CONTENT["000.jpg"]] * 2
 
