@@ -93,9 +93,9 @@ def test_members_of_zip_files_and_cells_of_tables_are_read_again(store):
     cells = [parquet_cells.cell_uri(server.url("images.parquet"), "image", row) for row in range(COUNT)]
     assert read_all(cells, faults.READ_RETRIES) == list(CONTENT.values()) and proxy.hurt >= 3
     proxy.share = 1
-    for proxy.methods in (proxy.methods, ("GET",)):  # as the file is opened, and after that
+    for methods in (proxy.methods, ("GET",)):  # as the file is opened, and after that
         for hurt in hurting.HURTS[:3]:
-            proxy.hurts = (hurt,)
+            proxy.methods, proxy.hurts = methods, (hurt,)
             parquet_cells.open_cells.cache_clear()
             archives.open_archive.cache_clear()
             for uri in (members[0], cells[0]):
