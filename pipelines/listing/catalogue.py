@@ -147,6 +147,8 @@ class Catalogue:
     def sorted(self, shards: dict[str, int]) -> Iterator[pa.RecordBatch]:
         """All rows with the number of their shard, `shard`, by split and shard, in the order that they have in it.
 
+        A batch has rows of one split.
+
         Args:
           shards: how many each split has.
         """

@@ -94,17 +94,16 @@ def _name(split: str, number: int) -> str:
 
 
 def _by_shard(batches: Iterator[pa.RecordBatch]) -> Iterator[tuple[str, int, pa.Table]]:
-    """Sorted rows, cut where another shard begins: (split, shard, its rows without the column `shard`)."""
+    """Sorted rows, a batch of one split each, cut where a shard begins: (split, shard, its rows without `shard`)."""
     held: list[pa.RecordBatch] = []
     key = "", -1
     for batch in batches:
         shard = batch.column("shard").to_numpy()
-        split = batch.column("split")
-        codes = split.dictionary_encode().indices.to_numpy()
-        cuts = np.flatnonzero((np.diff(shard) != 0) | (np.diff(codes) != 0)) + 1
+        split = batch.column("split")[0].as_py()
+        cuts = np.flatnonzero(np.diff(shard)) + 1
         rows = batch.drop_columns(["shard"])
         for start, stop in zip([0, *cuts.tolist()], [*cuts.tolist(), len(shard)], strict=True):
-            here = (split[start].as_py(), int(shard[start]))
+            here = split, int(shard[start])
             if key != here and held:
                 yield *key, pa.Table.from_batches(held)
                 held = []

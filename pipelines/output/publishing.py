@@ -69,7 +69,7 @@ class Publication:
 
 def _is_same(path: str, made: BinaryIO) -> bool:
     made.seek(0)
-    return files.exists(path) and files.read_bytes(path) == made.read()
+    return files.read_if_there(path) == made.read()
 
 
 def publish(

@@ -113,10 +113,10 @@ def read_report(directory: str, overwrite: bool = False) -> dict[str, Any] | Non
 def _shard_names(path: str) -> list[str] | None:
     import pyarrow.parquet as pq
 
-    with contextlib.suppress(FileNotFoundError):
-        content = io.BytesIO(files.read_bytes(path))
+    content = files.read_if_there(path)
+    if content is not None:
         with contextlib.suppress(KeyError, OSError, ValueError):  # of Arrow
-            return pq.read_table(content, columns=["name"])["name"].to_pylist()
+            return pq.read_table(io.BytesIO(content), columns=["name"])["name"].to_pylist()
     return None
 
 

@@ -132,12 +132,11 @@ def read(directory: str, shard: str) -> Sidecar | None:
     """What `write` wrote; None where there is none, or a damaged one."""
     import pyarrow.parquet as pq
 
-    path = paths.join(directory, name_of(shard))
-    if not files.exists(path):
+    content = files.read_if_there(paths.join(directory, name_of(shard)))
+    if content is None:
         return None
-    content = io.BytesIO(files.read_bytes(path))
     try:
-        table = pq.read_table(content)
+        table = pq.read_table(io.BytesIO(content))
         result = ShardResult(**json.loads(table.schema.metadata[_RESULT]))
         rows = table["row"].to_pylist()
         rejects = table.select(_REJECT).filter(table["row"].is_null()).to_pylist()

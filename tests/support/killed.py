@@ -21,44 +21,17 @@ import time
 import apache_beam as beam
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
-from pipelines.items import ImageError, Item, Reject
+from pipelines.items import Item
 from pipelines.listing.catalogue import open_catalogue
 from pipelines.output import lifecycle, publishing, start, steps
-from pipelines.output.merging import in_order
 from pipelines.output.names import Names
-from pipelines.output.sharding import ProcessShard, Written
+from pipelines.output.sharding import ProcessShard
+from tests.support.lines import Lines
 from tests.support.outputs import content
 
 NAMES = Names(["train"], [".txt"], ["words.txt"], "manifest.json")
 CHANGES = ("replace", "rename", "remove", "unlink", "mkdir", "rmdir")
-
-
-class Lines:
-    """A line for each image."""
-
-    suffix, keeps_rows = ".txt", True
-
-    def load(self):
-        raise AssertionError("nothing to load")
-
-    def follows_from(self, context):
-        return context
-
-    def make(self, job):
-        earlier = pathlib.Path(job.earlier).read_text().splitlines() if job.earlier else []
-        for outcome in in_order(job.items, job.kept, self._computed(job), 3):
-            if isinstance(outcome, Reject):
-                yield outcome
-                continue
-            for item, line in outcome:
-                job.handle.write(f"{line or earlier[job.kept[item.position]]}\n".encode())
-            yield Written([item.position for item, _ in outcome], 0)
-
-    def _computed(self, job):
-        for item in job.items:
-            if item.position not in job.kept:
-                bad = ImageError("decode", "Bad", "bad").of(item.id, item.uri)
-                yield bad if item.id.endswith("7") else [(item, f"{item.id} {item.captions[0]}")]
+BAD = {str(number): "decode" for number in range(7, 61, 10)}
 
 
 def publish(results, publication, words):
@@ -88,7 +61,7 @@ def run(directory: pathlib.Path, version: str) -> None:
             _ = (
                 pipeline
                 | steps.EveryShard(listing)
-                | steps.MakeShards(ProcessShard(Lines(), listing, {}, {}))
+                | steps.MakeShards(ProcessShard(Lines(BAD), listing, {}, {}))
                 | steps.Finish(publish, publication=publication, words=version)
             )
 

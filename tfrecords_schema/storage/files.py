@@ -68,6 +68,13 @@ def read_bytes(path: str, most: int | None = None) -> bytes:
         return handle.read()
 
 
+def read_if_there(path: str) -> bytes | None:
+    """All of a file; None where there is none. Raises OSError."""
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        return read_bytes(path)
+    return None
+
+
 def exists(path: str) -> bool:
     """Whether there is a file or, locally, a directory of this name. Raises OSError where that cannot be told."""
     return os.path.exists(path) if paths.is_local(path) else size(path) is not None
@@ -82,9 +89,8 @@ def size(path: str) -> int | None:
 
 def read_text(path: str) -> str | None:
     """All of a UTF-8 file, without a byte order mark; None where there is none. Raises OSError or ValueError."""
-    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-        return read_bytes(path).decode("utf-8-sig")
-    return None
+    content = read_if_there(path)
+    return None if content is None else content.decode("utf-8-sig")
 
 
 def open_input(flag: str, path: str) -> BinaryIO:

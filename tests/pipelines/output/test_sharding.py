@@ -2,54 +2,19 @@
 
 import dataclasses
 import os
-import pathlib
 import pickle
 
 import pytest
 
-from pipelines.items import ImageError, Item, Reject
+from pipelines.items import Item
 from pipelines.listing.catalogue import open_catalogue
 from pipelines.listing.table import Listing
 from pipelines.output import sidecars
-from pipelines.output.merging import in_order
 from pipelines.output.names import Present
-from pipelines.output.sharding import ProcessShard, Written
+from pipelines.output.sharding import ProcessShard
+from tests.support.lines import Lines
 
 NAME = "train-00000-of-00001.txt"
-
-
-class Names:
-    """Writes each image's id and captions in a line; `made` are those that were computed, `bad` cannot be."""
-
-    suffix, keeps_rows = ".txt", True
-
-    def __init__(self):
-        self.made, self.bad = [], {}
-
-    def load(self):
-        raise AssertionError("nothing to load")
-
-    def follows_from(self, context):
-        return context
-
-    def make(self, job):
-        earlier = pathlib.Path(job.earlier).read_text().splitlines() if job.earlier else []
-        for outcome in in_order(job.items, job.kept, self._computed(job), 2):
-            if isinstance(outcome, Reject):
-                yield outcome
-                continue
-            for item, line in outcome:
-                job.handle.write(f"{line or earlier[job.kept[item.position]]}\n".encode())
-            yield Written([item.position for item, _ in outcome], 0)
-
-    def _computed(self, job):
-        for item in job.items:
-            if item.position not in job.kept:
-                self.made.append(item.id)
-                if item.id in self.bad:
-                    yield ImageError(self.bad[item.id], "Bad", "bad").of(item.id, item.uri)
-                else:
-                    yield [(item, f"{item.id} {' '.join(item.captions)}")]
 
 
 def images(*ids, **of):
@@ -62,8 +27,7 @@ def run(tmp_path):
     (tmp_path / ".work").mkdir()
 
     def run(items, bad=None, earlier=None):
-        maker = Names()
-        maker.bad = bad or {}
+        maker = Lines(bad)
         listing = Listing(str(tmp_path), {"train": 1})
         with open_catalogue() as catalogue:
             catalogue.add(items)
