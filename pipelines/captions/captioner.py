@@ -12,7 +12,7 @@ import numpy as np
 from pipelines.captions.detokenise import detokenise
 from pipelines.settings.search import Search
 from tfrecords_schema.errors import InputError
-from tfrecords_schema.model_info import ModelInfo, open_export
+from tfrecords_schema.manifests.model_info import ModelInfo, open_export
 from tfrecords_schema.quiet import import_tensorflow
 from tfrecords_schema.storage import copies, files, paths
 from tfrecords_schema.vocabulary import Vocabulary

@@ -12,8 +12,8 @@ import numpy as np
 import tensorflow as tf
 
 from tfrecords_schema import record
-from tfrecords_schema.dataset_info import DATASET_INFO, DatasetInfo, open_features
 from tfrecords_schema.errors import InputError
+from tfrecords_schema.manifests.dataset_info import DATASET_INFO, DatasetInfo, open_features
 from tfrecords_schema.storage import copies, files, paths
 from tfrecords_schema.vocabulary import Vocabulary
 from trainer.model.scaling import pool
