@@ -41,7 +41,11 @@ def local_copy(directory: str) -> str:
     target = os.path.join(parent, digest)
     if not os.path.isdir(target):
         making = tempfile.mkdtemp(dir=parent)
-        fetch(directory, [path.removeprefix(root) for path, _ in listed], making)
+        try:
+            fetch(directory, [path.removeprefix(root) for path, _ in listed], making)
+        except BaseException:
+            shutil.rmtree(making)
+            raise
         if finding.versions_below(directory) != listed:  # it was replaced meanwhile, and what we have is of both
             shutil.rmtree(making)
             return local_copy(directory)
@@ -96,7 +100,15 @@ def temporary(directory: str) -> Iterator[str]:
 
 
 def fetch(directory: str, names: list[str], target: str) -> None:
-    """Copies files of a remote directory, by name, into a local one. Raises OSError."""
+    """Copies files of a remote directory, by name, into a local one.
+
+    Raises:
+      InputError: a name, which in an object store may hold any text, leads out of the local directory.
+      OSError: one cannot be copied.
+    """
+    for name in names:
+        if not {"", ".", ".."}.isdisjoint(name.split("/")):
+            raise InputError(f"{directory}: expected names of files below it, found {name[:200]!r}; delete it there")
     for name in names:
         os.makedirs(os.path.dirname(os.path.join(target, name)), exist_ok=True)
     _parallel(

@@ -1,8 +1,10 @@
 """A job directory in a bucket that cannot be reached for a while."""
 
 import os
+import pathlib
 import subprocess
 import sys
+import tempfile
 
 import pytest
 
@@ -10,7 +12,9 @@ from tests.support import ROOT, hurting, stores
 from tests.support.outputs import content, outcome
 from tests.support.processes import finish, wait_for
 from tests.support.small import SMALL
-from tfrecords_schema.storage import clients, files
+from tfrecords_schema import machine
+from tfrecords_schema.errors import InputError
+from tfrecords_schema.storage import clients, copies, files
 from trainer.training import job
 from trainer.training.mirror import Mirror
 
@@ -59,6 +63,22 @@ def test_whichever_side_is_further_wins(server, proxy, tmp_path, here, there, ke
     assert mirror.has_unsent == kept and content(tmp_path / "job") == expected
     mirror.send()
     assert content(server.get_directory(prefix, tmp_path / "after")) == expected
+
+
+@pytest.mark.parametrize("name", ["../../../precious", "checkpoints/../../../precious", "/precious", "checkpoints/./x"])
+def test_names_in_a_bucket_do_not_lead_out_of_a_copy(server, proxy, tmp_path, name, monkeypatch):
+    """A store takes any text for a name; joined to the directory of a copy, `..` would write where it likes."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp/copies"))
+    (tmp_path / "tmp/copies").mkdir(parents=True)
+    before = content(tmp_path)
+    uri = server.url(f"{len(name)}/job")
+    server.put(f"{len(name)}/job/best/x", b"fine")
+    server.put(f"{len(name)}/job/{name}", b"harm")
+    with pytest.raises(InputError, match="expected names of files below it, found"), copies.temporary(uri):
+        pass
+    with pytest.raises(InputError, match="expected names of files below it, found"):
+        copies.local_copy(uri)
+    assert content(tmp_path) == before and not any(pathlib.Path(machine.private_directory("copies")).iterdir())
 
 
 def test_a_later_phase_is_further(server, proxy, tmp_path):
