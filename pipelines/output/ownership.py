@@ -25,6 +25,7 @@ _IN_WORK = {
     "progress": re.compile(r"[0-9a-f]{32}"),
     "finished": None,
 }
+_NOTHING = re.compile("(?!)")
 
 
 def check(directory: str, names: Names) -> None:
@@ -62,13 +63,25 @@ def check_nothing_of_ours(directory: str, names: Names, overwrite: bool) -> None
 def _foreign(directory: str, names: Names) -> list[str]:
     """What stands in the folders that we make, and is not called like a file of ours."""
     found = []
-    for folder, ours in _IN_WORK.items():
-        place = paths.join(files.WORK, folder) if folder else files.WORK
-        for name in finding.names(paths.join(directory, place)):
-            if not (ours.fullmatch(name) if ours else names.is_ours(name)):
-                found.append(paths.join(place, name))
+    for place in _names_in(paths.join(directory, files.WORK)):
+        folder, _, name = place.rpartition("/")
+        ours = _IN_WORK.get(folder, _NOTHING)
+        if not (ours.fullmatch(name) if ours else names.is_ours(name)):
+            found.append(paths.join(files.WORK, place))
     for name in finding.names(paths.join(directory, places.SIDECARS)):
         whole = paths.join(places.SIDECARS, name)
         if not shards.is_named(whole, SHARD_LIST) and not names.is_shard(name.removesuffix(".parquet")):
             found.append(whole)
     return found
+
+
+def _names_in(work: str) -> list[str]:
+    """Every file below a directory, and each directory in it that we would not make, with a slash behind its name."""
+    if not paths.is_local(work):
+        return finding.names_below(work)
+    found = []
+    for folder, folders, names in os.walk(work):
+        place = os.path.relpath(folder, work).removeprefix(".")
+        found += [os.path.join(place, name) for name in names]
+        found += [os.path.join(place, name, "") for name in folders if os.path.join(place, name) not in _IN_WORK]
+    return sorted(found)
