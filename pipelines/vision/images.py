@@ -3,45 +3,24 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import dataclasses
-import functools
-import io
-import warnings
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pipelines.items import ImageError
+from pipelines.vision import headers
+from pipelines.vision.headers import MAX_PIXELS
 
 if TYPE_CHECKING:
-    from PIL import Image, ImageFile
+    from PIL import Image
 
 RESIZE = "pillow bilinear, antialiased, aspect ratio not kept; JPEGs of 8 times the size decoded at reduced scale"
-# All formats of photographs, and none that runs another program on what a stranger sent (EPS does).
-_FORMATS = (
-    "JPEG",
-    "PNG",
-    "WEBP",
-    "GIF",
-    "TIFF",
-    "BMP",
-    "MPO",
-    "JPEG2000",
-    "AVIF",
-    "DIB",
-    "PPM",
-    "TGA",
-    "ICO",
-    "PCX",
-    "SGI",
-)
 _STRIP_PIXELS = 1 << 18
 _PIXEL_BYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16L": 2, "I;16B": 2, "I;16N": 2}  # in memory; of all others 4
 # Of a pixel while it is decoded, beside Pillow's image: canvases, planes, coefficients.
-_DECODER_BYTES = {"WEBP": 16, "AVIF": 16, "JPEG2000": 16, "TIFF": 8}
-MAX_PIXELS = 89_478_485  # Pillow's own limit against decompression bombs: 256 MiB of RGB
+_DECODER_BYTES = {"WEBP": 16, "AVIF": 16, "JPEG2000": 22, "TIFF": 8}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,14 +55,9 @@ class Encoded:
         Raises:
           ImageError: stage "decode".
         """
-        if not data:
-            raise ImageError("decode", "Empty", "the file has 0 bytes")
         try:
-            _check_icon(data, max_pixels)
-            self._image = _opened(data)
+            self._image = headers.opened(data, max_pixels)
             self._width, self._height = self._image.size
-            _check_size(self._image.size, max_pixels)
-            _check_gif(self._image, data)
             self._image.draft(None, (least_side, least_side))
             self.memory = _memory(self._image, self._width * self._height)
         except ImageError:
@@ -127,68 +101,6 @@ def encoded(data: bytes, size: int, max_pixels: int = MAX_PIXELS) -> Encoded:
 def decode(data: bytes, size: int, max_pixels: int = MAX_PIXELS) -> Pixels:
     """Bytes of any format Pillow reads -> RGB at `[size, size, 3]`. Raises ImageError as `Encoded`."""
     return encoded(data, size, max_pixels).pixels(size)
-
-
-def _opened(data: bytes) -> ImageFile.ImageFile:
-    """The image, of which Pillow has read the header."""
-    from PIL import Image, UnidentifiedImageError
-
-    formats = _set_pillow_up()
-    try:
-        return Image.open(io.BytesIO(data), formats=formats)
-    except UnidentifiedImageError:
-        if data.startswith((b"GIF87a", b"GIF89a")):
-            if data.endswith(b";"):
-                raise ImageError("decode", "Empty", "a GIF without an image") from None
-            raise ImageError("decode", "Truncated", "a GIF that ends before its first image") from None
-        raise ImageError("decode", "NotAnImage", f"no known image format; begins with {data[:8]!r}") from None
-
-
-def _check_size(size: tuple[int, int], max_pixels: int) -> None:
-    width, height = size
-    if width * height > max_pixels:
-        raise ImageError("decode", "TooLarge", f"{width} x {height} pixels, more than {max_pixels}")
-
-
-def _check_icon(data: bytes, max_pixels: int) -> None:
-    """Of an ICO, which Pillow decodes while opening it, and whose own header says less than that of the image in it."""
-    from PIL import IcoImagePlugin, Image
-
-    if data.startswith(b"\0\0\1\0"):
-        _set_pillow_up()
-        size = 0, 0
-        with contextlib.suppress(Exception):  # what has no size here, Pillow does not decode either
-            entry = IcoImagePlugin.IcoFile(io.BytesIO(data)).entry[0]
-            size = Image.open(io.BytesIO(data[entry.offset :]), formats=("PNG", "DIB")).size
-        _check_size(size, max_pixels)
-
-
-def _check_gif(image: ImageFile.ImageFile, data: bytes) -> None:
-    """Pillow would call a first frame without data cut short."""
-    if image.format == "GIF" and data[image.tile[0].offset :].startswith(b"\0"):
-        raise ImageError("decode", "Empty", "a GIF whose first image has no data")
-
-
-@functools.cache
-def _set_pillow_up() -> tuple[str, ...]:
-    """Sets Pillow's globals, once; returns the formats to be read."""
-    from PIL import Image
-
-    Image.init()
-    _silence_libtiff()
-    Image.MAX_IMAGE_PIXELS = None  # Pillow's own limit; ours, from the same header, takes its place
-    warnings.filterwarnings("ignore", module=r"PIL\.")  # of damaged EXIF and of large images; both are handled here
-    return tuple(name for name in _FORMATS if name in Image.OPEN)
-
-
-def _silence_libtiff() -> None:
-    """Keeps libtiff from writing to the screen, past Python, what it thinks of a file; errors are still raised."""
-    from PIL import Image
-
-    with contextlib.suppress(AttributeError, OSError):  # a Pillow whose libtiff cannot be reached, or that has none
-        pillow = ctypes.CDLL(Image.core.__file__)  # finds what the libraries export that it was linked with
-        pillow.TIFFSetWarningHandler(None)
-        pillow.TIFFSetErrorHandler(None)
 
 
 def _memory(image: Image.Image, pixels: int) -> int:

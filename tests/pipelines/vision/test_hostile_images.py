@@ -3,6 +3,7 @@
 import io
 import struct
 import threading
+import time
 import zlib
 
 import numpy as np
@@ -189,3 +190,22 @@ def test_a_gif_without_an_image_is_empty(data):
 @pytest.mark.parametrize("length", [6, 13, 16, len(SCREEN + FRAME)])
 def test_a_gif_that_ends_early_is_truncated(length):
     assert rejected((SCREEN + FRAME)[:length])[0] == "Truncated"
+
+
+def test_a_gif_of_long_comments_takes_no_hours():
+    """Pillow needs half a minute for ten megabytes of them, and a hundred times that for a hundred."""
+    comment = b"!\xfe" + (b"\xff" + bytes(255)) * 400_000 + b"\0"
+    started = time.monotonic()
+    error, message = rejected(SCREEN + comment + b"!\xf9\0\0" + FRAME)
+    assert (error, message) == ("Damaged", "a GIF with 1048576 bytes or more before its first image")
+    assert time.monotonic() - started < 5
+    assert rejected(SCREEN + b"!\xf9\0" + comment) == (error, message), "as Pillow reads a first block without bytes"
+
+
+def test_what_stands_before_the_image_of_a_gif_is_passed_over():
+    data = encoded(Image.new("P", (16, 16), 3), "GIF", comment=b"c" * 5000, loop=3, duration=9)
+    plain = images.decode(encoded(Image.new("P", (16, 16), 3), "GIF"), 16)
+    assert b"NETSCAPE" in data and np.array_equal(images.decode(data, 16).rgb, plain.rgb)
+    frames = [Image.new("RGB", (16, 16), colour) for colour in ("red", "blue")]
+    data = encoded(frames[0], "GIF", save_all=True, append_images=frames[1:], comment=b"c" * 5000, loop=3)
+    assert b"NETSCAPE" in data and images.decode(data, 16).rgb[8, 8].tolist() == [255, 0, 0]
