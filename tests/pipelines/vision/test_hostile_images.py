@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipelines.items import ImageError
-from pipelines.vision import images, memory
+from pipelines.clock import StageClock
+from pipelines.items import ImageError, Item
+from pipelines.vision import images, memory, reading
 from tests.support import bounded
 
 
@@ -209,3 +210,26 @@ def test_what_stands_before_the_image_of_a_gif_is_passed_over():
     frames = [Image.new("RGB", (16, 16), colour) for colour in ("red", "blue")]
     data = encoded(frames[0], "GIF", save_all=True, append_images=frames[1:], comment=b"c" * 5000, loop=3)
     assert b"NETSCAPE" in data and images.decode(data, 16).rgb[8, 8].tolist() == [255, 0, 0]
+
+
+def test_threads_that_decode_share_one_budget(tmp_path, monkeypatch):
+    """Two of these images are more than there is."""
+    monkeypatch.setattr(memory, "_SMALL_BYTES", 1_000_000)
+    budget = memory.Budget(2_000_000)
+    monkeypatch.setattr(memory, "DECODING", budget)
+    monkeypatch.setattr(reading.devices, "cores", lambda: 8)
+    data = encoded(Image.new("RGBA", (400, 400), "red"), "PNG")
+    assert images.encoded(data, 16).memory == 1_280_000
+    items = [Item(str(number), str(tmp_path / f"{number}.png")) for number in range(20)]
+    for item in items:
+        (tmp_path / f"{item.id}.png").write_bytes(data)
+    free, pixels = [], images.Encoded.pixels
+
+    def spy(self, size):
+        free.append(budget._free)
+        return pixels(self, size)
+
+    monkeypatch.setattr(images.Encoded, "pixels", spy)
+    found = list(reading.read_ahead(items, 16, reading.Reading(threads=8), 16, StageClock()))
+    assert [loaded.rgb[8, 8].tolist() for _, loaded in found] == [[255, 0, 0]] * 20
+    assert free == [720_000] * 20 and budget._free == 2_000_000
