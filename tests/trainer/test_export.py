@@ -1,5 +1,6 @@
 """The exported model: the same as in memory, without Python of ours; and several as one."""
 
+import ast
 import functools
 import itertools
 import json
@@ -14,7 +15,7 @@ import tensorflow as tf
 
 from pipelines.captions.captioner import Captioner, open_model
 from pipelines.settings.search import Search
-from tests.support import commands, decoders
+from tests.support import ROOT, commands, decoders
 from tests.support.outputs import replace
 from tfrecords_schema.dataset_info import FeatureSpec
 from tfrecords_schema.errors import InputError
@@ -323,3 +324,15 @@ def test_overwriting_replaces_exports_and_nothing_else(written, tmp_path):
     assert (output / "thesis.txt").exists() and (home / "thesis.txt").exists() and file.read_text() == "mine"
     with pytest.raises(InputError, match="--output: expected a directory, found an empty name"):
         commands.export(ensemble=members, output="")
+
+
+@pytest.mark.slow
+def test_readers_find_a_whole_export_whenever_it_is_killed(written, tmp_path):
+    """The old one, the new one, or none; the same command mends it. See tests/support/killed_export.py."""
+    for name, kind in (("old", "lstm"), ("new", "tied")):
+        shutil.copytree(written(kind), tmp_path / name)
+    command = [sys.executable, "-m", "tests.support.killed_export", str(tmp_path)]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
+    assert ended.returncode == 0, ended.stderr
+    found = ast.literal_eval(ended.stdout.splitlines()[-1])
+    assert found.keys() == {"old", "new", "none"} and found["none"] == 1
