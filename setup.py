@@ -52,6 +52,7 @@ setup(
         "google-crc32c>=1.5",
         "ijson>=3.2",
         "matplotlib>=3.8",
+        "msgspec>=0.19",
         "numpy>=1.26,<3",
         "pillow>=10.3",
         "pyarrow>=18",

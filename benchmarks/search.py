@@ -18,7 +18,7 @@ from tfrecords_schema.quiet import import_tensorflow
 tf = import_tensorflow()
 import numpy as np  # noqa: E402
 
-from tfrecords_schema.model_info import MODEL_INFO, ModelInfo  # noqa: E402
+from tfrecords_schema.manifests.model_info import MODEL_INFO, ModelInfo  # noqa: E402
 from tfrecords_schema.storage import files  # noqa: E402
 from tfrecords_schema.vocabulary import END, START  # noqa: E402
 from trainer import export  # noqa: E402

@@ -11,8 +11,8 @@ from typing import Any
 from pipelines import cli
 from pipelines.settings.features import FeaturesConfig
 from tfrecords_schema import command
-from tfrecords_schema.dataset_info import DATASET_INFO, VOCABULARY
 from tfrecords_schema.errors import InputError
+from tfrecords_schema.manifests.dataset_info import DATASET_INFO, VOCABULARY
 from tfrecords_schema.shards import SPLITS
 
 ABOUT = {
@@ -106,7 +106,7 @@ class Publish:
 
     def __call__(self, results: list, vocabulary: str) -> Iterator[list[str]]:
         from pipelines.output.publishing import publish
-        from tfrecords_schema import dataset_info
+        from tfrecords_schema.manifests import dataset_info
         from tfrecords_schema.shards import prefix_of
         from tfrecords_schema.text import beside
         from tfrecords_schema.vocabulary import Vocabulary
@@ -134,7 +134,7 @@ class Publish:
 
 
 def _split_info(results: list) -> Any:
-    from tfrecords_schema.dataset_info import ShardInfo, SplitInfo
+    from tfrecords_schema.manifests.dataset_info import ShardInfo, SplitInfo
 
     return SplitInfo(
         images=sum(r.records for r in results),

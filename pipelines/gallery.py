@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 import os
 import posixpath
 from collections.abc import Callable, Sequence
@@ -97,12 +96,11 @@ def _unwritable(flag: str, path: str, reason: object) -> InputError:
 
 
 def _options(captions: str) -> dict[str, Any]:
-    """What the captions were made with, by report.json; empty where it does not tell."""
-    from tfrecords_schema import caption_table
-    from tfrecords_schema.storage import files, paths
+    """What the captions were made with, by report.json."""
+    from tfrecords_schema.manifests import caption_table
+    from tfrecords_schema.storage import files
 
-    options = json.loads(files.read_text(paths.join(captions, caption_table.REPORT)) or "{}").get("options")
-    return options if isinstance(options, dict) else {}
+    return caption_table.read_report(captions, files.read_text).options
 
 
 def _write(flag: str, path: str, save: Callable[[Any], None]) -> int:

@@ -15,7 +15,9 @@ import google_crc32c
 
 SPLITS = ("train", "val", "test")
 _EDITIONS = "bcdefghijklmnopqrstuvwxyz"
-_NAME = re.compile(r"^(?P<prefix>.+)-(?P<index>\d{5,})-of-(?P<count>\d{5,})(?:-(?P<edition>[b-z]))?(?P<suffix>\.\w+)$")
+_NAME = re.compile(
+    r"(?P<prefix>[^/]+)-(?P<index>\d{5,9})-of-(?P<count>\d{5,9})(?:-(?P<edition>[b-z]))?(?P<suffix>\.\w+)\Z"
+)
 
 
 def shard_name(prefix: str, index: int, count: int, suffix: str = ".tfrecord") -> str:
@@ -33,6 +35,11 @@ def is_edition(name: str, of: str) -> bool:
     """Whether `free_name(of, …)` may give the name."""
     (root, suffix), (first, same) = posixpath.splitext(name), posixpath.splitext(of)
     return suffix == same and root[:-2] == first and root[-2:-1] == "-" and root[-1:] in _EDITIONS
+
+
+def is_named(name: str, role: str) -> bool:
+    """Whether a file that others name may be the one of this role: by its first name, or as an edition of it."""
+    return name == role or is_edition(name, role)
 
 
 def parse_shard_name(name: str) -> tuple[str, int, int, str] | None:

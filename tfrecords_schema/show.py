@@ -11,8 +11,8 @@ from collections.abc import Iterator, Sequence
 
 from tfrecords_schema import command
 from tfrecords_schema.command import Settings, setting
-from tfrecords_schema.dataset_info import open_features
 from tfrecords_schema.errors import InputError, told_in_one_line
+from tfrecords_schema.manifests.dataset_info import open_features
 
 _WIDTH = 12
 

@@ -20,6 +20,7 @@ SPECIAL_WORDS = ("<pad>", "<start>", "<end>", "<unk>")
 
 # im2txt's word_counts.txt: its own START and END, no line for PAD, UNK not listed.
 _IM2TXT_SPECIAL_WORDS = ("<S>", "</S>", "<UNK>")
+_COUNT = re.compile("[0-9]{1,18}")
 _APOSTROPHES = "’ʼ＇"
 
 
@@ -136,8 +137,8 @@ class Vocabulary:
         words, counts = [], []
         for number, line in enumerate(text.splitlines(), start=1):
             word, _, count = line.rpartition(" ")
-            if not word or not count.isdecimal():
-                raise InputError(f"{where}: line {number}: expected `word count`, found {line!r}")
+            if not word or not _COUNT.fullmatch(count):
+                raise InputError(f"{where}: line {number}: expected `word count`, found {line[:100]!r}")
             words.append(word)
             counts.append(int(count))
         if not words:

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 
 from tfrecords_schema import command
 from tfrecords_schema.command import Settings, setting
-from tfrecords_schema.dataset_info import VOCABULARY
 from tfrecords_schema.errors import InputError, told_in_one_line
-from tfrecords_schema.model_info import MODEL_INFO, ModelInfo, model_digest, open_export, read_weights
+from tfrecords_schema.manifests.dataset_info import VOCABULARY
+from tfrecords_schema.manifests.model_info import MODEL_INFO, ModelInfo, model_digest, open_export, read_weights
 from tfrecords_schema.quiet import import_tensorflow
 from tfrecords_schema.storage import copies, files, finding, objects, paths
 from tfrecords_schema.vocabulary import Vocabulary

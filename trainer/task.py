@@ -91,7 +91,7 @@ def run(config: TaskConfig) -> dict[str, Any]:
         from tfrecords_schema.quiet import import_tensorflow
 
         tf = import_tensorflow()
-        from tfrecords_schema.model_info import ModelInfo
+        from tfrecords_schema.manifests.model_info import ModelInfo
         from tfrecords_schema.storage import files
         from trainer import export
         from trainer.data import dataset

@@ -13,7 +13,7 @@ from pipelines.captions.detokenise import detokenise
 from pipelines.settings.search import Search
 from pipelines.storage import saved_models
 from tfrecords_schema.errors import InputError
-from tfrecords_schema.model_info import ModelInfo, open_export, read_weights
+from tfrecords_schema.manifests.model_info import ModelInfo, open_export, read_weights
 from tfrecords_schema.quiet import import_tensorflow
 from tfrecords_schema.storage import copies, files, paths
 from tfrecords_schema.vocabulary import Vocabulary

@@ -16,10 +16,11 @@ from pipelines.sources.image_sets import ImageSets
 from pipelines.sources.table_columns import Columns
 from pipelines.vision import extractors
 from pipelines.vision.reading import Reading
-from tfrecords_schema import __version__, caption_table
-from tfrecords_schema.dataset_info import FeatureSpec
+from tfrecords_schema import __version__
 from tfrecords_schema.errors import InputError
-from tfrecords_schema.model_info import ModelInfo
+from tfrecords_schema.manifests import caption_table
+from tfrecords_schema.manifests.dataset_info import FeatureSpec
+from tfrecords_schema.manifests.model_info import ModelInfo
 from tfrecords_schema.storage import files, paths
 
 _OF_IMAGES = ("root", "uri_column", "image_column", "id_column", "metadata_columns", "weights", "precision")

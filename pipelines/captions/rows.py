@@ -18,7 +18,7 @@ from pipelines.output.sharding import ShardJob, Written
 from pipelines.vision.extraction import FeatureBatch, extract
 from pipelines.vision.extractors import Extractor
 from pipelines.vision.reading import Reading
-from tfrecords_schema import caption_table
+from tfrecords_schema.manifests import caption_table
 from tfrecords_schema.storage import files
 
 # A row group is what a reader takes at once: many rows for whoever reads one column, and not too many bytes.
@@ -178,19 +178,26 @@ class _Earlier:
     """The rows of an earlier shard."""
 
     def __init__(self, path: str, schema: Any):
-        import pyarrow as pa
         import pyarrow.parquet as pq
 
-        try:
+        with _earlier(path):
             with files.open_binary(path) as handle:
                 self._rows = pq.read_table(handle)
             self._rows = self._rows.select(schema.names).cast(schema)
-        except (OSError, KeyError, pa.ArrowException) as error:
-            raise EarlierShardError(f"{path}: {error}") from None
+        self._path = path
 
     def rows(self, numbers: list[int]) -> Any:
         """Some of them, as a table."""
-        return self._rows.take(numbers)
+        with _earlier(self._path):
+            return self._rows.take(numbers)
+
+
+@contextlib.contextmanager
+def _earlier(path: str) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, LookupError, ValueError) as error:  # Arrow's are all three
+        raise EarlierShardError(f"{path}: {error}") from None
 
 
 class _RowWriter(contextlib.AbstractContextManager):

@@ -16,8 +16,8 @@ from pipelines.listing.catalogue import Catalogue
 from pipelines.vision import devices
 from pipelines.vision.extraction import FeatureBatch
 from tfrecords_schema import record, shards
-from tfrecords_schema.dataset_info import DATASET_INFO, DatasetInfo, ShardInfo, open_info
 from tfrecords_schema.errors import InputError
+from tfrecords_schema.manifests.dataset_info import DATASET_INFO, DatasetInfo, ShardInfo, open_info
 from tfrecords_schema.quiet import import_tensorflow
 from tfrecords_schema.storage import files, paths
 from tfrecords_schema.text import one_line

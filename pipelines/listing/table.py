@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from pipelines.items import Item
 from pipelines.listing import entries
 from pipelines.listing.catalogue import Catalogue
+from tfrecords_schema.manifests import typed_json
 from tfrecords_schema.storage import files, paths
 
 _SHARDS_PER_FILE = 64  # of more, every worker would read a long footer for each of its shards
@@ -76,7 +77,8 @@ class Listing:
         file, place = divmod(number, _SHARDS_PER_FILE)
         with files.open_binary(paths.join(self.directory, _name(split, file))) as handle:
             parquet = pq.ParquetFile(handle, pre_buffer=True)
-            told = json.loads(parquet.metadata.metadata[_SHARDS])
+            text = parquet.metadata.metadata[_SHARDS].decode("utf-8")
+            told = typed_json.decode(text, list[tuple[int, str, str | None]], _name(split, file))
             size, *names = told[place]
             rows = parquet.read_row_group(sum(bool(other) for other, *_ in told[:place])) if size else None
         return ListedShard([] if rows is None else list(entries.to_items(rows, self.metadata)), *names)

@@ -10,18 +10,20 @@ import contextlib
 import dataclasses
 import json
 import os
+import re
 from collections.abc import Iterator
 from typing import Any
 
-from pipelines.output import places, sidecars
+from pipelines.output import ownership, places, sidecars
 from pipelines.output.names import Names, Present
-from pipelines.output.report import REPORT, read_report
+from pipelines.output.ownership import LOCK, OPTIONS
+from pipelines.output.report import Report, read_report
 from tfrecords_schema import machine
 from tfrecords_schema.errors import InputError
+from tfrecords_schema.manifests import typed_json
 from tfrecords_schema.storage import files, finding, paths
 
-_OPTIONS = "options.json"
-_LOCK = "lock"
+_TEXT = re.compile(r'"([^"\\]+)"')  # in JSON, and in what is left of it: the names of files are among them
 _SHOWN = 80  # characters of a value in a message
 
 
@@ -58,7 +60,7 @@ def begin(
     Raises:
       InputError: it cannot be written to, another run is writing to it, or it holds what this run must not replace.
     """
-    report = check(directory, options, names, overwrite, update)
+    found = check(directory, options, names, overwrite, update)
     try:
         if paths.is_local(directory):
             os.makedirs(paths.join(directory, files.WORK), exist_ok=True)
@@ -67,61 +69,50 @@ def begin(
         raise _unwritable(directory, error) from None
     with lock:
         try:
-            present = _present(directory, report, names, overwrite)
+            present = _present(directory, found, names, overwrite)
             if overwrite:  # nor from one that did not end
                 keep = {sidecars.name_of(name) for name in present.used}
                 files.delete(*(path for path in _sidecars(directory) if path not in keep))
             _clear_work(directory, everything=overwrite)
-            files.write_text(directory, paths.join(files.WORK, _OPTIONS), json.dumps(options.every))
+            files.write_text(directory, paths.join(files.WORK, OPTIONS), json.dumps(options.every))
         except OSError as error:
             raise _unwritable(directory, error) from None
         yield present
 
 
-def _present(directory: str, report: dict[str, Any] | None, names: Names, overwrite: bool) -> Present:
-    shards_ = report["shard_list"] if report else []
+_Found = tuple[Report, list[str] | None]
+
+
+def _present(directory: str, found: _Found | None, names: Names, overwrite: bool) -> Present:
+    report, shards_ = found or (None, [])
     if shards_ is None:  # what looks like a shard may be one
-        shards_ = [
-            name for name in finding.names(directory) if names.is_ours(name) and name.endswith(names.suffixes[0])
-        ]
-    current = report["files"] if report else {}
+        shards_ = [name for name in finding.names(directory) if names.is_shard(name)]
+    current = {role: report.files[role] for role in names.roles() if role in report.files} if report else {}
     used = {*shards_, *current.values()}
     if names.manifest:  # it may be newer than the report, of a run that was killed between the two
-        with contextlib.suppress(ValueError):  # a damaged one says nothing
-            used |= _spoken_of(json.loads(files.read_text(paths.join(directory, names.manifest)) or "[]"))
+        with contextlib.suppress(UnicodeDecodeError):  # a damaged one says nothing
+            used |= set(_TEXT.findall(files.read_text(paths.join(directory, names.manifest)) or ""))
     return Present.of([] if overwrite else shards_, current, frozenset(used))
-
-
-def _spoken_of(value: Any) -> set[str]:
-    """Every text in a JSON value: the names of files are among them."""
-    if isinstance(value, dict):
-        value = list(value.values())
-    if isinstance(value, list):
-        return set().union(*map(_spoken_of, value))
-    return {value} if isinstance(value, str) else set()
 
 
 def check(
     directory: str, options: Options, names: Names, overwrite: bool = False, update: bool | None = None
-) -> dict[str, Any] | None:
+) -> _Found | None:
     """What `begin` refuses, without writing anything; gives the report of the complete output that is there."""
     if not directory:
         raise InputError("--output: expected a directory, found an empty name")
     try:
-        report = read_report(directory, overwrite)
+        ownership.check(directory, names)
+        found = read_report(directory, names, overwrite)
         begun = _begun_options(directory)
-        ours = [name for name in finding.names(directory) if names.has(name)]
+        if found is None and begun is None:
+            ownership.check_nothing_of_ours(directory, names, overwrite)
     except OSError as error:
         raise _unwritable(directory, error) from None
-    is_overwritten = overwrite and bool(_sidecars(directory))
-    if ours and report is None and begun is None and not is_overwritten:
-        raise InputError(
-            f"--output: {directory} holds {ours[0]}, but no {REPORT} of a run that made it; give another --output"
-        )
-    earlier = report["options"] if report else begun
+    earlier = found[0].options if found else begun
     if earlier and not overwrite:
         _require_same(directory, earlier, options, update)
-    return report
+    return found
 
 
 def _unwritable(directory: str, error: OSError) -> InputError:
@@ -133,7 +124,7 @@ def _lock(directory: str) -> contextlib.AbstractContextManager:
     if not paths.is_local(directory):
         return contextlib.nullcontext()
     busy = f"--output: another run is writing to {directory}; wait for it, or give another --output"
-    return machine.hold(paths.join(directory, files.WORK, _LOCK), busy)
+    return machine.hold(paths.join(directory, files.WORK, LOCK), busy)
 
 
 def _sidecars(directory: str) -> list[str]:
@@ -150,16 +141,19 @@ def _clear_work(directory: str, everything: bool) -> None:
 
 
 def _begun_options(directory: str) -> dict[str, Any] | None:
-    """The options of a run that was not completed, if it finished a shard; before that it has nothing to lose."""
+    """The options of a run that was not completed; empty where it finished no shard, and so has nothing to lose."""
+    path = paths.join(directory, files.WORK, OPTIONS)
     with contextlib.suppress(ValueError):  # a damaged file: what is taken over is told by fingerprints anyway
-        text = files.read_text(paths.join(directory, files.WORK, _OPTIONS))
-        return json.loads(text) if text and _sidecars(directory) else None
+        text = files.read_text(path)
+        if text is None:
+            return None
+        return typed_json.decode(text, dict[str, Any], path) if _sidecars(directory) else {}
     return {}
 
 
 def _require_same(directory: str, earlier: dict[str, Any], options: Options, update: bool | None) -> None:
     def shown(value: Any) -> str:
-        text = str(value)
+        text = " ".join(str(value).split())
         return text if len(text) <= _SHOWN else text[:_SHOWN] + "…"
 
     now = options.every

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import fnmatch
 import sys
 from collections.abc import Callable, Iterable, Sequence
 
 from tfrecords_schema import shards
-from tfrecords_schema.caption_table import SHARD_LIST
+from tfrecords_schema.manifests.caption_table import SHARD_LIST
 from tfrecords_schema.storage import paths
 
 _MUCH = 2  # times as many images in a shard as were asked for
@@ -44,11 +45,27 @@ class Names:
         parsed = shards.parse_shard_name(name)
         if parsed:
             return parsed[0] in self.prefixes and parsed[3] in self.suffixes
-        return any(name == role or shards.is_edition(name, role) for role in self.roles())
+        return any(shards.is_named(name, role) for role in self.roles())
+
+    def is_shard(self, name: str) -> bool:
+        """Whether a file is called like a shard, and not like what is made of one."""
+        parsed = shards.parse_shard_name(name)
+        return parsed is not None and parsed[0] in self.prefixes and parsed[3] == self.suffixes[0]
 
     def roles(self) -> list[str]:
         """The files of which an output has one each, by their first names."""
         return [*self.texts, SHARD_LIST, *map(rejects_table, self.prefixes)]
+
+
+def all_there(names: Iterable[str]) -> dict[tuple[str, int, int], str]:
+    """By (split, number, count), the names of shards; only of splits of which each is there.
+
+    A name alone is not to be believed: to that of one shard of a million belong all others.
+    """
+    found = {parsed[:3]: name for name in names if (parsed := shards.parse_shard_name(name))}
+    have = collections.Counter((split, count) for split, number, count in found if number < count)
+    whole = {split: count for (split, count), there in have.items() if there == count}
+    return {key: name for key, name in found.items() if whole.get(key[0]) == key[2]}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,13 +87,9 @@ class Present:
     @classmethod
     def of(cls, names: Iterable[str], current: dict[str, str], used: frozenset[str]) -> Present:
         """From the names of its shards."""
-        found, counts = {}, {}
-        for name in names:
-            parsed = shards.parse_shard_name(name)
-            if parsed:
-                found[parsed[0], parsed[1]] = name
-                counts[parsed[0]] = parsed[2]
-        return cls(found, counts, current, used)
+        found = all_there(names)
+        numbers = {(split, number): name for (split, number, _), name in found.items()}
+        return cls(numbers, {split: count for split, _, count in found}, current, used)
 
     def shard_counts(self, images: dict[str, int], images_per_shard: int) -> dict[str, int]:
         """How many shards each split is to have: as many as it has, so that images that were added move no others."""

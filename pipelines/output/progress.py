@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Iterator
 
 from pipelines.output.sidecars import ShardResult
+from tfrecords_schema.manifests import typed_json
 from tfrecords_schema.storage import files, finding, paths
 
 LISTING, STARTING, LOADING = "listing the images", "starting the workers", "loading the network"
@@ -161,7 +162,8 @@ class Watch:
         with contextlib.suppress(Exception):  # a file that is just being replaced is counted next time
             place = paths.join(self._directory, _PROGRESS)
             for name in finding.names(place):
-                told.append(json.loads(files.read_bytes(paths.join(place, name))))
+                path = paths.join(place, name)
+                told.append(typed_json.decode(files.read_text(path) or "", tuple[int, int, int, float, str], path))
             if told:  # of several workers, what was begun last
                 self._since, self._doing = max((since, doing) for *_, since, doing in told)
         if not told:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import collections
 import dataclasses
 import io
-import json
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -22,7 +21,7 @@ from pipelines.output.names import Names, rejects_table
 from pipelines.output.report import make_report, write_shard_list
 from pipelines.output.sidecars import ShardResult
 from tfrecords_schema import shards
-from tfrecords_schema.caption_table import REPORT, SHARD_LIST
+from tfrecords_schema.manifests.caption_table import REPORT, SHARD_LIST
 from tfrecords_schema.storage import files, finding, paths
 
 _THREADS = 16
@@ -107,7 +106,7 @@ def publish(
         named |= spoken_of
         files.write_text(directory, name, text)
     report = make_report(by_prefix, publication.options, publication.started, reasons, following, named)
-    files.write_text(directory, REPORT, json.dumps(report, indent=2) + "\n")
+    files.write_text(directory, REPORT, report.dumps())
     kept = {*(result.name for result in results), *beside, *named.values()}
     kept |= {sidecars.name_of(result.name) for result in results}
     stale = list(_stale(directory, kept, publication.names))

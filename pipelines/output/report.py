@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import collections
-import contextlib
 import dataclasses
 import io
 import json
@@ -13,12 +12,61 @@ from collections.abc import Sequence
 from typing import Any, BinaryIO
 
 from pipelines.output import places
+from pipelines.output.names import Names, all_there
 from pipelines.output.sidecars import ShardResult
-from tfrecords_schema.caption_table import REPORT, SHARD_LIST
+from tfrecords_schema import shards
 from tfrecords_schema.errors import InputError, RunError
+from tfrecords_schema.manifests import typed_json
+from tfrecords_schema.manifests.caption_table import REPORT, SHARD_LIST
+from tfrecords_schema.manifests.typed_json import Count
 from tfrecords_schema.storage import files, finding, paths
 
 _TOTALS = ("inputs", "records", "captions", "captions_cut", "rejects", "bytes", "kept", "retried")
+
+
+@dataclasses.dataclass(frozen=True)
+class SplitReport:
+    """What became of the images of a split, or of all: sums over the shards, see ShardResult."""
+
+    inputs: Count
+    records: Count
+    captions: Count
+    captions_cut: Count
+    rejects: Count
+    bytes: Count
+    kept: Count
+    retried: Count
+    reject_reasons: dict[str, Count]
+
+
+@dataclasses.dataclass(frozen=True)
+class Report(SplitReport):
+    """The whole of report.json.
+
+    Attributes:
+      new: images that no earlier run knew.
+      shards_left: how many of the shards are an earlier run's as they were.
+      images_per_second_per_worker: while it makes shards, without start-up; None where nothing was computed.
+      stage_seconds: summed over threads.
+      options: what the output follows from, see `lifecycle.Options`.
+      files: of `Names.roles`, the name of each.
+    """
+
+    new: int
+    splits: dict[str, SplitReport]
+    shards: Count
+    shards_left: Count
+    seconds: float
+    load_seconds: float
+    images_per_second_per_worker: float | None
+    stage_seconds: dict[str, float]
+    options: dict[str, Any]
+    next_command: str
+    files: dict[str, str]
+
+    def dumps(self) -> str:
+        """As JSON."""
+        return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
 
 
 class RejectsError(RunError):
@@ -32,33 +80,32 @@ def make_report(
     reasons: dict[str, collections.Counter],
     following: Sequence[str],
     names: dict[str, str],
-) -> dict[str, Any]:
-    """The content of report.json: plain JSON values. See `publishing.publish` for the arguments."""
+) -> Report:
+    """The content of report.json. See `publishing.publish` for the arguments."""
     results = [result for made in by_prefix.values() for result in made]
     making = sum(result.seconds for result in results)
     totals = _totals(results)
     stages: collections.Counter[str] = collections.Counter()
     for result in results:
         stages.update(result.stage_seconds)
-    return {
+    return Report(
         **totals,
-        "new": totals["inputs"] - totals["kept"] - totals["retried"],
-        "splits": {
-            prefix: {**_totals(made), "reject_reasons": dict(reasons[prefix].most_common())}
+        new=totals["inputs"] - totals["kept"] - totals["retried"],
+        splits={
+            prefix: SplitReport(**_totals(made), reject_reasons=dict(reasons[prefix].most_common()))
             for prefix, made in by_prefix.items()
         },
-        "reject_reasons": dict(sum(reasons.values(), collections.Counter()).most_common()),
-        "shards": len(results),
-        "shards_left": sum(result.left for result in results),
-        "seconds": time.time() - started,
-        "load_seconds": max((result.load_seconds for result in results), default=0.0),
-        # Of one worker, while it makes shards: without start-up, and not the sum over workers.
-        "images_per_second_per_worker": (totals["inputs"] - totals["kept"]) / making if making else None,
-        "stage_seconds": {stage: round(seconds, 3) for stage, seconds in stages.items()},  # summed over threads
-        "options": options,
-        "next_command": shlex.join(following),
-        "files": names,
-    }
+        reject_reasons=dict(sum(reasons.values(), collections.Counter()).most_common()),
+        shards=len(results),
+        shards_left=sum(result.left for result in results),
+        seconds=time.time() - started,
+        load_seconds=max((result.load_seconds for result in results), default=0.0),
+        images_per_second_per_worker=(totals["inputs"] - totals["kept"]) / making if making else None,
+        stage_seconds={stage: round(seconds, 3) for stage, seconds in stages.items()},
+        options=options,
+        next_command=shlex.join(following),
+        files=names,
+    )
 
 
 def _totals(results: list[ShardResult]) -> dict[str, int]:
@@ -82,25 +129,27 @@ def _seconds_type():
     return pa.map_(pa.string(), pa.float64())
 
 
-def read_report(directory: str, overwrite: bool = False) -> dict[str, Any] | None:
-    """The report of a complete output, with the names of its shards in `shard_list`; None where there is none.
+def read_report(directory: str, names: Names, overwrite: bool = False) -> tuple[Report, list[str] | None] | None:
+    """The report of a complete output, and the names of its shards; None where there is none.
 
-    The list is None where it is lost or damaged.
+    The names are None where the list of them is lost or damaged.
 
     Raises:
-      InputError: it is somebody else's file, or, unless it is to be overwritten, another version's or damaged.
+      InputError: it is somebody else's file or another pipeline's, or, unless it is to be overwritten, another
+        version's or damaged.
     """
     path, text, report = paths.join(directory, REPORT), None, None
     try:
         text = files.read_text(path)
         if text is None:
             return None
-        report = json.loads(text)
-        names = _shard_names(paths.join(directory, report["files"][SHARD_LIST]))
-        return {**report, "options": dict(report["options"]), "files": dict(report["files"]), "shard_list": names}
-    except (KeyError, TypeError, ValueError):
-        is_damaged = report is None and bool(finding.names(paths.join(directory, places.SIDECARS)))
-        if not is_damaged and '"next_command"' not in (text or ""):
+        report = typed_json.decode(text, Report, path)
+        if wrong := [role for role in names.roles() if not shards.is_named(report.files.get(role, role), role)]:
+            raise ValueError(wrong[0])
+    except ValueError:
+        # What is not even JSON may have been ours before it was damaged; other JSON is somebody else's.
+        has_ours = bool(finding.names(paths.join(directory, places.SIDECARS)))
+        if not has_ours and '"next_command"' not in (text or ""):
             raise InputError(f"--output: {path} was not written by this program; give another --output") from None
         if overwrite:
             return None
@@ -108,16 +157,24 @@ def read_report(directory: str, overwrite: bool = False) -> dict[str, Any] | Non
             f"--output: {path} was written by another version of this program, or is damaged; give --overwrite or "
             "another --output"
         ) from None
+    if others := report.splits.keys() - set(names.prefixes):
+        raise InputError(
+            f"--output: {path} is of another command's output, with {min(others)[:100]!r}; give another --output"
+        )
+    return report, _shard_names(paths.join(directory, report.files.get(SHARD_LIST, SHARD_LIST)), names)
 
 
-def _shard_names(path: str) -> list[str] | None:
+def _shard_names(path: str, names: Names) -> list[str] | None:
+    """What a list of shards says, if it can be what a run has written."""
     import pyarrow.parquet as pq
 
     content = files.read_if_there(path)
-    if content is not None:
-        with contextlib.suppress(KeyError, OSError, ValueError):  # of Arrow
-            return pq.read_table(io.BytesIO(content), columns=["name"])["name"].to_pylist()
-    return None
+    try:
+        found = pq.read_table(io.BytesIO(content or b""), columns=["name"])["name"].to_pylist()
+    except (KeyError, OSError, ValueError):  # of Arrow
+        return None
+    is_ours = all(isinstance(name, str) and names.is_shard(name) for name in found)
+    return found if is_ours and len(all_there(found)) == len(found) else None
 
 
 def summarise(directory: str, max_reject_fraction: float) -> dict[str, Any]:
@@ -126,7 +183,8 @@ def summarise(directory: str, max_reject_fraction: float) -> dict[str, Any]:
     Raises:
       RejectsError: more than `max_reject_fraction` of the images were rejected.
     """
-    report = json.loads(files.read_bytes(paths.join(directory, REPORT)))
+    path = paths.join(directory, REPORT)
+    report = dataclasses.asdict(typed_json.decode(files.read_text(path) or "", Report, path))
     rate = report["images_per_second_per_worker"]
     lines = [("images", f"{report['inputs']:,} = {report['records']:,} used + {report['rejects']:,} rejected")]
     if len(report["splits"]) > 1:

@@ -10,8 +10,12 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
+import msgspec
+
 from pipelines.items import Item, Reject
 from pipelines.output import places
+from tfrecords_schema.manifests import typed_json
+from tfrecords_schema.manifests.typed_json import Count
 from tfrecords_schema.storage import files, paths
 
 _RESULT = b"result"  # key of the file's metadata
@@ -36,15 +40,15 @@ class ShardResult:
     name: str
     made_from: str
     sha256: str
-    inputs: int
-    records: int
-    captions: int
-    bytes: int
-    rejects: int
-    captions_cut: int = 0
+    inputs: Count
+    records: Count
+    captions: Count
+    bytes: Count
+    rejects: Count
+    captions_cut: Count = 0
     left: bool = False
-    kept: int = 0
-    retried: int = 0
+    kept: Count = 0
+    retried: Count = 0
     run: str = ""
     seconds: float = 0.0
     load_seconds: float = 0.0
@@ -70,6 +74,15 @@ class Sidecar:
     prints: list[bytes]
     rows: list[int | None]
     rejects: list[Reject]
+
+    def check(self, shard: str) -> None:
+        """Raises ValueError where this is not of a whole shard of this name."""
+        result, rows = self.result, [row for row in self.rows if row is not None]
+        counts = len(self.rows), len(rows), len(self.rejects)
+        if result.name != shard or counts != (result.inputs, result.records, result.rejects):
+            raise ValueError(f"{shard}: its sidecar is of another shard")
+        if sorted(rows) != list(range(len(rows))) or None in self.prints:
+            raise ValueError(f"{shard}: its sidecar is damaged")
 
     def kept_rows(self) -> dict[bytes, int]:
         """Where the record of a fingerprint is."""
@@ -107,6 +120,12 @@ def name_of(shard: str) -> str:
     return paths.join(places.SIDECARS, f"{shard}.parquet")
 
 
+def _schema():
+    import pyarrow as pa
+
+    return pa.schema([("print", pa.binary(16)), ("row", pa.int32()), *((name, pa.string()) for name in _REJECT)])
+
+
 def write(directory: str, sidecar: Sidecar) -> None:
     """Records a shard that is finished."""
     import pyarrow as pa
@@ -116,12 +135,9 @@ def write(directory: str, sidecar: Sidecar) -> None:
     rejects: list[dict[str, str] | None] = [
         None if row is not None else next(remaining).printable() for row in sidecar.rows
     ]
+    columns = [sidecar.prints, sidecar.rows, *([r and r[name] for r in rejects] for name in _REJECT)]
     table = pa.table(
-        {
-            "print": pa.array(sidecar.prints, pa.binary(16)),
-            "row": pa.array(sidecar.rows, pa.int32()),
-            **{name: pa.array([r and r[name] for r in rejects], pa.string()) for name in _REJECT},
-        }
+        [pa.array(values, field.type) for values, field in zip(columns, _schema(), strict=True)], _schema()
     )
     table = table.replace_schema_metadata({_RESULT: json.dumps(dataclasses.asdict(sidecar.result))})
     with files.replacing(directory, name_of(sidecar.result.name)) as handle:
@@ -137,12 +153,18 @@ def read(directory: str, shard: str) -> Sidecar | None:
         return None
     try:
         table = pq.read_table(io.BytesIO(content))
-        result = ShardResult(**json.loads(table.schema.metadata[_RESULT]))
-        rows = table["row"].to_pylist()
-        rejects = table.select(_REJECT).filter(table["row"].is_null()).to_pylist()
-        return Sidecar(result, table["print"].to_pylist(), rows, [Reject(**reject) for reject in rejects])
-    except (KeyError, OSError, TypeError, ValueError):  # of Arrow, which has it all in memory
+        result = typed_json.decode((table.schema.metadata or {})[_RESULT].decode("utf-8"), ShardResult, shard)
+        table = table.cast(_schema())
+        rejects = table.select(_REJECT).filter(table["row"].is_null())
+        found = Sidecar(result, table["print"].to_pylist(), table["row"].to_pylist(), _rejects(rejects.to_pylist()))
+        found.check(shard)
+    except (KeyError, OSError, ValueError):  # of Arrow, which has it all in memory
         return None
+    return found
+
+
+def _rejects(rows: list[dict[str, Any]]) -> list[Reject]:
+    return msgspec.convert(rows, list[Reject])
 
 
 def read_finished(directory: str, shard: str) -> Sidecar | None:

@@ -12,8 +12,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from pipelines.sources import captions_files
-from tfrecords_schema import caption_table
 from tfrecords_schema.errors import InputError, blaming
+from tfrecords_schema.manifests import caption_table
 from tfrecords_schema.matching import match
 from tfrecords_schema.storage import files
 from tfrecords_schema.vocabulary import normalise, tokenise

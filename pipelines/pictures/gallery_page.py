@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 
 from pipelines.items import ImageError
-from tfrecords_schema import caption_table
+from tfrecords_schema.manifests import caption_table
 from tfrecords_schema.vocabulary import normalise
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import Any
 
 from tfrecords_schema.command import Settings, setting
 from tfrecords_schema.errors import InputError
-from tfrecords_schema.model_info import ModelInfo
+from tfrecords_schema.manifests.model_info import ModelInfo
 
 _WIDEST = 1000  # more would not fit into memory for the images that are searched together
 _LARGEST_PENALTY = 10  # of which a caption of twice the length counts for a thousandth of its log probability

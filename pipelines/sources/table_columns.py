@@ -9,8 +9,8 @@ from typing import Any
 from pipelines.sources.parquet_table import ParquetTable
 from pipelines.sources.tables import Table
 from pipelines.storage import parquet_cells
-from tfrecords_schema import caption_table
 from tfrecords_schema.errors import InputError
+from tfrecords_schema.manifests import caption_table
 
 _IMAGE_NAMES = ("image", "img", "picture", "photo", "jpg", "jpeg", "png", "webp", "image_bytes", "bytes", "content")
 _URI_NAMES = ("image_uri", "uri", "url", "image_url", "image_path", "path", "file_name", "filename", "file", "image")

@@ -14,8 +14,8 @@ import numpy as np
 from pipelines.storage import saved_models
 from pipelines.vision import devices, images, random_weights
 from pipelines.vision.networks import find_network, weights_file
-from tfrecords_schema.dataset_info import FeatureSpec
 from tfrecords_schema.errors import InputError
+from tfrecords_schema.manifests.dataset_info import FeatureSpec
 from tfrecords_schema.quiet import import_tensorflow
 from tfrecords_schema.storage import copies, files, paths
 

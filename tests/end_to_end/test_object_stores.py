@@ -34,7 +34,7 @@ from tests.support.outputs import content, outcome, read_split, rows
 from tests.support.processes import finish, wait_for
 from tests.support.small import SMALL, train
 from tfrecords_schema.errors import InputError, RunError
-from tfrecords_schema.model_info import open_export
+from tfrecords_schema.manifests.model_info import open_export
 from tfrecords_schema.storage import clients, copies, files, finding, objects
 from trainer import evaluate, export, task
 from trainer.data import dataset

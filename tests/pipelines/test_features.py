@@ -16,8 +16,8 @@ from pipelines.training_records import records
 from scripts import scenes
 from tests.support.outputs import annotations, content, read_split
 from tfrecords_schema import record, shards
-from tfrecords_schema.dataset_info import DatasetInfo
 from tfrecords_schema.errors import InputError
+from tfrecords_schema.manifests.dataset_info import DatasetInfo
 from tfrecords_schema.vocabulary import Vocabulary, count_words
 
 SPLITS = ("train", "val")

@@ -12,9 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tfrecords_schema import record
-from tfrecords_schema.caption_table import REPORT, SHARD_LIST
-from tfrecords_schema.dataset_info import DatasetInfo
-from tfrecords_schema.model_info import MODEL_INFO
+from tfrecords_schema.manifests.caption_table import REPORT, SHARD_LIST
+from tfrecords_schema.manifests.dataset_info import DatasetInfo
+from tfrecords_schema.manifests.model_info import MODEL_INFO
 
 _EDITION = re.compile(r"-[b-z](?=\.(tfrecord|parquet|txt|csv|jsonl|json)\b)")
 

@@ -13,8 +13,8 @@ from pipelines import caption
 from tests.support import commands
 from tests.support.outputs import write_report
 from tests.support.scored import CAPTIONS, REFERENCES
-from tfrecords_schema import caption_table
 from tfrecords_schema.errors import InputError
+from tfrecords_schema.manifests import caption_table
 from trainer import evaluate
 from trainer.scoring import java
 from trainer.scoring.metrics import METRICS, Scorer

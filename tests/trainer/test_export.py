@@ -17,9 +17,9 @@ from pipelines.captions.captioner import Captioner, open_model
 from pipelines.settings.search import Search
 from tests.support import ROOT, commands, decoders
 from tests.support.outputs import replace
-from tfrecords_schema.dataset_info import FeatureSpec
 from tfrecords_schema.errors import InputError
-from tfrecords_schema.model_info import ModelInfo
+from tfrecords_schema.manifests.dataset_info import FeatureSpec
+from tfrecords_schema.manifests.model_info import ModelInfo
 from tfrecords_schema.vocabulary import END, PAD, START, UNK, Vocabulary
 from trainer import export
 from trainer.model.decoder import Decoder

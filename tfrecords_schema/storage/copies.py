@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 
 from tfrecords_schema import machine
-from tfrecords_schema.dataset_info import ShardInfo
 from tfrecords_schema.errors import InputError
+from tfrecords_schema.manifests.dataset_info import ShardInfo
 from tfrecords_schema.storage import files, finding, paths
 
 _THREADS = 8  # object stores answer slowly

@@ -16,10 +16,12 @@ from typing import IO, Any, BinaryIO
 
 from tfrecords_schema.errors import InputError
 from tfrecords_schema.storage import finding, objects, paths
+from tfrecords_schema.storage.faults import TooLargeError
 from tfrecords_schema.text import one_line
 
 WORK = ".work"  # under an output directory: what is needed only until the output is complete
 _CHUNK_BYTES = 8 << 20
+_MOST_TEXT_BYTES = 256 << 20
 
 
 class DigestingWriter(io.RawIOBase):
@@ -61,17 +63,19 @@ def open_text(path: str, newline: str | None = None) -> Iterator[io.TextIOWrappe
 
 
 def read_bytes(path: str, most: int | None = None) -> bytes:
-    """All of a file. Raises OSError; TooLargeError where a remote one has more than `most` bytes, before they come."""
+    """All of a file. Raises OSError; TooLargeError where it has more than `most` bytes, before they come."""
     if paths.is_remote(path):
         return objects.read(path, most=most)
     with open(path, "rb") as handle:
+        if most is not None and (size := os.fstat(handle.fileno()).st_size) > most:
+            raise TooLargeError(size, most)
         return handle.read()
 
 
-def read_if_there(path: str) -> bytes | None:
-    """All of a file; None where there is none. Raises OSError."""
+def read_if_there(path: str, most: int | None = None) -> bytes | None:
+    """All of a file; None where there is none. Errors are those of `read_bytes`."""
     with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-        return read_bytes(path)
+        return read_bytes(path, most)
     return None
 
 
@@ -88,8 +92,11 @@ def size(path: str) -> int | None:
 
 
 def read_text(path: str) -> str | None:
-    """All of a UTF-8 file, without a byte order mark; None where there is none. Raises OSError or ValueError."""
-    content = read_if_there(path)
+    """All of a UTF-8 file, without a byte order mark; None where there is none. Raises OSError or ValueError.
+
+    It is one of those that describe others, and is refused where it has more than 256 MB.
+    """
+    content = read_if_there(path, _MOST_TEXT_BYTES)
     return None if content is None else content.decode("utf-8-sig")
 
 

@@ -16,8 +16,8 @@ from google.protobuf.message import DecodeError
 
 from tfrecords_schema import record
 from tfrecords_schema import shards as shard_files
-from tfrecords_schema.dataset_info import DATASET_INFO, DatasetInfo, ShardInfo, open_features
 from tfrecords_schema.errors import InputError
+from tfrecords_schema.manifests.dataset_info import DATASET_INFO, DatasetInfo, ShardInfo, open_features
 from tfrecords_schema.storage import copies, files, paths
 from tfrecords_schema.text import one_line
 from tfrecords_schema.vocabulary import Vocabulary

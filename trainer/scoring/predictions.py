@@ -7,9 +7,9 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from tfrecords_schema import caption_table
 from tfrecords_schema.captions_json import is_id
 from tfrecords_schema.errors import InputError
+from tfrecords_schema.manifests import caption_table
 from tfrecords_schema.storage import files, finding
 from tfrecords_schema.text import one_line, whole
 

@@ -9,6 +9,8 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from tfrecords_schema.errors import InputError
+from tfrecords_schema.manifests import typed_json
 from tfrecords_schema.vocabulary import tokenise
 from trainer.scoring.metrics import METRICS, Scores
 from trainer.scoring.references import Matched, Reference
@@ -95,10 +97,14 @@ def as_json(value: Any) -> bytes:
 def parse_files(text: str | None) -> list[str]:
     """The files that a metrics.json of ours lists; none where it is somebody else's, or not there."""
     try:
-        names = json.loads(text or "null")["files"]
-    except (KeyError, RecursionError, TypeError, ValueError):
+        return typed_json.decode(text or "", _Written, "metrics.json").files
+    except InputError:
         return []
-    return [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
+
+
+@dataclasses.dataclass(frozen=True)
+class _Written:
+    files: list[str]
 
 
 def table(cards: Sequence[Card], content: Mapping[str, Any]) -> Iterator[str]:

@@ -13,6 +13,7 @@ from typing import Any
 
 from tfrecords_schema import machine
 from tfrecords_schema.errors import InputError
+from tfrecords_schema.manifests import typed_json
 from tfrecords_schema.storage import files, paths
 from trainer.config import FREE_SETTINGS
 from trainer.training import journal
@@ -58,7 +59,8 @@ def check(job_dir: str, settings: dict[str, dict[str, Any]], overwrite: bool) ->
     Raises:
       InputError: the directory holds something that we did not write, or a run with other settings and no `overwrite`.
     """
-    earlier = _settings(job_dir)
+    has_checkpoints = any(map(numbered, pathlib.Path(job_dir, CHECKPOINTS).glob("*")))
+    earlier = _settings(job_dir, is_overwritten=overwrite and has_checkpoints)
     there = [name for name in (*_FILES, *_DIRECTORIES) if os.path.exists(os.path.join(job_dir, name))]
     if there and earlier is None:
         raise InputError(
@@ -68,7 +70,7 @@ def check(job_dir: str, settings: dict[str, dict[str, Any]], overwrite: bool) ->
         if os.path.isdir(os.path.join(job_dir, name)) != (name in _DIRECTORIES):
             expected = "directory" if name in _DIRECTORIES else "file"
             raise InputError(f"--job_dir: {job_dir}/{name}: expected a {expected}; give another --job_dir")
-    if earlier is None or overwrite or not any(map(numbered, pathlib.Path(job_dir, CHECKPOINTS).glob("*"))):
+    if earlier is None or overwrite or not has_checkpoints:
         return False
     changes = [
         f"{key} was {earlier[group].get(key)}, now {value}"
@@ -123,19 +125,25 @@ def _clear(directory: str) -> None:
             os.rmdir(folder)
 
 
-def _settings(job_dir: str) -> dict[str, dict[str, Any]] | None:
-    """The settings of the run in `job_dir`; None where there is none. Raises InputError for another config.json."""
+def _settings(job_dir: str, is_overwritten: bool) -> dict[str, dict[str, Any]] | None:
+    """The settings of the run in `job_dir`; None where there is none.
+
+    Raises:
+      InputError: config.json is another's, or damaged and not to be overwritten with the checkpoints beside it.
+    """
     path = os.path.join(job_dir, CONFIG)
     if not os.path.exists(path):
         return None
     try:
-        found = json.loads(files.read_text(path) or "")
-        if not all(isinstance(found[group], dict) for group in _GROUPS):
-            raise ValueError
-    except (KeyError, TypeError, ValueError, OSError):
+        found = typed_json.decode(files.read_text(path) or "", dict[str, dict[str, Any]], path)
+        if missing := [group for group in _GROUPS if group not in found]:
+            raise ValueError(missing)
+    except (ValueError, OSError):
+        if is_overwritten:
+            return {}
         raise InputError(
             f"--job_dir: {path}: expected the settings of an earlier run, found something else; put it back, or give "
-            "another --job_dir"
+            "--overwrite (where checkpoints of ours stand beside it) or another --job_dir"
         ) from None
     return found
 

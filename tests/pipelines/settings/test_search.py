@@ -3,9 +3,9 @@
 import pytest
 
 from pipelines.settings.search import Search
-from tfrecords_schema.dataset_info import FeatureSpec
 from tfrecords_schema.errors import InputError
-from tfrecords_schema.model_info import ModelInfo
+from tfrecords_schema.manifests.dataset_info import FeatureSpec
+from tfrecords_schema.manifests.model_info import ModelInfo
 
 FEATURES = FeatureSpec("inception_v3", "layer", "random", "digest", (4,), "float16", "float32", "bilinear")
 INFO = ModelInfo({}, FEATURES, 20, "digest", "digest", {}, {"beam_width": 3, "length_penalty": 0.7})

@@ -10,14 +10,22 @@ import json
 import posixpath
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
+import msgspec
+
+from tfrecords_schema import shards
 from tfrecords_schema.errors import InputError
+from tfrecords_schema.manifests import typed_json
+from tfrecords_schema.manifests.typed_json import Count
 from tfrecords_schema.vocabulary import Vocabulary
 
 SCHEMA_VERSION = 2
 DATASET_INFO = "dataset_info.json"
 VOCABULARY = "vocabulary.txt"
+MOST_IDS = 10_000  # in a caption
+_Shape = Annotated[tuple[Annotated[int, msgspec.Meta(ge=1, le=1 << 24)], ...], msgspec.Meta(min_length=1, max_length=4)]
+CaptionLength = Annotated[int, msgspec.Meta(ge=3, le=MOST_IDS)]
 _FEATURE_DIRECTORY = ("a feature directory", "pipelines.features writes one when it is done")
 
 
@@ -40,9 +48,9 @@ class FeatureSpec:
     layer: str
     weights: str
     weights_digest: str
-    shape: tuple[int, ...]
-    dtype: str
-    precision: str
+    shape: _Shape
+    dtype: Annotated[str, msgspec.Meta(pattern=r"^float(16|32)\Z")]
+    precision: Annotated[str, msgspec.Meta(pattern=r"^(float32|bfloat16|float16)\Z")]
     resize: str
 
     def require_same(self, other: FeatureSpec, mine: str, theirs: str) -> None:
@@ -61,9 +69,9 @@ class ShardInfo:
     """One file: its name, records, captions, bytes, and the SHA-256 of these bytes."""
 
     name: str
-    records: int
-    captions: int
-    bytes: int
+    records: Count
+    captions: Count
+    bytes: Count
     sha256: str
 
 
@@ -71,10 +79,15 @@ class ShardInfo:
 class SplitInfo:
     """One split: images written, captions, rejected images, and the shards in order."""
 
-    images: int
-    captions: int
-    rejects: int
+    images: Count
+    captions: Count
+    rejects: Count
     shards: tuple[ShardInfo, ...]
+
+    def __post_init__(self):
+        records = sum(shard.records for shard in self.shards)
+        if records != self.images:
+            raise InputError(f"expected shards of {self.images} records, found {records}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,12 +98,24 @@ class DatasetInfo:
     """
 
     features: FeatureSpec
-    max_caption_length: int
-    vocabulary_size: int
+    max_caption_length: CaptionLength
+    vocabulary_size: Count
     vocabulary_digest: str
     splits: dict[str, SplitInfo]
     vocabulary_file: str = VOCABULARY
     schema_version: int = SCHEMA_VERSION
+
+    def __post_init__(self):
+        # Names are joined to the directory: one that leads out of it must never be followed.
+        if not shards.is_named(self.vocabulary_file, VOCABULARY):
+            raise InputError(f"vocabulary_file: expected {VOCABULARY}, found {self.vocabulary_file[:100]!r}")
+        for split, info in self.splits.items():
+            if split not in shards.SPLITS:
+                raise InputError(f"splits: expected {', '.join(shards.SPLITS)}, found {split[:100]!r}")
+            for number, shard in enumerate(info.shards):
+                first = shards.shard_name(split, number, len(info.shards))
+                if not shards.is_named(shard.name, first):
+                    raise InputError(f"splits.{split}.shards[{number}]: expected {first}, found {shard.name[:100]!r}")
 
     def dumps(self) -> str:
         """As JSON."""
@@ -103,17 +128,9 @@ class DatasetInfo:
         """Reads what `dumps` wrote.
 
         Raises:
-          InputError: not JSON, another schema version, or a key missing or unknown; names `where`.
+          InputError: not JSON, another schema version, or a field that does not fit; names `where`.
         """
-        values = parse_versioned(text, where, SCHEMA_VERSION)
-        try:
-            splits = {
-                name: SplitInfo(**{**split, "shards": tuple(ShardInfo(**shard) for shard in split["shards"])})
-                for name, split in values.pop("splits").items()
-            }
-            return cls(features=feature_spec(values.pop("features")), splits=splits, **values)
-        except (AttributeError, KeyError, TypeError) as error:
-            raise InputError(f"{where}: does not have the keys of schema version {SCHEMA_VERSION}: {error}") from None
+        return parse_versioned(text, where, SCHEMA_VERSION, cls)
 
     def require_vocabulary(self, digest: str, where: str) -> None:
         """Raises InputError unless `where` holds the vocabulary that the records were made with."""
@@ -161,21 +178,17 @@ def text_of(path: str, read_text: Callable[[str], str | None], flag: str, what: 
     return text
 
 
-def parse_versioned(text: str, where: str, version: int) -> dict[str, Any]:
-    """A JSON object whose `schema_version` must be `version`. Raises InputError naming `where`."""
-    try:
-        values = json.loads(text)
-    except ValueError as error:
-        raise InputError(f"{where}: expected JSON, found something else: {error}") from None
-    found = values.get("schema_version") if isinstance(values, dict) else None
+@dataclasses.dataclass(frozen=True)
+class _Versioned:
+    schema_version: Any = None
+
+
+def parse_versioned(text: str, where: str, version: int, kind: type[Any]) -> Any:
+    """A `kind` from a JSON object whose `schema_version` must be `version`. Raises InputError naming `where`."""
+    found = typed_json.decode(text, _Versioned, where).schema_version
     if found != version:
         raise InputError(
-            f"{where}: expected schema_version {version}, found {found}; it was written by another version of this "
-            "program: make it again, or use that version"
+            f"{where}: expected schema_version {version}, found {str(found)[:100]}; it was written by another version "
+            "of this program: make it again, or use that version"
         )
-    return values
-
-
-def feature_spec(values: dict[str, Any]) -> FeatureSpec:
-    """A FeatureSpec from its JSON object."""
-    return FeatureSpec(**{**values, "shape": tuple(values["shape"])})
+    return typed_json.decode(text, kind, where)

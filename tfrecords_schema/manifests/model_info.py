@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from tfrecords_schema.dataset_info import VOCABULARY, FeatureSpec, feature_spec, parse_versioned, text_of
 from tfrecords_schema.errors import InputError
+from tfrecords_schema.manifests.dataset_info import VOCABULARY, CaptionLength, FeatureSpec, parse_versioned, text_of
 from tfrecords_schema.quiet import import_tensorflow
 from tfrecords_schema.text import one_line
 from tfrecords_schema.vocabulary import Vocabulary
@@ -23,6 +23,7 @@ SCHEMA_VERSION = 4  # the SavedModel has the signatures `caption` and `sample`, 
 MODEL_INFO = "model_info.json"
 # TensorFlow's name for a variable by its place in the saved object (its guide to checkpoints has it).
 _WEIGHT = "weights/{}/.ATTRIBUTES/VARIABLE_VALUE"
+_SEARCH = {"beam_width": (1, 1000), "length_penalty": (0, 10)}  # the bounds that the flags have
 _EXPORT_DIRECTORY = ("an export directory", "the trainer writes one at <job_dir>/export")
 
 
@@ -42,12 +43,18 @@ class ModelInfo:
 
     decoder: dict[str, Any]
     features: FeatureSpec
-    max_caption_length: int
+    max_caption_length: CaptionLength
     vocabulary_digest: str
     digest: str
     metrics: dict[str, Any]
     search: dict[str, float]
     schema_version: int = SCHEMA_VERSION
+
+    def __post_init__(self):
+        for name, (least, most) in _SEARCH.items():
+            found = self.search.get(name)
+            if found is None or not least <= found <= most:
+                raise InputError(f"search.{name}: expected a number from {least} to {most}, found {found}")
 
     def dumps(self) -> str:
         """As JSON."""
@@ -56,13 +63,7 @@ class ModelInfo:
     @classmethod
     def loads(cls, text: str, where: str = MODEL_INFO) -> ModelInfo:
         """Reads what `dumps` wrote. Raises InputError naming `where`."""
-        values = parse_versioned(text, where, SCHEMA_VERSION)
-        try:
-            info = cls(features=feature_spec(values.pop("features")), **values)
-            info.search["beam_width"], info.search["length_penalty"]
-            return info
-        except (AttributeError, KeyError, TypeError) as error:
-            raise InputError(f"{where}: does not have the keys of schema version {SCHEMA_VERSION}: {error}") from None
+        return parse_versioned(text, where, SCHEMA_VERSION, cls)
 
 
 def open_export(directory: str, read_text: Callable[[str], str | None], flag: str) -> tuple[ModelInfo, Vocabulary]:

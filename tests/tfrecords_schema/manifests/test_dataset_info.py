@@ -4,8 +4,8 @@ import json
 import pytest
 
 from tests.support.infos import INFO, MODEL, SPEC
-from tfrecords_schema.dataset_info import DatasetInfo
 from tfrecords_schema.errors import InputError
+from tfrecords_schema.manifests.dataset_info import DatasetInfo
 
 
 @pytest.mark.parametrize("info", [INFO, MODEL])

@@ -2,18 +2,49 @@
 
 from __future__ import annotations
 
-import json
+import dataclasses
 import posixpath
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, BinaryIO
 
+from tfrecords_schema import shards
 from tfrecords_schema.errors import InputError
+from tfrecords_schema.manifests import typed_json
 
 REPORT = "report.json"
 SHARD_LIST = ".shards/list.parquet"  # what report.json calls the list of the table's files, whatever its name is
 COLUMNS = ("image_id", "image_uri", "height", "width", "caption", "log_prob", "captions")
 ATTENTION = "attention"
 _ROWS = 256  # in memory at a time
+
+
+@dataclasses.dataclass(frozen=True)
+class TableReport:
+    """What of a table's report.json its readers need: the names of its files by role, and what it was made with."""
+
+    files: dict[str, str]
+    options: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    @property
+    def shard_list(self) -> str:
+        """The name of the list of its shards. Raises ValueError where it can be none."""
+        name = self.files.get(SHARD_LIST, "")
+        if not shards.is_named(name, SHARD_LIST):
+            raise ValueError(f"expected {SHARD_LIST}, found {name[:100]!r}")
+        return name
+
+
+def read_report(directory: str, read_text: Callable[[str], str | None]) -> TableReport:
+    """Raises InputError where the directory, the flag --captions, holds no complete caption table."""
+    path = posixpath.join(directory, REPORT)
+    try:
+        return typed_json.decode(read_text(path) or "", TableReport, path)
+    except (OSError, ValueError):
+        raise _no_table(directory) from None
+
+
+def _no_table(directory: str) -> InputError:
+    return InputError(f"--captions: expected a directory that pipelines.caption completed, found {directory}")
 
 
 def schema(metadata: dict[str, str], further: Sequence[tuple[str, Any]] = (), attention: bool = False):
@@ -54,16 +85,14 @@ def read_rows(
     """
     import pyarrow.parquet as pq
 
+    report = read_report(directory, read_text)
     try:
-        report = read_text(posixpath.join(directory, REPORT))
-        names = []
-        if report:
-            with open_binary(posixpath.join(directory, json.loads(report)["files"][SHARD_LIST])) as handle:
-                names = pq.read_table(handle, columns=["name"])["name"].to_pylist()
-    except (KeyError, OSError, TypeError, ValueError):
-        names = []
-    if not names or not all(isinstance(name, str) and name.endswith(".parquet") for name in names):
-        raise InputError(f"--captions: expected a directory that pipelines.caption completed, found {directory}")
+        with open_binary(posixpath.join(directory, report.shard_list)) as handle:
+            names = pq.read_table(handle, columns=["name"])["name"].to_pylist()
+    except (KeyError, OSError, ValueError):
+        raise _no_table(directory) from None
+    if not names or not all(isinstance(name, str) and _is_shard(name) for name in names):
+        raise _no_table(directory)
     for name in names:
         path = posixpath.join(directory, name)
         try:
@@ -72,3 +101,8 @@ def read_rows(
                     yield from batch.to_pylist()
         except (OSError, ValueError) as error:  # pyarrow's errors are ValueErrors
             raise InputError(f"--captions: {path}: expected a caption table, found: {error}; caption again") from None
+
+
+def _is_shard(name: str) -> bool:
+    parsed = shards.parse_shard_name(name)
+    return parsed is not None and parsed[3] == ".parquet"

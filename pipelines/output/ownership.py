@@ -1,0 +1,74 @@
+"""Whose the files in an output directory are: what is not ours is never written over, followed or deleted."""
+
+from __future__ import annotations
+
+import os
+import re
+
+from pipelines.output import places
+from pipelines.output.names import Names
+from tfrecords_schema import shards
+from tfrecords_schema.errors import InputError
+from tfrecords_schema.manifests.caption_table import REPORT, SHARD_LIST
+from tfrecords_schema.manifests.dataset_info import DATASET_INFO
+from tfrecords_schema.manifests.model_info import MODEL_INFO
+from tfrecords_schema.storage import files, finding, paths
+
+OPTIONS = "options.json"  # below .work: those of the run that goes on
+LOCK = "lock"
+_MANIFESTS = {DATASET_INFO: "a feature directory", MODEL_INFO: "an export directory"}
+_REJECTS = "rejects"
+# Below .work, what a folder holds; shards that wait and their like are told by their names.
+_IN_WORK = {
+    "": re.compile(rf"{OPTIONS}|{LOCK}|error\.txt|.+\.[0-9a-f]{{32}}\.tmp", re.DOTALL),
+    "listing": re.compile(r"[a-z]+-\d{5,}\.parquet"),
+    "progress": re.compile(r"[0-9a-f]{32}"),
+    "finished": None,
+}
+
+
+def check(directory: str, names: Names) -> None:
+    """Raises InputError where something that a run would write to, or delete, is another's. Whatever the flags."""
+    folders = [files.WORK, places.SIDECARS, _REJECTS, *(paths.join(files.WORK, name) for name in _IN_WORK if name)]
+    for name in folders:
+        if paths.is_local(directory) and os.path.islink(paths.join(directory, name)):
+            raise InputError(
+                f"--output: expected {paths.join(directory, name)} to be a directory of ours, found a link, which is "
+                "not followed; remove it, or give another --output"
+            )
+    there = set(finding.names(directory))
+    for name, kind in _MANIFESTS.items():
+        if name in there and name != names.manifest:
+            raise InputError(f"--output: {directory} is {kind}, by its {name}; give another --output")
+    for name in _foreign(directory, names):
+        raise InputError(
+            f"--output: {paths.join(directory, name)} is no file of this command's; move it away, or give another "
+            "--output"
+        )
+
+
+def check_nothing_of_ours(directory: str, names: Names, overwrite: bool) -> None:
+    """Raises InputError where files are called like ours, and nothing tells of a run that made them."""
+    has_sidecars = bool(finding.names(paths.join(directory, places.SIDECARS)))
+    if overwrite and has_sidecars:
+        return
+    rejects = [paths.join(_REJECTS, name) for name in finding.names(paths.join(directory, _REJECTS))]
+    there = [name for name in finding.names(directory) if names.has(name)]
+    for name in there + [name for name in rejects if names.is_ours(name)]:
+        ways = "--overwrite or another --output" if has_sidecars else "another --output"
+        raise InputError(f"--output: {directory} holds {name}, but no {REPORT} of a run that made it; give {ways}")
+
+
+def _foreign(directory: str, names: Names) -> list[str]:
+    """What stands in the folders that we make, and is not called like a file of ours."""
+    found = []
+    for folder, ours in _IN_WORK.items():
+        place = paths.join(files.WORK, folder) if folder else files.WORK
+        for name in finding.names(paths.join(directory, place)):
+            if not (ours.fullmatch(name) if ours else names.is_ours(name)):
+                found.append(paths.join(place, name))
+    for name in finding.names(paths.join(directory, places.SIDECARS)):
+        whole = paths.join(places.SIDECARS, name)
+        if not shards.is_named(whole, SHARD_LIST) and not names.is_shard(name.removesuffix(".parquet")):
+            found.append(whole)
+    return found
