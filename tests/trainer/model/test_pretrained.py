@@ -112,7 +112,7 @@ def test_coverage_in_one_line():
         (b"\x00" * 100_000, "in line 1"),
         ("the 1 2 3\n" + "a" * (5 << 20), "line 2: expected a word and its numbers, found 4,194,304 bytes without"),
         ("the 1 2 1e39\n", "found 'the 1 2 1e39' in line 1"),
-        ("of 1 2 3\nthe 1 -1e300 3\n", "line 2: expected a word and 3 numbers, found 'the 1 -1e300 3'"),
+        ("a 1 2 3\ncat 1 -1e300 3\n", "line 2: expected a word and 3 numbers, found 'cat 1 -1e300 3'"),
     ],
 )
 def test_mistakes_are_told(write, content, told):
