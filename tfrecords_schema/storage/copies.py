@@ -107,8 +107,10 @@ def fetch(directory: str, names: list[str], target: str) -> None:
       OSError: one cannot be copied.
     """
     for name in names:
-        if not {"", ".", ".."}.isdisjoint(name.split("/")):
-            raise InputError(f"{directory}: expected names of files below it, found {name[:200]!r}; delete it there")
+        if name.startswith("/") or ".." in name.split("/"):
+            raise InputError(
+                f"{directory}: expected names of files in it, found {name[:200]!r}, which leads out; delete it"
+            )
     for name in names:
         os.makedirs(os.path.dirname(os.path.join(target, name)), exist_ok=True)
     _parallel(

@@ -77,16 +77,16 @@ def test_a_machine_that_is_out_of_memory_rejects_no_image(make_features, tmp_pat
     from pipelines.engines.running import PipelineError
     from pipelines.vision import images
 
-    decode, failed = images.decode, []
+    pixels, failed = images.Encoded.pixels, []
 
-    def fails_once(data, *rest):
+    def fails_once(self, size):
         if not failed:
             failed.append(True)
             raise MemoryError
-        return decode(data, *rest)
+        return pixels(self, size)
 
     expected, _ = make_features(tmp_path / "expected")
-    monkeypatch.setattr(images, "decode", fails_once)
+    monkeypatch.setattr(images.Encoded, "pixels", fails_once)
     with pytest.raises(PipelineError, match="MemoryError"):
         make_features(tmp_path / "features")
     _, report = make_features(tmp_path / "features")
