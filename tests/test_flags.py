@@ -40,7 +40,8 @@ def test_flags_without_a_word_are_told_as_such(name, capsys):
             with pytest.raises(SystemExit) as end:
                 main([*needed, f"--{flag.name}", ""])
             assert end.value.code == 2
-            assert capsys.readouterr().err == f"error: --{flag.name}: expected a value, found ''\n"
+            kind = "a directory" if "folder" in (flag.about.reads, flag.about.writes) else "a value"
+            assert capsys.readouterr().err == f"error: --{flag.name}: expected {kind}, found ''\n"
 
 
 def test_what_nobody_knows_is_not_repeated_in_full(capsys):

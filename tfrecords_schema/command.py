@@ -119,7 +119,10 @@ def _check(flag: Flag, value: Any) -> None:
     most = _MOST if is_whole and about.most is None else about.most
     for one in value if flag.many and value is not None else [] if value is None else [value]:
         for is_wrong, expected in (
-            (one == "" and value != flag.default, "a value"),
+            (
+                one == "" and value != flag.default,
+                "a directory" if "folder" in (about.reads, about.writes) else "a value",
+            ),
             (about.choices and one not in about.choices, f"one of {', '.join(about.choices)}"),
             (least is not None and not one >= least, f"at least {least}"),
             (about.above is not None and not one > about.above, f"more than {about.above}"),

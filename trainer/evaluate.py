@@ -119,8 +119,6 @@ def _begin(output: str, written: Sequence[str], overwrite: bool) -> list[str]:
     from tfrecords_schema.storage import files, finding
     from trainer.scoring import scorecard
 
-    if not output:
-        raise InputError("--output: expected a directory, found an empty name")
     try:
         if files.exists(output) and not finding.directory_exists(output):
             raise InputError(f"--output: expected a directory, found the file {output}")

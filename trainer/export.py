@@ -161,8 +161,6 @@ def _publish(making: str, uri: str) -> None:
 
 def require_ours(flag: str, directory: str) -> None:
     """Raises InputError where `write` would replace something that it did not write."""
-    if not directory:
-        raise InputError(f"{flag}: expected a directory, found an empty name")
     beside = () if paths.is_remote(directory) else _beside(directory)
     for place in (directory, *beside):
         try:

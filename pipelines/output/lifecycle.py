@@ -99,8 +99,6 @@ def check(
     directory: str, options: Options, names: Names, overwrite: bool = False, update: bool | None = None
 ) -> _Found | None:
     """What `begin` refuses, without writing anything; gives the report of the complete output that is there."""
-    if not directory:
-        raise InputError("--output: expected a directory, found an empty name")
     try:
         ownership.check(directory, names)
         found = read_report(directory, names, overwrite)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import dataclasses
 import io
 import json
@@ -148,8 +149,8 @@ def read_report(directory: str, names: Names, overwrite: bool = False) -> tuple[
             raise ValueError(wrong[0])
     except ValueError:
         # What is not even JSON may have been ours before it was damaged; other JSON is somebody else's.
-        has_ours = bool(finding.names(paths.join(directory, places.SIDECARS)))
-        if not has_ours and '"next_command"' not in (text or ""):
+        is_damaged = not _is_json(text or "") and bool(finding.names(paths.join(directory, places.SIDECARS)))
+        if not is_damaged and '"next_command"' not in (text or ""):
             raise InputError(f"--output: {path} was not written by this program; give another --output") from None
         if overwrite:
             return None
@@ -162,6 +163,13 @@ def read_report(directory: str, names: Names, overwrite: bool = False) -> tuple[
             f"--output: {path} is of another command's output, with {min(others)[:100]!r}; give another --output"
         )
     return report, _shard_names(paths.join(directory, report.files.get(SHARD_LIST, SHARD_LIST)), names)
+
+
+def _is_json(text: str) -> bool:
+    with contextlib.suppress(ValueError):
+        typed_json.decode(text, Any, REPORT)
+        return True
+    return False
 
 
 def _shard_names(path: str, names: Names) -> list[str] | None:

@@ -286,7 +286,7 @@ def test_mistakes_that_a_worker_finds_are_mistakes_all_the_same(flag, coco_dir, 
 
 
 def test_an_empty_output_name(make_features):
-    with pytest.raises(InputError, match="--output: expected a directory, found an empty name"):
+    with pytest.raises(InputError, match="--output: expected a directory, found ''"):
         make_features("")
 
 

@@ -324,7 +324,7 @@ def test_overwriting_replaces_exports_and_nothing_else(written, tmp_path):
         with pytest.raises(InputError, match=f"--output: expected an export or nothing in {place}, found"):
             commands.export(ensemble=members, output=str(place), overwrite=True)
     assert (output / "thesis.txt").exists() and (home / "thesis.txt").exists() and file.read_text() == "mine"
-    with pytest.raises(InputError, match="--output: expected a directory, found an empty name"):
+    with pytest.raises(InputError, match="--output: expected a directory, found ''"):
         commands.export(ensemble=members, output="")
 
 

@@ -36,8 +36,6 @@ _GROUPS = ("DecoderConfig", "TrainConfig", "Data")  # of config.json
 @contextlib.contextmanager
 def opened(job_dir: str) -> Iterator[Local | Mirror]:
     """The directory to work in, which is made, with other runs of this machine kept out of it. Raises InputError."""
-    if not job_dir:
-        raise InputError("--job_dir: expected a directory, found an empty name")
     if paths.is_remote(job_dir):
         with mirrored(job_dir, _SENT, functools.partial(_unusable, job_dir)) as mirror:
             yield mirror

@@ -25,7 +25,7 @@ from pipelines.sources.image_files import has_image_ending
 from pipelines.sources.image_ids import learn_names
 from pipelines.sources.image_sets import Columns, ImageSets
 from pipelines.storage import parquet_cells
-from pipelines.vision import images, reading
+from pipelines.vision import headers, reading
 from tests.support.listing import counted, listed
 from tests.support.shelf import ShelfFileSystem
 from tfrecords_schema.errors import InputError
@@ -175,7 +175,7 @@ def test_a_directory_takes_what_is_called_like_an_image(here, capsys):
 def test_endings_are_those_that_are_decoded():
     Image.init()
     for ending, name in Image.registered_extensions().items():
-        assert has_image_ending(f"x{ending.upper()}") == (name in images._FORMATS), ending
+        assert has_image_ending(f"x{ending.upper()}") == (name in headers._FORMATS), ending
     assert not has_image_ending("jpg") and not has_image_ending("x.jpg/y") and not has_image_ending("x.heic")
 
 

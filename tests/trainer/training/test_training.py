@@ -1,6 +1,7 @@
 """The training command, on a tiny decoder: what it leaves, and what it refuses."""
 
 import csv
+import hashlib
 import io
 import json
 import os
@@ -17,7 +18,7 @@ from pipelines.captions.captioner import open_model
 from tests.support import ROOT, decoders
 from tests.support.outputs import annotations, history, replace, rows, sign
 from tests.support.small import SMALL, TINY, train, write_features
-from tfrecords_schema import command
+from tfrecords_schema import command, shards
 from tfrecords_schema.errors import InputError, RunError
 from tfrecords_schema.vocabulary import PAD
 from trainer import export, task
@@ -271,7 +272,12 @@ def test_other_settings_are_refused(trained, job):
 def test_other_records_are_refused(features_dir, job):
     """The same vocabulary and weights, but another shard."""
     info = json.loads((features_dir / "dataset_info.json").read_text())
-    info["splits"]["val"]["shards"][0]["sha256"] = "other images"
+    (shard,) = info["splits"]["val"]["shards"]
+    data = list(shards.read_framed(io.BytesIO((features_dir / shard["name"]).read_bytes())))[::-1]
+    with open(features_dir / shard["name"], "wb") as handle:
+        for one in data:
+            shards.write_framed(handle, one)
+    shard["sha256"] = hashlib.sha256((features_dir / shard["name"]).read_bytes()).hexdigest()
     (features_dir / "dataset_info.json").write_text(json.dumps(info))
     with pytest.raises(InputError, match=r"holds a run with other settings \(records was"):
         train(features_dir, job, epochs=3)
@@ -300,7 +306,7 @@ def test_what_no_run_wrote_is_neither_deleted_nor_replaced(features_dir, tmp_pat
     mine = job / name if "." in name else job / name / "thesis.txt"
     mine.parent.mkdir(parents=True)
     mine.write_text("mine")
-    with pytest.raises(InputError, match=r"--job_dir: .*give another"):
+    with pytest.raises(InputError, match=r"--job_dir: .*give .*another"):
         train(features_dir, job, epochs=1, overwrite=overwrite)
     assert mine.read_text() == "mine"
 
