@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import bz2
 import collections
 import contextlib
 import functools
-import io
 import lzma
 import os
 import re
@@ -18,12 +18,15 @@ from concurrent.futures import Future
 from typing import BinaryIO
 
 from pipelines.items import ImageError
-from tfrecords_schema.storage import files, objects, paths
+from tfrecords_schema.storage import faults, files, objects, paths
+from tfrecords_schema.text import one_line
 
 _SEPARATOR = "!/"
 _LOCAL_HEADER = struct.Struct("<26xHH")  # of a member: 30 bytes that end in the lengths of its name and extra field
 _MOST_MEMBERS = 1_000_000  # of all archives whose directories are kept: some 400 bytes each
 _MAX_EXTRA = 512  # bytes of a local extra field that are read along; a longer one costs a second read
+_LZMA_HEADER = struct.Struct("<2xHBI")  # version, length of the rest, lc/lp/pb in one number, bytes of the dictionary
+_LEAST_DICTIONARY = 4096  # bytes, of LZMA
 
 
 def is_archive(path: str) -> bool:
@@ -110,6 +113,9 @@ def _opened(handle: BinaryIO) -> zipfile.ZipFile:
         if isinstance(error.__context__, OSError):
             raise error.__context__ from None
         raise
+    # What zipfile makes of a name that is not the UTF-8 it says it is, and of a version that it does not know.
+    except (NotImplementedError, ValueError) as error:
+        raise zipfile.BadZipFile(f"its directory cannot be read: {one_line(error)}") from None
 
 
 class Archive:
@@ -118,6 +124,7 @@ class Archive:
     def __init__(self, path: str):
         self.path = path
         with files.open_binary(path) as handle, _opened(handle) as archive:
+            self._bytes = handle.seek(0, os.SEEK_END)
             self._members: dict[str, zipfile.ZipInfo] = {}
             self.repeated: set[str] = set()
             for info in archive.infolist():
@@ -144,28 +151,34 @@ class Archive:
         message = f"several members of {self.path} have the name {name}"
         return ImageError("list", "AmbiguousName", message) if name in self.repeated else None
 
-    def size(self, name: str) -> int | None:
-        """Bytes of a member when unpacked; None where there is none."""
-        info = self._members.get(name)
-        return None if info is None else info.file_size
+    def read(self, name: str, most: int) -> bytes:
+        """A member's bytes, checked against its CRC-32.
 
-    def read(self, name: str) -> bytes:
-        """A member's bytes, checked against its CRC-32. Raises ImageError, stage "read"."""
+        Args:
+          most: bytes that a member may have, packed or unpacked.
+
+        Raises:
+          ImageError: stage "read".
+          TooLargeError: it has more bytes than `most`.
+        """
         info = self._members.get(name)
         if info is None:
             raise ImageError("read", "Absent", f"no such member in {self.path}")
         if info.flag_bits & 1:
             raise ImageError("read", "Unreadable", "the zip member is encrypted")
-        packed = io.BytesIO(self._packed(info))
+        if (size := max(info.file_size, info.compress_size)) > most:
+            raise faults.TooLargeError(size, most)
+        packed = self._packed(info)
         try:
-            with zipfile.ZipExtFile(packed, "r", info) as member:
-                return member.read()
-        # OSError is what bzip2 raises; there is no file behind these bytes any more.
-        except (EOFError, NotImplementedError, OSError, lzma.LZMAError, zipfile.BadZipFile, zlib.error) as error:
+            return _unpacked(packed, info)
+        # OSError and ValueError are what bzip2 and LZMA raise; there is no file behind these bytes any more.
+        except (EOFError, NotImplementedError, OSError, ValueError, lzma.LZMAError, zlib.error) as error:
             raise ImageError("read", "DamagedMember", f"{type(error).__name__}: {error}") from None
 
     def _packed(self, info: zipfile.ZipInfo) -> bytes:
         """What is stored of a member: one read where its local extra field is of the usual size."""
+        if not 0 <= info.header_offset <= self._bytes - info.compress_size:
+            raise ImageError("read", "DamagedMember", f"it lies outside the {self._bytes} bytes of its archive")
         length = _LOCAL_HEADER.size + len(info.filename.encode()) + _MAX_EXTRA + info.compress_size
         data = self._range(info.header_offset, length)
         if data[:4] != b"PK\x03\x04" or len(data) < _LOCAL_HEADER.size:
@@ -182,3 +195,45 @@ class Archive:
             return objects.read(self.path, offset, offset + length)
         descriptor = _descriptor(self.path)  # held by this name until it is read, whoever is opened meanwhile
         return os.pread(descriptor.number, length, offset)
+
+
+def _unpacked(packed: bytes, info: zipfile.ZipInfo) -> bytes:
+    """What was packed, never more of it than is declared, however much would come.
+
+    zipfile bounds deflate alone, and lets LZMA's header ask for 4 GB before the first byte.
+
+    Raises:
+      EOFError, NotImplementedError, OSError, ValueError, lzma.LZMAError, zlib.error: it is damaged.
+    """
+    size = info.file_size
+    if info.compress_type == zipfile.ZIP_STORED:
+        content = packed
+    elif info.compress_type == zipfile.ZIP_DEFLATED:
+        content = zlib.decompressobj(-zlib.MAX_WBITS).decompress(packed, size + 1)
+    elif info.compress_type == zipfile.ZIP_BZIP2:
+        content = bz2.BZ2Decompressor().decompress(packed, size + 1)
+    elif info.compress_type == zipfile.ZIP_LZMA:
+        # Without a mark of its end, by flag 2, what comes behind the last byte is no part of it.
+        content = _lzma(packed, size).decompress(packed[_LZMA_HEADER.size :], size + bool(info.flag_bits & 2))
+    else:
+        raise NotImplementedError(f"compression method {info.compress_type}")
+    if len(content) != size:
+        found = "more" if len(content) > size else f"{len(content)} bytes"
+        raise EOFError(f"expected the {size} bytes that the archive's directory declares, found {found}")
+    if zlib.crc32(content) != info.CRC:
+        raise ValueError(f"expected the CRC-32 {info.CRC:08x}, found {zlib.crc32(content):08x}")
+    return content
+
+
+def _lzma(packed: bytes, size: int) -> lzma.LZMADecompressor:
+    """A decompressor as a member's header asks for, its dictionary no larger than what there is to look back at."""
+    if len(packed) < _LZMA_HEADER.size:
+        raise EOFError("no LZMA header")
+    length, numbers, dictionary = _LZMA_HEADER.unpack_from(packed)
+    if length != _LZMA_HEADER.size - 4:
+        raise ValueError(f"expected an LZMA header of 5 bytes, found {length}")
+    lc, lp, pb = numbers % 9, numbers // 9 % 5, numbers // 45
+    most = max(_LEAST_DICTIONARY, min(dictionary, size))
+    return lzma.LZMADecompressor(
+        lzma.FORMAT_RAW, filters=[{"id": lzma.FILTER_LZMA1, "dict_size": most, "lc": lc, "lp": lp, "pb": pb}]
+    )

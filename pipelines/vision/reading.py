@@ -129,9 +129,7 @@ def _read(uri: str) -> bytes:
         return parquet_cells.read(*cell)
     member = archives.parse_uri(uri)
     if member and not paths.is_file(uri):
-        archive = archives.open_archive(member[0])
-        _check_size(archive.size(member[1]) or 0)
-        return archive.read(member[1])
+        return archives.open_archive(member[0]).read(member[1], _MAX_FILE_BYTES)
     if paths.is_remote(uri):
         if not paths.has_filesystem(uri):
             raise ImageError("read", "Unreadable", f"no filesystem for {uri}; {paths.way_to_read(uri)}")
@@ -140,10 +138,6 @@ def _read(uri: str) -> bytes:
     # A pipe would be waited on for ever, a device may have no end.
     if not stat.S_ISREG(status.st_mode):
         raise ImageError("read", "Unreadable", "a directory, a pipe or a device, not a file")
-    _check_size(status.st_size)
+    if status.st_size > _MAX_FILE_BYTES:
+        raise faults.TooLargeError(status.st_size, _MAX_FILE_BYTES)
     return files.read_bytes(uri)
-
-
-def _check_size(size: int) -> None:
-    if size > _MAX_FILE_BYTES:
-        raise faults.TooLargeError(size, _MAX_FILE_BYTES)
