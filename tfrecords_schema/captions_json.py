@@ -1,7 +1,4 @@
-"""What people said of images, in COCO's or Karpathy's JSON, and COCO's lists of images: as streams, entry by entry.
-
-Of COCO's only the captions are ever in memory, of Karpathy's not even these.
-"""
+"""What people said of images, in COCO's or Karpathy's JSON, and COCO's lists of images: as streams, entry by entry."""
 
 from __future__ import annotations
 
@@ -14,12 +11,16 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, BinaryIO, NamedTuple
 
 import ijson
+import numpy as np
 
 from tfrecords_schema.errors import InputError, reading
 
 BAD_ENTRY = "BadEntry"
 _MARK = b"\xef\xbb\xbf"
 _CHUNK_BYTES = 1 << 16
+_LONGEST_TEXT = 1 << 24  # bytes
+DEEPEST = 64  # levels of lists and objects; no captions have ten
+_NO_BRACKETS = bytes(set(range(256)) - set(b'"[]{}'))
 # Escapes from left to right; the last kind is a half that the pairs before it left over.
 _ESCAPES = re.compile(rb"\\u[dD][89abAB]..\\u[dD][c-fC-F]..|\\[^u]|(\\u[dD][89a-fA-F]..)")
 
@@ -111,7 +112,7 @@ class _Mended:
     """JSON behind its byte order mark, whose halves of surrogate pairs are U+FFFD: yajl would garble or refuse them."""
 
     def __init__(self, handle: BinaryIO):
-        self._pieces = filter(None, _mended(handle))
+        self._pieces = filter(None, shallow(_mended(handle)))
 
     def read(self, size: int) -> bytes:
         """The next piece, whatever its size, as ijson takes it too; 0 asks only for the type."""
@@ -122,8 +123,29 @@ def _mended(handle: BinaryIO) -> Iterator[bytes]:
     held = handle.read(len(_MARK)).removeprefix(_MARK)
     while more := handle.read(_CHUNK_BYTES):
         before, quote, held = (held + more).rpartition(b'"')  # no escape goes on behind one
+        if len(held) > _LONGEST_TEXT:
+            raise ValueError(f"more than {_LONGEST_TEXT:,} bytes without a quotation mark")
         yield _ESCAPES.sub(_mend, before + quote)
     yield _ESCAPES.sub(_mend, held)
+
+
+def shallow(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """Pieces of JSON as they are; none may end within an escape.
+
+    Raises ValueError before what is nested deeper than DEEPEST: ijson takes memory by the square of the depth.
+    """
+    level, within = 0, False  # within a text
+    for piece in pieces:
+        plain = piece.replace(rb"\\", b"").replace(rb"\"", b"") if b"\\" in piece else piece
+        # Without two quotes that follow each other, whatever they mean, the same brackets stand within texts.
+        parts = plain.translate(None, _NO_BRACKETS).replace(b'""', b"").split(b'"')
+        steps = (np.frombuffer(b"".join(parts[within::2]), np.int8) & 2) - 1  # of the four, what opens has the bit
+        levels = np.cumsum(np.append(level, steps))
+        within ^= len(parts) % 2 == 0
+        level = levels[-1]
+        if levels.max() > DEEPEST:
+            raise ValueError(f"lists and objects nested deeper than {DEEPEST} levels")
+        yield piece
 
 
 def _mend(escape: re.Match[bytes]) -> bytes:

@@ -24,11 +24,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 from tfrecords_schema.errors import ArgumentParser, InputError
+from tfrecords_schema.text import shortened
 
 Config = TypeVar("Config", bound="Settings")
 
 _METAVARS = {int: "N", float: "X", str: "TEXT"}
 _NOUNS = {int: "a whole number", float: "a number"}
+_LEAST, _MOST = -(1 << 31), (1 << 31) - 1  # of whole numbers: what TensorFlow and Arrow are given as int32
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +39,7 @@ class About:
 
     Attributes:
       help: one line, begun in lower case; its default is added where it has one.
-      least, most, above: a number is at least, at most, or more than this.
+      least, most, above: a number is at least, at most, or more than this; a whole one fits into 32 bits anyway.
       choices: all values that there are.
       bare: what the flag means without a value; None: it must have one.
       metavar: stands for the value in the help text.
@@ -112,16 +114,19 @@ class Settings:
 
 
 def _check(flag: Flag, value: Any) -> None:
-    about = flag.about
+    about, is_whole = flag.about, flag.type is int
+    least = _LEAST if is_whole and about.least is None else about.least
+    most = _MOST if is_whole and about.most is None else about.most
     for one in value if flag.many and value is not None else [] if value is None else [value]:
-        if about.choices and one not in about.choices:
-            raise InputError(f"--{flag.name}: expected one of {', '.join(about.choices)}, found {one}")
-        if about.least is not None and not one >= about.least:
-            raise InputError(f"--{flag.name}: expected at least {about.least}, found {one}")
-        if about.above is not None and not one > about.above:
-            raise InputError(f"--{flag.name}: expected more than {about.above}, found {one}")
-        if about.most is not None and not one <= about.most:
-            raise InputError(f"--{flag.name}: expected at most {about.most}, found {one}")
+        for is_wrong, expected in (
+            (one == "" and value != flag.default, "a value"),
+            (about.choices and one not in about.choices, f"one of {', '.join(about.choices)}"),
+            (least is not None and not one >= least, f"at least {least}"),
+            (about.above is not None and not one > about.above, f"more than {about.above}"),
+            (most is not None and not one <= most, f"at most {most}"),
+        ):
+            if is_wrong:
+                raise InputError(f"--{flag.name}: expected {expected}, found {shortened(one) or repr(one)}")
 
 
 def flags(config: type[Settings], title: str = "", way: tuple[str, ...] = ()) -> Iterator[Flag]:
@@ -202,7 +207,8 @@ def parser(config: type[Settings], **about: str) -> ArgumentParser:
 def _add(parser: Any, flag: Flag) -> None:
     """Only what is said is in the result: what is not, the dataclass knows."""
     about, name = flag.about, flag.name if flag.about.positional else f"--{flag.name}"
-    shown = "" if flag.default in (dataclasses.MISSING, None, False, "", ()) else f" (default {_shown(flag.default)})"
+    default = " ".join(map(str, flag.default)) if isinstance(flag.default, tuple) else flag.default
+    shown = "" if default in (dataclasses.MISSING, None, False, "") else f" (default {default})"
     more: dict[str, Any] = {"help": about.help.replace("%", "%%") + shown, "default": argparse.SUPPRESS}
     if flag.is_switch:
         more["action"] = "store_true" if flag.default is False else argparse.BooleanOptionalAction
@@ -218,10 +224,6 @@ def _add(parser: Any, flag: Flag) -> None:
     parser.add_argument(name, **more)
 
 
-def _shown(default: Any) -> str:
-    return " ".join(map(str, default)) if isinstance(default, tuple) else str(default)
-
-
 def _reader(flag: Flag) -> Any:
     """An argparse type: text -> value."""
 
@@ -231,7 +233,7 @@ def _reader(flag: Flag) -> Any:
         try:
             return flag.type(text)
         except ValueError:
-            raise argparse.ArgumentTypeError(f"expected {_NOUNS[flag.type]}, found {text[:40]!r}") from None
+            raise argparse.ArgumentTypeError(f"expected {_NOUNS[flag.type]}, found {shortened(text)!r}") from None
 
     return read
 

@@ -8,7 +8,9 @@ import sys
 from collections.abc import Iterator
 from typing import NoReturn
 
-from tfrecords_schema.text import one_line
+from tfrecords_schema.text import one_line, shortened
+
+_MOST_LETTERS = 400  # of what does not fit on a command line
 
 
 class InputError(ValueError):
@@ -64,4 +66,5 @@ class ArgumentParser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Exits with status 2."""
-        self.exit(2, f"error: {message.removeprefix('argument ')}; see {self.prog} --help\n")
+        told = shortened(message.removeprefix("argument "), _MOST_LETTERS)
+        self.exit(2, f"error: {told}; see {self.prog} --help\n")

@@ -13,6 +13,12 @@ def whole(text: str) -> str:
     return _LONE.sub("\ufffd", text)
 
 
+def shortened(value: object, letters: int = 40) -> str:
+    """A value for the middle of a message, without its end where it is long."""
+    text = str(value)
+    return text if len(text) <= letters else f"{text[:letters]}…"
+
+
 def one_line(error: Exception) -> str:
     """An error's message for the middle of ours: its first words, or its kind where it has none."""
     return " ".join(str(error).split()[:20]) or type(error).__name__

@@ -109,12 +109,15 @@ def to_batch(items: Sequence[Item], metadata: Sequence[tuple[str, Any]]) -> pa.R
 
 
 def store(values: Sequence[Any] | pa.Array, kind: pa.DataType) -> pa.Array:
-    """Carried values of one column, as the listing holds them."""
+    """Carried values of one column, as the listing holds them. Raises what values that Python cannot hold do."""
     if not _is_known(kind):
         values = values.to_pylist() if isinstance(values, pa.Array) else values
         return pa.array([None if value is None else _packed(pa.array([value], kind)) for value in values], pa.binary())
     # A large integer may only come near a float.
     if isinstance(values, pa.Array):
+        values.validate(full=True)  # DuckDB would refuse texts that are no UTF-8, and not say whose
+        if pa.types.is_date32(kind):
+            pc.min_max(values).as_py()  # what Python cannot hold would end a worker
         return values if values.type == kind else values.cast(kind, safe=not pa.types.is_floating(kind))
     if pa.types.is_floating(kind):
         values = [None if value is None else float(value) for value in values]

@@ -69,7 +69,7 @@ class Words(Settings):
 
     vocab_size: int = setting("ids at most, with the 4 special ones", 10_000, least=5)
     min_word_count: int = setting("rarer words become <unk>", 4, least=1)
-    max_caption_length: int = setting("ids in a caption, with START and END", 25, least=3)
+    max_caption_length: int = setting("ids in a caption, with START and END", 25, least=3, most=1000)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -21,7 +21,7 @@ class GalleryConfig(Settings):
     )
     contact_sheet: str | None = setting("picture to write", None, metavar="FILE.png", writes="file")
     n: int | None = setting(
-        f"images at most (default {PAGE_IMAGES}; {SHEET_IMAGES} for a contact sheet alone)", None, least=1
+        f"images at most (default {PAGE_IMAGES}; {SHEET_IMAGES} for a contact sheet alone)", None, least=1, most=10_000
     )
     sort: str = setting(
         "random (the same ones each time), or highest log probability, or lowest CIDEr first",
@@ -31,7 +31,7 @@ class GalleryConfig(Settings):
     references: str | None = setting(
         "what people said, in any form that pipelines.features reads", None, metavar="FILE", reads="file"
     )
-    columns: int = setting("of the contact sheet", 4, least=1)
+    columns: int = setting("of the contact sheet", 4, least=1, most=1000)
 
     def __post_init__(self):
         super().__post_init__()

@@ -13,9 +13,11 @@ from tfrecords_schema.storage.faults import READ_RETRIES
 class Running(Settings):
     """Sizes, limits and devices; none of them changes what is computed, but for which images are rejected."""
 
-    batch_size: int = setting("images in a forward pass", 16, least=1)
-    read_threads: int = setting("threads that read and decode", 16, least=1)
-    read_retries: int = setting("of images after passing faults; by default for a minute", READ_RETRIES, least=0)
+    batch_size: int = setting("images in a forward pass", 16, least=1, most=10_000)
+    read_threads: int = setting("threads that read and decode", 16, least=1, most=1000)
+    read_retries: int = setting(
+        "of images after passing faults; by default for a minute", READ_RETRIES, least=0, most=1000
+    )
     max_pixels: int = setting("larger images are rejected unread", MAX_PIXELS, least=1)
     max_reject_fraction: float = setting("the run fails, at its end, above this", 0.05, least=0, most=1)
     accelerator: str | None = setting(

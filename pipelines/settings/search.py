@@ -10,6 +10,7 @@ from tfrecords_schema.errors import InputError
 from tfrecords_schema.manifests.model_info import ModelInfo
 
 _WIDEST = 1000  # more would not fit into memory for the images that are searched together
+_LONGEST = 1000  # ids; no caption has a hundred
 _LARGEST_PENALTY = 10  # of which a caption of twice the length counts for a thousandth of its log probability
 _BEAM, _SAMPLE = ("beam_width", "length_penalty"), ("temperature", "top_p", "seed")
 
@@ -35,12 +36,18 @@ class Search(Settings):
 
     beam_width: int = setting("hypotheses searched (default: as validated)", None, least=1, most=_WIDEST)
     captions_per_image: int = setting("at most (default: as wide as the beam)", None, least=1, most=_WIDEST)
-    max_length: int = setting("ids in a caption at most, START and END counted (default: trained)", None, least=3)
-    min_length: int = setting("ids in a caption at least, START and END counted: 3 is a word", 3, least=2)
+    max_length: int = setting(
+        "ids in a caption at most, START and END counted (default: trained)", None, least=3, most=_LONGEST
+    )
+    min_length: int = setting(
+        "ids in a caption at least, START and END counted: 3 is a word", 3, least=2, most=_LONGEST
+    )
     length_penalty: float = setting(
         "larger favours longer captions (default: as validated)", None, least=0, most=_LARGEST_PENALTY
     )
-    no_repeat_ngram: int = setting("never the same N words twice in a caption; 0: no such rule", 0, least=0)
+    no_repeat_ngram: int = setting(
+        "never the same N words twice in a caption; 0: no such rule", 0, least=0, most=_LONGEST
+    )
     forbid_unk: bool = setting("never say <unk> for a word", True)
     sample: bool = setting("draw captions, the same ones whenever it is done again", False)
     temperature: float = setting("of drawing; lower is more probable", 1.0, above=0, most=1e9)

@@ -37,7 +37,11 @@ def read_jsonl(path: str) -> Iterator[Listed]:
 
 def is_csv(first_line: str) -> bool:
     """Whether a file that begins so is such a table."""
-    return {"image", "caption"} <= set(next(csv.reader([first_line], skipinitialspace=True), ()))
+    try:
+        names = next(csv.reader([first_line], skipinitialspace=True), [])
+    except csv.Error:  # letters without end
+        return False
+    return {"image", "caption"} <= set(names)
 
 
 def is_jsonl(first_line: str) -> bool:

@@ -7,7 +7,6 @@ import dataclasses
 import posixpath
 import re
 import sys
-import zipfile
 from collections.abc import Iterable, Iterator
 
 import pyarrow as pa
@@ -15,9 +14,9 @@ import pyarrow.compute as pc
 
 from pipelines.listing.entries import escape, texts
 from pipelines.sources import drafts
-from pipelines.sources.locations import absolutes, chunks
+from pipelines.sources.locations import absolutes, chunks, open_archive
 from pipelines.storage import archives
-from tfrecords_schema.errors import InputError
+from tfrecords_schema.errors import InputError, blaming
 from tfrecords_schema.storage import finding, paths
 
 # Of the formats that `images` decodes, as Pillow knows them. Other files of a directory or zip file are passed over.
@@ -101,18 +100,18 @@ class FilePlace:
     def _files(self, excluding: str) -> Iterator[dict[str, pa.Array]]:
         below = self.kind == "directory"
         outside = paths.absolute(excluding) + "/" if excluding else None
-        for uris, versions in chunks(finding.streamed(self.given, below)):
-            found = dict(zip(("name", "uri", "version"), map(texts, (absolutes(uris), uris, versions)), strict=True))
-            if outside:
-                is_outside = pc.invert(pc.starts_with(found["name"], escape(outside)))
-                found = {name: column.filter(is_outside) for name, column in found.items()}
-            yield found
+        with blaming("--images"):
+            for uris, versions in chunks(finding.streamed(self.given, below)):
+                columns = map(texts, (absolutes(uris), uris, versions))
+                found = dict(zip(("name", "uri", "version"), columns, strict=True))
+                if outside:
+                    is_outside = pc.invert(pc.starts_with(found["name"], escape(outside)))
+                    found = {name: column.filter(is_outside) for name, column in found.items()}
+                yield found
 
     def _archive(self) -> Iterator[dict[str, pa.Array]]:
-        try:
-            archive = archives.open_archive(self.given)
-        except (OSError, zipfile.BadZipFile) as error:
-            raise InputError(f"--images: expected a zip file, found none at {self.given}: {error}") from None
+        with blaming("--images"):
+            archive = open_archive(self.given)
         # Beside each file macOS puts its icon, and where it was downloaded.
         names = [name for name in sorted(archive.names()) if not name.startswith("__MACOSX/")]
         for members, versions in chunks((name, archive.version(name)) for name in names):

@@ -22,7 +22,7 @@ from pipelines.sources.table_columns import Chosen, Columns, choose
 from pipelines.sources.tables import CsvTable, Rows, Table, is_table
 from pipelines.storage import parquet_cells
 from tfrecords_schema.captions_json import is_id
-from tfrecords_schema.errors import InputError, blaming
+from tfrecords_schema.errors import InputError, blaming, reading
 from tfrecords_schema.shards import shard_of
 from tfrecords_schema.storage import paths
 from tfrecords_schema.storage.paths import normalised
@@ -30,6 +30,7 @@ from tfrecords_schema.storage.paths import normalised
 _SAMPLE = 100  # names that are looked for, to see whether images lie where they are looked for at all
 _ODD_FOLDERS = r"//|(^|/)\.\.?(/|$)|/$"  # what `normalised` may change: only such names are looked at one by one
 _NOTHING = Chosen(None, None, None, ())
+_UNKNOWN = (KeyError, NotImplementedError, OverflowError)  # Arrow's dates and time zones that Python does not know
 _INSERT = """
     INSERT INTO entries BY NAME
     WITH rows AS (
@@ -105,7 +106,7 @@ class ImageList:
             return
         named = not chosen.image or self._some_without_bytes()
         columns = [str(name) for name in [chosen.name] * named + [chosen.id] * bool(chosen.id)]
-        with blaming("--images"):
+        with blaming("--images"), reading(self.path, "a table of images", *_UNKNOWN):
             in_cells = self._parquet.has_bytes(chosen.image) if named and chosen.image else None
             for rows in self._table.rows(columns, chosen.metadata):
                 count = len(rows.lines)
@@ -219,14 +220,20 @@ def _listed(values: Any) -> list[Any]:
 
 
 def _shown(values: Any, row: int) -> str:
-    value = _listed(values[row : row + 1])[0]
+    try:
+        value = _listed(values[row : row + 1])[0]
+    except (ValueError, *_UNKNOWN):
+        return "what Python cannot hold"
     return "nothing" if value is None or value == "" else repr(value)[:60]
 
 
 def _as_ids(values: Any) -> pa.Array:
     """Text, or integers as decimal text; null for anything else."""
-    if isinstance(values, pa.Array) and pa.types.is_integer(values.type):
-        return values.cast(pa.string())
+    if isinstance(values, pa.Array):
+        if pa.types.is_integer(values.type):
+            return values.cast(pa.string())
+        if not (pa.types.is_string(values.type) or pa.types.is_large_string(values.type)):
+            return pa.nulls(len(values), pa.string())
     return entries.texts([str(value) if is_id(value) else None for value in _listed(values)])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import itertools
 import json
 import pickle
@@ -15,7 +16,7 @@ import pyarrow as pa
 from pipelines.listing.catalogue import CHUNK, uncollected
 from pipelines.sources.tables import Rows
 from tfrecords_schema import captions_json
-from tfrecords_schema.errors import reading
+from tfrecords_schema.errors import InputError, reading
 from tfrecords_schema.storage import files
 from tfrecords_schema.storage.files import open_text
 from tfrecords_schema.text import whole
@@ -42,10 +43,14 @@ class JsonlTable:
         self._kept = tempfile.TemporaryFile()  # noqa: SIM115 (closed with this)
         self._kinds: dict[str, set[str]] = {name: set() for name in wanted}
         columns: dict[str, Any] = {}
+        has_rows = False
         with uncollected():
             for lines, found in _json_chunks(path):
                 self._keep(lines, found, columns)
+                has_rows |= bool(found)
         self.columns = list(columns)
+        if has_rows and not columns:  # where there are no columns, no rows are looked for
+            raise InputError(f"{path}: expected a JSON object with columns in each line, found none in any")
 
     def _keep(self, places: Sequence[int], found: list[dict[str, Any] | str], columns: dict[str, Any]) -> None:
         problems = {row: one for row, one in enumerate(found) if isinstance(one, str)}
@@ -121,7 +126,7 @@ def _json_chunks(path: str) -> Iterator[tuple[Sequence[int], list[dict[str, Any]
 def _parsed(lines: list[str]) -> list[dict[str, Any] | str]:
     """The object of each line, or what is wrong with it; where all are good, they are parsed as one list: quickly."""
     try:
-        found = json.loads(f"[{_BETWEEN.join(lines)}]")
+        found = _loaded(f"[{_BETWEEN.join(lines)}]")
     except (ValueError, RecursionError):
         found = []
     is_one_each = len(found) == 2 * len(lines) - 1 and found[1::2].count(_TOKEN) == len(lines) - 1
@@ -137,12 +142,19 @@ def _parsed(lines: list[str]) -> list[dict[str, Any] | str]:
 def json_object(line: str) -> dict[str, Any] | None:
     """The object that a line is; None where it is none."""
     try:
-        found = json.loads(line)
+        found = _loaded(line)
     except (ValueError, RecursionError):
         return None
     if not isinstance(found, dict):
         return None
     return _whole_throughout(found) if "\\u" in line else found
+
+
+def _loaded(text: str) -> Any:
+    """The value of some JSON. Raises ValueError or RecursionError, also where it is nested too deep to be handled."""
+    found = json.loads(text)
+    collections.deque(captions_json.shallow([text.encode("utf-8", "surrogatepass")]), maxlen=0)
+    return found
 
 
 def _whole_throughout(value: Any) -> Any:

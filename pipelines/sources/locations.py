@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import struct
 import zipfile
 from collections.abc import Iterable, Iterator
 
@@ -13,7 +14,8 @@ from pipelines.listing.catalogue import CHUNK, Catalogue
 from pipelines.listing.entries import escape, texts, unescape
 from pipelines.storage import archives
 from tfrecords_schema.errors import InputError
-from tfrecords_schema.storage import files, finding, paths
+from tfrecords_schema.storage import faults, files, finding, paths
+from tfrecords_schema.text import one_line
 
 _FILES = pa.schema([(name, pa.string()) for name in ("place", "path", "uri", "version", "same")])
 _HITS = pa.schema([("position", pa.int64()), ("rank", pa.int32()), ("name", pa.string()), ("ordinal", pa.int64())])
@@ -177,11 +179,19 @@ def absolutes(uris: Iterable[str]) -> list[str]:
     return found
 
 
-def _listed_archive(path: str) -> Iterator[tuple[list[str], ...]]:
+def open_archive(path: str) -> archives.Archive:
+    """The archive of a path. Raises InputError where it is none that can be listed."""
     try:
-        archive = archives.open_archive(path)
-    except (OSError, zipfile.BadZipFile) as error:
-        raise InputError(f"expected a zip file, found none at {path}: {error}") from None
+        return archives.open_archive(path)
+    # ValueError: a name that says it is UTF-8 and is none; struct.error: a record of the directory that is cut short.
+    except (OSError, NotImplementedError, ValueError, struct.error, zipfile.BadZipFile) as error:
+        if faults.is_of_the_machine(error):
+            raise
+        raise InputError(f"expected a zip file, found none at {path}: {one_line(error)}") from None
+
+
+def _listed_archive(path: str) -> Iterator[tuple[list[str], ...]]:
+    archive = open_archive(path)
     names = list(archive.names())
     members = [(name, archive.version(name)) for name in names]
     members += [(name, "another member of this name") for name in names if name in archive.repeated]

@@ -139,7 +139,7 @@ class Archive:
 
     def names(self) -> Iterator[str]:
         """The members that are files."""
-        return (name for name, info in self._members.items() if not info.is_dir())
+        return (name for name in self._members if not name.endswith("/"))  # one may be empty
 
     def version(self, name: str) -> str:
         """Changes when the member's content does: its size and CRC-32."""

@@ -10,6 +10,7 @@ from typing import Any, BinaryIO
 from tfrecords_schema import shards
 from tfrecords_schema.errors import InputError
 from tfrecords_schema.manifests import typed_json
+from tfrecords_schema.text import one_line
 
 REPORT = "report.json"
 SHARD_LIST = ".shards/list.parquet"  # what report.json calls the list of the table's files, whatever its name is
@@ -83,6 +84,7 @@ def read_rows(
     Raises:
       InputError: the directory holds no complete caption table.
     """
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
     report = read_report(directory, read_text)
@@ -97,12 +99,42 @@ def read_rows(
         path = posixpath.join(directory, name)
         try:
             with open_binary(path) as handle:
-                for batch in pq.ParquetFile(handle).iter_batches(batch_size=_ROWS, columns=columns):
+                parquet = pq.ParquetFile(handle)
+                _require(columns or COLUMNS, parquet.schema_arrow)
+                for batch in parquet.iter_batches(batch_size=_ROWS, columns=columns):
                     yield from batch.to_pylist()
-        except (OSError, ValueError) as error:  # pyarrow's errors are ValueErrors
-            raise InputError(f"--captions: {path}: expected a caption table, found: {error}; caption again") from None
+        except (OSError, OverflowError, ValueError, pa.ArrowException) as error:
+            told = one_line(error)
+            raise InputError(f"--captions: {path}: expected a caption table, found: {told}; caption again") from None
 
 
 def _is_shard(name: str) -> bool:
     parsed = shards.parse_shard_name(name)
     return parsed is not None and parsed[3] == ".parquet"
+
+
+def _require(columns: Sequence[str], found: Any) -> None:
+    """Raises ValueError where a schema has not these columns of the caption table, or with other types."""
+    wanted = schema({}, attention=ATTENTION in found.names)
+    for name in dict.fromkeys([*columns, *[ATTENTION] * (ATTENTION in found.names)]):
+        if found.names.count(name) != 1:
+            raise ValueError(f"{found.names.count(name)} columns {name!r}")
+        if not _fits(found.field(name).type, wanted.field(name).type):
+            raise ValueError(f"column {name!r} of type {found.field(name).type}, not {wanted.field(name).type}")
+
+
+def _fits(found: Any, wanted: Any) -> bool:
+    """Whether values of an Arrow type can be taken for those of another one, whatever their width is."""
+    import pyarrow.types as types
+
+    if types.is_null(found):
+        return True
+    if types.is_list(wanted):
+        is_list = types.is_list(found) or types.is_large_list(found)
+        return is_list and _fits(found.value_type, wanted.value_type)
+    if types.is_struct(wanted):
+        has = {field.name: field.type for field in found} if types.is_struct(found) else {}
+        return all(field.name in has and _fits(has[field.name], field.type) for field in wanted)
+    if types.is_string(wanted):
+        return types.is_string(found) or types.is_large_string(found)
+    return types.is_integer(found) or (types.is_floating(found) and types.is_floating(wanted))

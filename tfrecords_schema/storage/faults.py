@@ -9,11 +9,10 @@ import asyncio
 import contextlib
 import contextvars
 import errno
-import math
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, TypeVar
 
-from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, stop_after_delay, wait_exponential_jitter
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_exponential_jitter
 
 READ_RETRIES = 9  # about a minute in all, of waiting
 _FIRST_S, _LONGEST_S, _JITTER_S = 0.25, 16, 0.5
@@ -27,8 +26,17 @@ _PASSING = {
     *("ServiceRequestError", "ServiceResponseError", "ChecksumError", "gaierror"),
 }
 _NEVER = {"SSLCertVerificationError", "ClientConnectorCertificateError", "SSLError", "InvalidURL"}
+# Of these, those that say that nobody was there to be asked.
+_ALONE = {
+    "ClientConnectorError",
+    "ConnectionTimeoutError",
+    "EndpointConnectionError",
+    "ConnectTimeoutError",
+    "gaierror",
+}
 _retries: contextvars.ContextVar[int | None] = contextvars.ContextVar("read_retries", default=None)
 _answered: set[str] = set()
+_silent: set[str] = set()
 _Answer = TypeVar("_Answer")
 
 
@@ -56,22 +64,34 @@ def retries(count: int | None) -> Iterator[None]:
 async def patiently(ask: Callable[[], Awaitable[_Answer]], place: str) -> _Answer:
     """The answer to a question, which is asked again, ever more slowly, after passing faults; raises the last one.
 
-    A place that has never answered this process is asked for a moment only, unless `retries` says how often: that is a
-    wrong address more often than an outage, and whoever typed it is waiting.
+    A place that has never answered this process is asked for a moment only, and when that was in vain once a question:
+    it is a wrong address more often than an outage, and somebody is waiting. Where `retries` says how often to ask,
+    that is so only of a place that nobody can connect to.
     """
     count = _retries.get()
-    is_new = count is None and place not in _answered
-    attempts = stop_after_attempt(1 + (READ_RETRIES if count is None else count))
-    patience = attempts | stop_after_delay(_ACQUAINTANCE_S if is_new else math.inf)
+    most = 1 + (READ_RETRIES if count is None else count)
+
+    def is_enough(state: RetryCallState) -> bool:
+        assert state.outcome
+        if state.attempt_number >= most:
+            return True
+        if place in _answered or not (count is None or _is_alone(state.outcome.exception())):
+            return False
+        return place in _silent or (state.seconds_since_start or 0) >= _ACQUAINTANCE_S
+
     waiting = wait_exponential_jitter(_FIRST_S, _LONGEST_S, jitter=_JITTER_S)
     again = retry_if_exception(is_passing)
     try:
-        async for attempt in AsyncRetrying(retry=again, stop=patience, wait=waiting, reraise=True, sleep=asyncio.sleep):
+        async for attempt in AsyncRetrying(
+            retry=again, stop=is_enough, wait=waiting, reraise=True, sleep=asyncio.sleep
+        ):
             with attempt:
                 answer = await ask()
     except Exception as error:
         if not is_passing(error):
             _answered.add(place)
+        elif _is_alone(error):
+            _silent.add(place)
         raise
     _answered.add(place)
     return answer
@@ -83,6 +103,10 @@ def is_passing(error: BaseException) -> bool:
         return False
     kinds = {kind.__name__ for kind in type(error).__mro__}
     return status(error) in _STATUS or bool(kinds & _PASSING and not kinds & _NEVER)
+
+
+def _is_alone(error: BaseException | None) -> bool:
+    return bool({kind.__name__ for kind in type(error).__mro__} & _ALONE)
 
 
 def is_of_the_machine(error: BaseException) -> bool:
@@ -119,3 +143,4 @@ def told(error: Exception) -> str:
 def forget() -> None:
     """Has every place be asked as if for the first time."""
     _answered.clear()
+    _silent.clear()

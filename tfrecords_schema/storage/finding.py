@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import glob as python_glob
+import fnmatch
 import os
 import re
-from collections.abc import Iterator
+import stat
+from collections.abc import Iterable, Iterator
 
 from tfrecords_schema.errors import InputError
 from tfrecords_schema.storage import faults, objects, paths
@@ -93,16 +94,84 @@ def glob(pattern: str) -> list[str]:
     """The paths that a pattern finds, sorted; the file of this very name, if there is one.
 
     As in object stores, `**.jpg` is `**/*.jpg`. Directories are no files, a broken link is one (and will be rejected).
+    What begins with a dot is found only where the pattern says so.
+
+    Raises:
+      InputError: a directory cannot be listed; Python's own glob would find nothing in it, and say nothing.
     """
     if not paths.is_local(pattern):
         return [path for path, _ in glob_versions(pattern)]
     if os.path.lexists(pattern) and not os.path.isdir(pattern):
         return [pattern]
-    found = python_glob.glob(re.sub(r"\*\*(?=[^/])", "**/*", pattern), recursive=True)
-    return sorted(path for path in _once(found) if not os.path.isdir(path))
+    parts = re.sub(r"\*\*(?=[^/])", "**/*", pattern).split("/")
+    found = _matches("", parts) if parts[0] else _matches("/", parts[1:])
+    return sorted(_once(found))
 
 
-def _once(found: list[str]) -> Iterator[str]:
+def _matches(directory: str, parts: list[str]) -> Iterator[str]:
+    """The files that the parts of a pattern find in a directory."""
+    part, *rest = parts
+    if part == "**":
+        for below in _directories(directory):
+            yield from _matches(below, rest or ["*"])
+    elif paths.is_pattern(part):
+        fits = re.compile(fnmatch.translate(part)).match
+        for entry in _entries(directory, hidden=part.startswith(".")):
+            if fits(entry.name) and _is_directory(entry) == bool(rest):
+                path = os.path.join(directory, entry.name)
+                yield from _matches(path, rest) if rest else [path]
+    else:
+        path = os.path.join(directory, part)
+        try:
+            mode = os.stat(path, follow_symlinks=bool(rest)).st_mode
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        except OSError as error:
+            raise _unlisted(path, error) from None
+        if rest and stat.S_ISDIR(mode):
+            yield from _matches(path, rest)
+        elif not rest and not os.path.isdir(path):
+            yield path
+
+
+def _directories(top: str) -> Iterator[str]:
+    """A directory and all below it, each real one once, by the shortest way to it."""
+    known, level = set(), [top]
+    while level:
+        following: list[str] = []
+        for directory in sorted(level):
+            if (real := os.path.realpath(directory)) not in known:
+                known.add(real)
+                yield directory
+                found = (entry for entry in _entries(directory) if _is_directory(entry))
+                following += (os.path.join(directory, entry.name) for entry in found)
+        level = following
+
+
+def _entries(directory: str, hidden: bool = False) -> Iterator[os.DirEntry[str]]:
+    """What is in a directory; without names that begin with a dot, if `hidden` does not say so."""
+    try:
+        with os.scandir(directory or ".") as entries:
+            yield from (entry for entry in entries if hidden or not entry.name.startswith("."))
+    except OSError as error:
+        raise _unlisted(directory, error) from None
+
+
+def _unlisted(directory: str, error: OSError) -> Exception:
+    way = "have it readable, or give only what is"
+    told = f"{directory}: expected a directory that can be listed, found: {error.strerror}; {way}"
+    return error if faults.is_of_the_machine(error) else InputError(told)
+
+
+def _is_directory(entry: os.DirEntry[str]) -> bool:
+    """Also a link to one; one that leads nowhere, or round in circles, is a file that nobody can read."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
+
+
+def _once(found: Iterable[str]) -> Iterator[str]:
     """Without what links to directories find again: one to a directory above it finds everything some forty times."""
     ways: dict[str, str] = {}  # to each real directory, the shortest one
     is_shortest: dict[str, bool] = {}
@@ -133,7 +202,8 @@ def glob_versions(pattern: str) -> list[tuple[str, str]]:
 def versions_below(directory: str) -> list[tuple[str, str]]:
     """(path, version) of all files in a directory, at any depth; its name is no pattern."""
     if paths.is_local(directory):
-        return glob_versions(os.path.join(python_glob.escape(directory), "**"))
+        found = _matches(directory, ["**"]) if os.path.isdir(directory) else ()
+        return [(path, version(path)) for path in sorted(found)]
     return _versions(batches(directory.rstrip("/") + "/"))
 
 
