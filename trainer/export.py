@@ -6,19 +6,17 @@ Also several models as one: `python -m trainer.export --ensemble A B C --output 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 import os
 import posixpath
 import tempfile
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tfrecords_schema import command
 from tfrecords_schema.command import Settings, setting
 from tfrecords_schema.errors import InputError, told_in_one_line
 from tfrecords_schema.manifests.dataset_info import VOCABULARY
-from tfrecords_schema.manifests.model_info import MODEL_INFO, ModelInfo, open_export
+from tfrecords_schema.manifests.model_info import MODEL_INFO, ModelInfo, model_digest, open_export, read_weights
 from tfrecords_schema.quiet import import_tensorflow
 from tfrecords_schema.storage import copies, files, finding, objects, paths
 from tfrecords_schema.vocabulary import Vocabulary
@@ -29,6 +27,7 @@ if TYPE_CHECKING:
     from trainer.search.caption_module import CaptionModule, Ensemble
 
 _OURS = {"saved_model.pb", "fingerprint.pb", "variables", "assets", VOCABULARY, MODEL_INFO}
+_OURS |= {f".{name}.tmp" for name in (VOCABULARY, MODEL_INFO)}  # what a kill may leave
 
 
 ABOUT = {
@@ -95,15 +94,19 @@ def load_export(directory: str, info: ModelInfo) -> Decoder:
     """The decoder inside an export directory, built anew from its configuration. Raises InputError."""
     from trainer.model.decoder import Decoder
 
+    with copies.temporary(directory) as local:
+        weights = read_weights(local, info, directory)  # first: they tell that the configuration is theirs
     try:
         decoder = Decoder(DecoderConfig(**info.decoder))
     except TypeError as error:
         raise InputError(f"{directory}: made by another version of this program: {error}; export it again") from None
-    decoder.build()
-    with copies.temporary(directory) as local:
-        _restore(decoder, os.path.join(local, "variables", "variables"), directory)
-    if _digest(decoder.weights, info.decoder, info.vocabulary_digest) != info.digest:
-        raise InputError(f"{directory}: its weights are not those that {MODEL_INFO} names; export it again")
+    tf = import_tensorflow()
+    try:
+        decoder.build()
+        decoder.set_weights(weights)
+    except (tf.errors.OpError, ValueError) as error:
+        told = files.reason(error)
+        raise InputError(f"{directory}: expected the weights of its configuration, found: {told}") from None
     return decoder
 
 
@@ -120,17 +123,21 @@ def write(decoder: Decoder | Ensemble, vocabulary: Vocabulary, info: ModelInfo, 
     from trainer.search.caption_module import CaptionModule
 
     module = CaptionModule(decoder)
-    info = dataclasses.replace(info, digest=_digest(module.weights, info.decoder, vocabulary.digest))
+    weights = (weight.numpy() for weight in module.weights)
+    info = dataclasses.replace(info, digest=model_digest(weights, info.decoder, vocabulary.digest))
     if paths.is_remote(export_dir):
         with tempfile.TemporaryDirectory(prefix="captioning-") as making:
             _save(module, vocabulary, info, making)
             _publish(making, export_dir)
         return info
-    making = _making(export_dir)
-    files.delete(making)
+    making, old = _beside(export_dir)
+    files.delete(making, old)
     _save(module, vocabulary, info, making)
-    files.delete(export_dir)
+    # Moved away and not deleted: half of an export must never have its name.
+    if os.path.lexists(export_dir):
+        os.rename(export_dir, old)
     os.rename(making, export_dir)
+    files.delete(old)
     return info
 
 
@@ -156,15 +163,18 @@ def require_ours(flag: str, directory: str) -> None:
     """Raises InputError where `write` would replace something that it did not write."""
     if not directory:
         raise InputError(f"{flag}: expected a directory, found an empty name")
-    try:
-        names = _names(directory)
-    except OSError as error:
-        told = files.reason(error)
-        raise InputError(f"{flag}: expected a directory that can be written to, found {directory}: {told}") from None
-    # Of a remote export that was not sent to its end, model_info.json is not there yet.
-    if names and (names - _OURS or (MODEL_INFO not in names and not paths.is_remote(directory))):
-        found = min(names - _OURS, default=f"no {MODEL_INFO}")
-        raise InputError(f"{flag}: expected an export or nothing in {directory}, found {found}; give another directory")
+    beside = () if paths.is_remote(directory) else _beside(directory)
+    for place in (directory, *beside):
+        try:
+            names = _names(place)
+        except OSError as error:
+            told = files.reason(error)
+            raise InputError(f"{flag}: expected a directory that can be written to, found {place}: {told}") from None
+        # Of a remote export that was not sent to its end, model_info.json is not there yet; of one beside, never.
+        is_whole = MODEL_INFO in names or paths.is_remote(place) or place in beside
+        if names and (names - _OURS or not is_whole):
+            found = min(names - _OURS, default=f"no {MODEL_INFO}")
+            raise InputError(f"{flag}: expected an export or nothing in {place}, found {found}; give another directory")
 
 
 def _names(directory: str) -> set[str]:
@@ -176,36 +186,15 @@ def _names(directory: str) -> set[str]:
     return set(os.listdir(directory)) if os.path.isdir(directory) else {"no directory"}
 
 
-def _restore(decoder: Decoder, prefix: str, directory: str) -> None:
-    tf = import_tensorflow()
-    from trainer.model.variables import tensors
-
-    try:
-        saved = tf.train.load_checkpoint(prefix)
-        for place, variable in enumerate(tensors(decoder.weights)):
-            # TensorFlow's name for a variable by its place in the saved object (its guide to checkpoints has it).
-            variable.assign(saved.get_tensor(f"weights/{place}/.ATTRIBUTES/VARIABLE_VALUE"))
-    except (tf.errors.OpError, IndexError, ValueError) as error:
-        told = files.reason(error)
-        raise InputError(f"{directory}: expected the weights of its configuration, found: {told}") from None
-
-
 def _place(directory: str) -> str:
     """One spelling for each directory."""
     return directory.rstrip("/") if paths.is_remote(directory) else os.path.realpath(directory)
 
 
-def _making(export_dir: str) -> str:
+def _beside(export_dir: str) -> tuple[str, str]:
+    """Where an export is made, and where the one before it goes to be deleted."""
     parent, name = os.path.split(export_dir.rstrip("/"))
-    return os.path.join(parent, f".{name}.making")
-
-
-def _digest(weights: Sequence[Any], decoder: dict[str, Any], vocabulary_digest: str) -> str:
-    """SHA-256 of configuration, vocabulary and weights."""
-    digest = hashlib.sha256(json.dumps([decoder, vocabulary_digest], sort_keys=True).encode())
-    for weight in weights:
-        digest.update(weight.numpy().tobytes())
-    return digest.hexdigest()
+    return os.path.join(parent, f".{name}.making"), os.path.join(parent, f".{name}.old")
 
 
 if __name__ == "__main__":

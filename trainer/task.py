@@ -110,6 +110,11 @@ def run(config: TaskConfig) -> dict[str, Any]:
                     best_dir = os.path.join(place.directory, job.BEST)
                     decoder = load_best(best_dir, shape) if best else None
                     images = dataset.place_of_images(directory)
+            except tf.errors.ResourceExhaustedError as error:
+                raise RunError(
+                    f"expected a decoder and batches that fit into memory, found: {files.reason(error)[:200]}; give a "
+                    "smaller --batch_size, --units or --embedding_dim in another --job_dir, or a machine with more"
+                ) from error
             except tf.errors.OpError as error:
                 damaged = dataset.find_damaged(directory)
                 reason = files.reason(error)

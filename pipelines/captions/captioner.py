@@ -11,8 +11,9 @@ import numpy as np
 
 from pipelines.captions.detokenise import detokenise
 from pipelines.settings.search import Search
+from pipelines.storage import saved_models
 from tfrecords_schema.errors import InputError
-from tfrecords_schema.manifests.model_info import ModelInfo, open_export
+from tfrecords_schema.manifests.model_info import ModelInfo, open_export, read_weights
 from tfrecords_schema.quiet import import_tensorflow
 from tfrecords_schema.storage import copies, files, paths
 from tfrecords_schema.vocabulary import Vocabulary
@@ -20,6 +21,11 @@ from tfrecords_schema.vocabulary import Vocabulary
 # Images captioned together; a forward pass has fewer. Each step of the search has a cost that does not depend on them.
 BATCH = 128
 _MULTIPLE = 32  # fewer images, at a shard's end, are padded to such a number: few sizes, known from the start
+
+# What the signatures take and give; model_info.json's schema version stands for them.
+_CONSTRAINTS = ("features", "min_length", "no_repeat_ngram", "forbid_unk")
+_INPUTS = {"caption": ("beam_width", "max_length", "length_penalty"), "sample": ("uniform", "temperature", "top_p")}
+_OUTPUTS = {"ids", "log_prob", "length"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,13 +50,42 @@ def open_model(directory: str) -> tuple[ModelInfo, Vocabulary]:
     """Reads what an export directory says of itself, without loading the model.
 
     Raises:
-      InputError: it is no export directory, or its parts do not belong together.
+      InputError: it is no export directory, or its texts do not belong together.
     """
     info, vocabulary = open_export(directory, files.read_text, "--model")
-    if not files.exists(paths.join(directory, "saved_model.pb")):
+    if not files.exists(paths.join(directory, saved_models.FILE)):
         told = f"expected an export directory with saved_model.pb, found none in {directory}; export the model again"
         raise InputError(f"--model: {told}")
     return info, vocabulary
+
+
+def check_model(directory: str, info: ModelInfo) -> None:
+    """Whether the SavedModel of an export directory is what its description says, as far as can be told unloaded.
+
+    Raises:
+      InputError: its file is damaged, or has other signatures, or its weights are others.
+    """
+    where = f"--model: {directory}"
+    signatures = saved_models.signatures(directory, where)
+    for name, given in _INPUTS.items():
+        if name not in signatures:
+            found = ", ".join(sorted(signatures)) or "none"
+            raise InputError(
+                f"{where}: expected a SavedModel with the signature {name}, found {found}; export it again"
+            )
+        inputs, outputs = (saved_models.shapes(of) for of in (signatures[name].inputs, signatures[name].outputs))
+        if set(inputs) != {*_CONSTRAINTS, *given} or not outputs.keys() >= _OUTPUTS:
+            found = f"{', '.join(inputs)} and {', '.join(outputs)}"
+            expected = f"{', '.join(sorted({*_CONSTRAINTS, *given}))} and {', '.join(sorted(_OUTPUTS))}"
+            raise InputError(
+                f"{where}: expected inputs and outputs of {name}: {expected}, found {found}; export it again"
+            )
+        if tuple(inputs["features"][1:]) != info.features.shape:
+            raise InputError(
+                f"{where}: expected {name} to take features [batch, {', '.join(map(str, info.features.shape))}], found "
+                f"{inputs['features']}; export it again"
+            )
+    read_weights(copies.local_copy(directory), info, where)
 
 
 class Captioner:
@@ -72,11 +107,16 @@ class Captioner:
         tf = import_tensorflow()
         local = copies.local_copy(self.directory)
         info, self._vocabulary = open_model(local)
-        self._model = tf.saved_model.load(local)
-        self._signatures = dict(self._model.signatures)
-        # Traces, which is part of loading. Whatever the image: a model that cannot say a word here is broken.
+        # Whatever the image: a model that cannot say a word here is broken.
         anything = dataclasses.replace(self.search, min_length=2, no_repeat_ngram=0, forbid_unk=False)
-        found = self._run(np.zeros([BATCH, *info.features.shape], np.float32), [""], anything)
+
+        def load() -> dict[str, np.ndarray]:
+            self._model = tf.saved_model.load(local)
+            self._signatures = dict(self._model.signatures)
+            # Traces, which is part of loading.
+            return self._run(np.zeros([BATCH, *info.features.shape], np.float32), [""], anything)
+
+        found = saved_models.told(load, f"--model: {self.directory}")
         if not np.isfinite(found["log_prob"][0, 0]):
             raise ValueError(f"{self.directory}: the model gives no finite log probability; train and export it again")
         return self

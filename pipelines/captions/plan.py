@@ -67,7 +67,7 @@ def _version(name: str) -> str:
 
 
 def plan(config: CaptionConfig) -> Plan:
-    """What a command line asks for; nothing but the model's and the features' descriptions is read.
+    """What a command line asks for; no image is read, and no model loaded.
 
     Raises:
       InputError: a flag, or the model, does not fit.
@@ -89,6 +89,7 @@ def plan(config: CaptionConfig) -> Plan:
         "rows_per_file": table.rows_per_file,
         **{name: True for name in ("attention", "capitalise") if getattr(table, name)},
     }
+    captioner.check_model(config.model, info)  # last, since it takes seconds
     model = captioner.Captioner(config.model, search, table.attention, table.capitalise)
     return Plan(source, features, spec, model, info, Options(image, other))
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+from google.protobuf.message import DecodeError
 
 from pipelines.captions.captioner import BATCH
 from pipelines.items import ImageError, Item, Reject
@@ -19,6 +20,7 @@ from tfrecords_schema.errors import InputError
 from tfrecords_schema.manifests.dataset_info import DATASET_INFO, DatasetInfo, ShardInfo, open_info
 from tfrecords_schema.quiet import import_tensorflow
 from tfrecords_schema.storage import files, paths
+from tfrecords_schema.text import one_line
 
 
 def open_features(directory: str) -> DatasetInfo:
@@ -106,8 +108,8 @@ class StoredFeatures:
             try:
                 for item, values in self._read(path, pending):
                     done += 1
-                    if values is None:
-                        yield ImageError("read", "DamagedRecord", "its data are damaged").of(item.id, item.uri)
+                    if isinstance(values, ImageError):
+                        yield values.of(item.id, item.uri)
                         continue
                     batch.append((item, values))
                     if len(batch) == BATCH:
@@ -116,23 +118,38 @@ class StoredFeatures:
                 problem = ImageError("read", "Absent", f"{path} has fewer records than {DATASET_INFO} says")
             except FileNotFoundError:
                 problem = ImageError("read", "Absent", "no such file")
-            except (KeyError, OSError, ValueError) as error:
+            except (OSError, ValueError) as error:
                 problem = ImageError("read", "DamagedRecord", str(error))
             if batch:
                 yield self._batch(batch)
             for item in pending[done:]:
                 yield problem.of(item.id, item.uri)
 
-    def _read(self, path: str, items: list[Item]) -> Iterator[tuple[Item, dict[str, Any] | None]]:
+    def _read(self, path: str, items: list[Item]) -> Iterator[tuple[Item, dict[str, Any] | ImageError]]:
         import_tensorflow()  # quietly, before `record` does
         wanted = {int(item.uri.rpartition("#")[2]): item for item in items}
         last = max(wanted)
         with files.open_binary(path) as handle:
             for row, data in enumerate(shards.read_frames(handle)):
                 if row in wanted:
-                    yield wanted[row], None if data is None else record.decode(data, self.shape, self.dtype)
+                    yield wanted[row], self._decode(path, data)
                 if row == last:
                     return
+
+    def _decode(self, path: str, data: bytes | None) -> dict[str, Any] | ImageError:
+        """The record, or why it cannot be used: what a checksum cannot tell, since it can be made good."""
+        if data is None:
+            return ImageError("read", "DamagedRecord", "its data are damaged")
+        try:
+            values = record.decode(data, self.shape, self.dtype)
+        except (DecodeError, KeyError, ValueError) as error:
+            return ImageError("read", "DamagedRecord", one_line(error))
+        if not np.isfinite(values["image/feature"]).all():
+            return ImageError("extract", "NotFinite", "its features are infinite or no numbers")
+        named = shards.parse_shard_name(path.rpartition("/")[2])
+        if named and shards.shard_of(values["image/id"], named[2]) != named[1]:
+            return ImageError("read", "DamagedRecord", f"image {values['image/id']!r} belongs into another shard")
+        return values
 
     def _batch(self, batch: list[tuple[Item, dict[str, Any]]]) -> FeatureBatch:
         items = [dataclasses.replace(item, id=values["image/id"], uri=values["image/uri"]) for item, values in batch]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import hashlib
 import os
@@ -12,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from pipelines.storage import saved_models
 from pipelines.vision import devices, images, random_weights
 from pipelines.vision.networks import find_network, weights_file
 from tfrecords_schema.errors import InputError
@@ -179,7 +179,7 @@ def _inspect_saved_model(extractor: Extractor) -> tuple[int, str, tuple[int, ...
     flag = f"--extractor {SAVED_MODEL}:{directory}"
     if extractor.precision != "float32":
         raise InputError(f"--precision: a SavedModel runs as it was saved, found {extractor.precision}; leave it out")
-    if not files.exists(paths.join(directory, "saved_model.pb")):
+    if not files.exists(paths.join(directory, saved_models.FILE)):
         raise InputError(f"{flag}: expected a directory with saved_model.pb, found none")
     inputs, outputs = _signature_shapes(directory, flag)
     wanted = "one input [batch, size, size, 3] and one output [batch, …] of known sizes"
@@ -199,38 +199,19 @@ def _inspect_saved_model(extractor: Extractor) -> tuple[int, str, tuple[int, ...
     return height, "serving_default", tuple(known)
 
 
-def _signature_shapes(directory: str, flag: str) -> tuple[list[list[int | None]], list[list[int | None]]]:
-    """Of the inputs and the outputs of the signature that serves; [] for a shape that is not known at all.
-
-    Read from the file: loading the model would take the GPU, all of it, from the workers.
-    """
-    import_tensorflow()
-    from google.protobuf.message import DecodeError
-    from tensorflow.core.protobuf import saved_model_pb2
-
-    saved = saved_model_pb2.SavedModel()
-    with contextlib.suppress(DecodeError):
-        saved.ParseFromString(files.read_bytes(paths.join(directory, "saved_model.pb")))
-    graphs = [graph for graph in saved.meta_graphs if "serve" in graph.meta_info_def.tags]
-    signatures = graphs[0].signature_def if graphs else {}
+def _signature_shapes(directory: str, flag: str) -> list[list[list[int | None]]]:
+    """Of the inputs and the outputs of the signature that serves; [] for a shape that is not known at all."""
+    signatures = saved_models.signatures(directory, flag)
     if "serving_default" not in signatures:
         found = ", ".join(sorted(signatures)) or "none"
         raise InputError(f"{flag}: expected a SavedModel with a serving_default signature, found {found}")
-
-    def shapes(tensors) -> list[list[int | None]]:
-        known = [tensors[name].tensor_shape for name in sorted(tensors)]
-        return [[None if axis.size < 0 else axis.size for axis in shape.dim] for shape in known]
-
     signature = signatures["serving_default"]
-    return shapes(signature.inputs), shapes(signature.outputs)
+    return [list(saved_models.shapes(tensors).values()) for tensors in (signature.inputs, signature.outputs)]
 
 
 def _saved_model(tf, directory: str) -> Callable:
-    try:
-        model = tf.saved_model.load(copies.local_copy(directory))
-    except (OSError, ValueError) as error:
-        told = str(error).strip().splitlines()[0]
-        raise InputError(f"--extractor {SAVED_MODEL}:{directory}: expected a whole SavedModel, found: {told}") from None
+    where = f"--extractor {SAVED_MODEL}:{directory}"
+    model = saved_models.told(lambda: tf.saved_model.load(copies.local_copy(directory)), where)
     signature = model.signatures["serving_default"]
     ((name, spec),) = signature.structured_input_signature[1].items()
 
@@ -250,7 +231,6 @@ def _directory_digest(directory: str) -> str:
     """SHA-256 of the names and contents of all files below a directory."""
     digest = hashlib.sha256()
     root = copies.local_copy(directory)
-    paths = sorted(os.path.join(folder, name) for folder, _, names in os.walk(root) for name in names)
-    for path in paths:
+    for path in saved_models.regular_files(root, f"--extractor {SAVED_MODEL}:{directory}"):
         digest.update(f"{os.path.relpath(path, root)}\0{_file_digest(path)}\0".encode())
     return digest.hexdigest()

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from tests.support.outputs import content, read_split
-from tests.support.processes import ENGINES, finish, finished, job_server, wait_for_shards
+from tests.support.processes import ENGINES, finish, finished, job_server, wait_for, wait_for_shards
 from tfrecords_schema.shards import parse_shard_name
 
 
@@ -31,6 +31,22 @@ def test_killed_half_way(start_features, many_images, undisturbed_features, tmp_
     assert int(re.search(r"shards +20, (\d+) left as they were", text)[1]) >= len(before)
     assert before.items() <= {path.name: path.stat().st_mtime_ns for path in output.glob("*.tfrecord")}.items()
     assert content(output) == content(undisturbed_features)
+
+
+@pytest.mark.slow
+def test_killed_in_the_middle_of_a_shard(start_features, many_images, tmp_path):
+    """Of one that holds nearly all images: what was written of it is of no use, and in nobody's way."""
+    once, output = tmp_path / "once", tmp_path / "killed"
+    flags = ("--records_per_shard", "1000")
+    finish(start_features(many_images, once, *flags))
+    process = start_features(many_images, output, *flags)
+    wait_for(process, lambda: any(path.stat().st_size for path in (output / ".work").rglob("train-*.tmp")))
+    process.kill()
+    process.wait()
+    assert not finished(output).keys() & {"train-00000-of-00001.tfrecord"}
+    assert not (output / "dataset_info.json").exists()
+    finish(start_features(many_images, output, *flags))
+    assert content(output) == content(once) and not (output / ".work").exists()
 
 
 @pytest.mark.slow

@@ -17,6 +17,7 @@ import shutil
 import signal
 import sys
 import time
+from collections.abc import Callable
 
 import apache_beam as beam
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
@@ -66,8 +67,8 @@ def run(directory: pathlib.Path, version: str) -> None:
             )
 
 
-def killed_at(change: int, directory: pathlib.Path, version: str) -> tuple[bool, int]:
-    """Runs until that many changes were made: (whether it was killed, how many there were)."""
+def killed_at(change: int, task: Callable[[], None]) -> tuple[bool, int]:
+    """Runs a task in a fork until that many changes were made: (whether it was killed, how many there were)."""
     reading, writing = os.pipe()
     child = os.fork()
     if not child:
@@ -82,7 +83,7 @@ def killed_at(change: int, directory: pathlib.Path, version: str) -> tuple[bool,
 
         for name in CHANGES:
             setattr(os, name, functools.partial(counted, getattr(os, name)))
-        run(directory, version)
+        task()
         os.write(writing, str(count).encode())
         os._exit(0)
     os.close(writing)
@@ -116,7 +117,7 @@ def main() -> None:
     for version in ("one", "two", "three"):
         shutil.rmtree(start_, ignore_errors=True)
         shutil.copytree(undisturbed, start_)
-        was_killed, changes = killed_at(0, undisturbed, version)
+        was_killed, changes = killed_at(0, functools.partial(run, undisturbed, version))
         assert not was_killed and changes > 20
         # At random moments, and while it publishes, which is the last that it does.
         for change in sorted(
@@ -125,9 +126,9 @@ def main() -> None:
             shutil.rmtree(disturbed, ignore_errors=True)
             shutil.copytree(start_, disturbed)
             for again in (change, chosen.randrange(1, changes)):
-                killed += killed_at(again, disturbed, version)[0]
+                killed += killed_at(again, functools.partial(run, disturbed, version))[0]
                 require_whole(disturbed, {before, version})
-            assert not killed_at(0, disturbed, version)[0]
+            assert not killed_at(0, functools.partial(run, disturbed, version))[0]
             require_whole(disturbed, {version})
             assert content(disturbed) == content(undisturbed), (version, change)
         before = version

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import pathlib
 import re
@@ -59,6 +60,16 @@ def read_split(directory: pathlib.Path, split: str) -> list[dict]:
         assert len(serialized) == shard.records and (directory / shard.name).stat().st_size == shard.bytes
         found += [record.decode(s, info.features.shape, info.features.dtype, 16) for s in serialized]
     return found
+
+
+def sign(directory: pathlib.Path) -> None:
+    """Has dataset_info.json tell the sizes and digests that the shards have now."""
+    path = directory / "dataset_info.json"
+    info = json.loads(path.read_text())
+    for shard in (shard for split in info["splits"].values() for shard in split["shards"]):
+        data = (directory / shard["name"]).read_bytes()
+        shard.update(bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
+    path.write_text(json.dumps(info))
 
 
 def rows(directory: pathlib.Path) -> dict[str, dict]:

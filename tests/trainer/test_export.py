@@ -1,5 +1,6 @@
 """The exported model: the same as in memory, without Python of ours; and several as one."""
 
+import ast
 import functools
 import itertools
 import json
@@ -14,7 +15,7 @@ import tensorflow as tf
 
 from pipelines.captions.captioner import Captioner, open_model
 from pipelines.settings.search import Search
-from tests.support import commands, decoders
+from tests.support import ROOT, commands, decoders
 from tests.support.outputs import replace
 from tfrecords_schema.errors import InputError
 from tfrecords_schema.manifests.dataset_info import FeatureSpec
@@ -299,10 +300,12 @@ def test_models_that_do_not_fit_make_no_ensemble(written, tmp_path, capsys):
         commands.export(ensemble=[one, str(tmp_path / "all")], output=str(tmp_path / "more"))
     digest = open_model(other)[0].digest
     replace(tmp_path / "other/model_info.json", digest, digest[::-1])
-    with pytest.raises(InputError, match=r"its weights are not those that model_info.json names"):
+    with pytest.raises(InputError, match=r"expected the weights that model_info.json names, found others"):
         export.load_export(other, open_model(other)[0])
     (tmp_path / "one/variables/variables.index").unlink()
-    with pytest.raises(InputError, match="expected the weights of its configuration"):
+    with pytest.raises(
+        InputError, match=r"variables.index: expected the weights of a model, found what cannot be read"
+    ):
         export.load_export(one, open_model(one)[0])
 
 
@@ -323,3 +326,15 @@ def test_overwriting_replaces_exports_and_nothing_else(written, tmp_path):
     assert (output / "thesis.txt").exists() and (home / "thesis.txt").exists() and file.read_text() == "mine"
     with pytest.raises(InputError, match="--output: expected a directory, found an empty name"):
         commands.export(ensemble=members, output="")
+
+
+@pytest.mark.slow
+def test_readers_find_a_whole_export_whenever_it_is_killed(written, tmp_path):
+    """The old one, the new one, or none; the same command mends it. See tests/support/killed_export.py."""
+    for name, kind in (("old", "lstm"), ("new", "tied")):
+        shutil.copytree(written(kind), tmp_path / name)
+    command = [sys.executable, "-m", "tests.support.killed_export", str(tmp_path)]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
+    assert ended.returncode == 0, ended.stderr
+    found = ast.literal_eval(ended.stdout.splitlines()[-1])
+    assert found.keys() == {"old", "new", "none"} and found["none"] == 1

@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import itertools
 import json
+import os
 import posixpath
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
+
+import numpy as np
 
 from tfrecords_schema.errors import InputError
 from tfrecords_schema.manifests.dataset_info import VOCABULARY, CaptionLength, FeatureSpec, parse_versioned, text_of
+from tfrecords_schema.quiet import import_tensorflow
+from tfrecords_schema.text import one_line
 from tfrecords_schema.vocabulary import Vocabulary
 
 SCHEMA_VERSION = 4  # the SavedModel has the signatures `caption` and `sample`, with constraints
 MODEL_INFO = "model_info.json"
+# TensorFlow's name for a variable by its place in the saved object (its guide to checkpoints has it).
+_WEIGHT = "weights/{}/.ATTRIBUTES/VARIABLE_VALUE"
 _SEARCH = {"beam_width": (1, 1000), "length_penalty": (0, 10)}  # the bounds that the flags have
 _EXPORT_DIRECTORY = ("an export directory", "the trainer writes one at <job_dir>/export")
 
@@ -78,3 +87,35 @@ def open_export(directory: str, read_text: Callable[[str], str | None], flag: st
             f"{MODEL_INFO} says {info.vocabulary_digest[:12]}…; export the model again"
         )
     return info, vocabulary
+
+
+def model_digest(weights: Iterable[np.ndarray], decoder: dict[str, Any], vocabulary_digest: str) -> str:
+    """SHA-256 of configuration, vocabulary and weights, these in the decoder's order."""
+    digest = hashlib.sha256(json.dumps([decoder, vocabulary_digest], sort_keys=True).encode())
+    for weight in weights:
+        digest.update(weight.tobytes())
+    return digest.hexdigest()
+
+
+def read_weights(local: str, info: ModelInfo, where: str) -> list[np.ndarray]:
+    """The weights in a local export directory, in the decoder's order; no device is used.
+
+    Raises:
+      InputError: they cannot be read, or are not those whose digest `info` has; names `where` and the file.
+    """
+    tf = import_tensorflow()
+    file = posixpath.join(where, "variables", "variables.index")
+    try:
+        saved = tf.train.load_checkpoint(os.path.join(local, "variables", "variables"))
+        # All of them, since reading compares with checksums, and what loads the model reads all.
+        tensors = {name: saved.get_tensor(name) for name in saved.get_variable_to_shape_map()}
+    except (tf.errors.OpError, IndexError, RuntimeError, ValueError) as error:
+        told = one_line(error)
+        raise InputError(
+            f"{file}: expected the weights of a model, found what cannot be read: {told}; export it again"
+        ) from None
+    names = map(_WEIGHT.format, range(len(tensors)))
+    weights = [tensors[name] for name in itertools.takewhile(tensors.__contains__, names)]
+    if model_digest(weights, info.decoder, info.vocabulary_digest) != info.digest:
+        raise InputError(f"{file}: expected the weights that {MODEL_INFO} names, found others; export the model again")
+    return weights

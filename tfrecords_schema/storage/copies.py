@@ -96,8 +96,15 @@ def temporary(directory: str) -> Iterator[str]:
 
 
 def fetch(directory: str, names: list[str], target: str) -> None:
-    """Copies files of a remote directory, by name, into a local one. Raises OSError."""
+    """Copies files of a remote directory, by name, into a local one.
+
+    Raises:
+      InputError: a name leads out of it; in an object store `a/../../b` is a name like any other.
+      OSError: a file cannot be read or written.
+    """
     for name in names:
+        if name.startswith("/") or ".." in name.split("/"):
+            raise InputError(f"{directory}: expected names of files in it, found {name!r}, which leads out; delete it")
         os.makedirs(os.path.dirname(os.path.join(target, name)), exist_ok=True)
     _parallel(
         [

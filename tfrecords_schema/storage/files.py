@@ -181,7 +181,8 @@ def replace(directory: str, contents: Mapping[str, bytes]) -> None:
     temporary = {name: os.path.join(directory, f".{name}.tmp") for name in contents}
     try:
         for name, content in contents.items():
-            with open(temporary[name], "wb") as file:
+            delete(temporary[name])  # what a kill left, or a link, which would be followed
+            with open(temporary[name], "xb") as file:
                 file.write(content)
         for name, path in temporary.items():
             os.replace(path, os.path.join(directory, name))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import dataclasses
+import hashlib
 import os
 import posixpath
 import re
@@ -10,13 +12,18 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import tensorflow as tf
+from google.protobuf.message import DecodeError
 
 from tfrecords_schema import record
+from tfrecords_schema import shards as shard_files
 from tfrecords_schema.errors import InputError
-from tfrecords_schema.manifests.dataset_info import DATASET_INFO, DatasetInfo, open_features
+from tfrecords_schema.manifests.dataset_info import DATASET_INFO, DatasetInfo, ShardInfo, open_features
 from tfrecords_schema.storage import copies, files, paths
+from tfrecords_schema.text import one_line
 from tfrecords_schema.vocabulary import Vocabulary
 from trainer.model.scaling import pool
+
+_TOLD_BYTES = 2e9  # that much takes seconds to hash
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +45,9 @@ def open_directory(path: str, check: Callable[[], None] = lambda: None) -> Featu
     A remote directory is copied to this machine first, or the copy of an earlier run taken. `check` is called
     meanwhile, and may raise to stop.
 
+    All of a local one is read and hashed: who has a shard of other bytes than were written learns nothing of them. That
+    takes a second for each 500 MB and core; a copy was hashed when it came.
+
     Raises:
       InputError: naming the file, what was expected and what was found.
     """
@@ -52,19 +62,44 @@ def open_directory(path: str, check: Callable[[], None] = lambda: None) -> Featu
         if found != shard.bytes:
             shown = "no file" if found is None else f"{found} bytes"
             raise InputError(f"{file}: expected {shard.bytes} bytes, found {shown}; make the features again")
+    if not paths.is_remote(given):
+        _require_digests(path, shards, check)
     if "train" not in info.splits or not info.splits["train"].images:
         raise InputError(f"--data: {given} holds no training images")
     return FeatureDirectory(path, info, vocabulary)
 
 
+def _require_digests(directory: str, shards: Sequence[ShardInfo], check: Callable[[], None]) -> None:
+    def sha256(shard: ShardInfo) -> str:
+        with open(os.path.join(directory, shard.name), "rb") as handle:
+            return hashlib.file_digest(handle, "sha256").hexdigest()
+
+    size = sum(shard.bytes for shard in shards)
+    if size > _TOLD_BYTES:
+        print(f"comparing {size / 1e9:.1f} GB of features with their digests", flush=True)
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        for shard, found in zip(shards, pool.map(sha256, shards), strict=True):
+            check()
+            if found != shard.sha256:
+                raise InputError(
+                    f"{os.path.join(directory, shard.name)}: expected the bytes whose digest {DATASET_INFO} has, "
+                    f"{shard.sha256[:12]}…, found others, {found[:12]}…; put the shard back or make the features again"
+                )
+
+
 def images(directory: FeatureDirectory, split: str, shards: Sequence[int] | None = None) -> tf.data.Dataset:
-    """Parsed records of a split (see `record.parse`), or of some of its shards, in the shards' order."""
+    """Parsed records of a split (see `record.parse`), or of some of its shards, in the shards' order.
+
+    A feature that holds what is no finite number is an InvalidArgumentError; `find_damaged` tells of which image.
+    """
     info, paths = directory.info, directory.shard_paths(split)
     raw = tf.data.TFRecordDataset(paths if shards is None else [paths[shard] for shard in shards])
-    return raw.map(
-        lambda serialized: record.parse(serialized, info.features.shape, info.features.dtype, info.max_caption_length),
-        num_parallel_calls=tf.data.AUTOTUNE,
-    )
+
+    def parse(serialized):
+        parsed = record.parse(serialized, info.features.shape, info.features.dtype, info.max_caption_length)
+        return {**parsed, "image/feature": tf.debugging.check_numerics(parsed["image/feature"], "image/feature")}
+
+    return raw.map(parse, num_parallel_calls=tf.data.AUTOTUNE)
 
 
 def place_of_images(directory: FeatureDirectory) -> str:
@@ -77,16 +112,25 @@ def place_of_images(directory: FeatureDirectory) -> str:
 
 
 def find_damaged(directory: FeatureDirectory) -> str | None:
-    """What is wrong with the first shard that cannot be read to its end, by its checksums; None where all can be."""
-    for split in directory.info.splits:
+    """What is wrong with the first shard that cannot be learned from: each record is read; None where all are good."""
+    info = directory.info
+    for split in info.splits:
         for path in directory.shard_paths(split):
             try:
-                for _ in tf.data.TFRecordDataset(path):
-                    pass
-            except tf.errors.NotFoundError:
+                with open(path, "rb") as handle:
+                    for serialized in shard_files.read_framed(handle):
+                        values = record.decode(
+                            serialized, info.features.shape, info.features.dtype, info.max_caption_length
+                        )
+                        if not np.isfinite(values["image/feature"]).all():
+                            return (
+                                f"{path}: image {values['image/id']!r}: expected features of finite numbers, found "
+                                "some that are infinite or none; make the features again"
+                            )
+            except FileNotFoundError:
                 return f"{path}: expected a shard, found none any more; put it back or make the features again"
-            except tf.errors.OpError:
-                return f"{path}: damaged or cut short; make the features again"
+            except (DecodeError, KeyError, OSError, ValueError) as error:
+                return f"{path}: damaged or cut short ({one_line(error)}); make the features again"
     return None
 
 

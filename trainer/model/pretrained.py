@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import gzip
+import itertools
 import math
 import zlib
 from collections.abc import Iterator
@@ -16,6 +17,8 @@ from tfrecords_schema.storage import files
 from tfrecords_schema.vocabulary import PAD, SPECIAL_WORDS, Vocabulary
 
 FLAG = "--pretrained_embeddings"
+_LONGEST_LINE = 4 << 20  # bytes; that of a vector of 65,536 numbers is shorter
+_LARGEST = float(np.finfo(np.float32).max)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,7 +108,7 @@ def _open(path: str):
 
 def _vector_lines(path: str, file, embedding_dim: int) -> Iterator[tuple[int, bytes]]:
     """(number from 1, line) without word2vec's first line; the first vector is checked to be one of `embedding_dim`."""
-    lines = enumerate(file, start=1)
+    lines = enumerate(_bounded(path, file), start=1)
     number, line = next(lines, (1, b""))
     fields = line.rstrip().split(b" ")
     if len(fields) == 2 and all(field.isdigit() for field in fields):
@@ -127,13 +130,27 @@ def _vector_lines(path: str, file, embedding_dim: int) -> Iterator[tuple[int, by
     yield from lines
 
 
+def _bounded(path: str, file) -> Iterator[bytes]:
+    """The lines of a file, none of which may be as long as memory."""
+    for number in itertools.count(1):
+        line = file.readline(_LONGEST_LINE)
+        if len(line) == _LONGEST_LINE:
+            raise InputError(
+                f"{FLAG}: {path}: line {number}: expected a word and its numbers, found {_LONGEST_LINE:,} bytes "
+                f"without an end of line, {_start(line[:99])}"
+            )
+        if not line:
+            return
+        yield line
+
+
 def _numbers(fields: list[bytes]) -> list[float] | None:
-    """Finite numbers, or None."""
+    """Numbers that float32 can hold, or None."""
     try:
         numbers = [float(field) for field in fields]
     except ValueError:
         return None
-    return numbers if all(map(math.isfinite, numbers)) else None
+    return numbers if all(abs(number) <= _LARGEST for number in numbers) else None
 
 
 def _start(line: bytes) -> str:

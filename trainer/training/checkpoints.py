@@ -7,6 +7,7 @@ import dataclasses
 import glob
 import json
 import os
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -81,15 +82,41 @@ class _Saved(tf.train.experimental.PythonState):
             setattr(self.progress, name, value)
 
 
+def numbered(directory: str | os.PathLike[str]) -> dict[int, str]:
+    """The checkpoints in a directory by their numbers, latest first: of `ckpt-7.index` the path that ends in `ckpt-7`.
+
+    They are found by their names alone: TensorFlow's own list of them, the file `checkpoint`, may be lost, and whoever
+    can write to it could have files anywhere else read and deleted. An index has its name when all is written.
+    """
+    found = (re.fullmatch(r"ckpt-([0-9]{1,18})\.index", name) for name in _names(directory))
+    numbers = sorted((int(name[1]) for name in found if name), reverse=True)
+    return {number: os.path.join(directory, f"ckpt-{number}") for number in numbers}
+
+
+def _names(directory: str | os.PathLike[str]) -> list[str]:
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        return os.listdir(directory)
+    return []
+
+
+def _write(checkpoint: tf.train.Checkpoint, directory: str, number: int, keep: int) -> None:
+    """Writes a checkpoint, then deletes the oldest ones too many, and any that a kill left; none of a later number."""
+    os.makedirs(directory, exist_ok=True)
+    checkpoint.save_counter.assign(number)  # which makes it: `restore` expects it in the file
+    checkpoint.write(os.path.join(directory, f"ckpt-{number}"))
+    for path in [path for at, path in numbered(directory).items() if at <= number][keep:]:
+        with contextlib.suppress(OSError):
+            files.delete(f"{path}.index", *glob.glob(f"{glob.escape(path)}.data-*"))
+
+
 class Checkpoints:
-    """The latest checkpoints of one phase. TensorFlow writes each whole before it is named as the latest."""
+    """The latest checkpoints of one phase."""
 
     def __init__(self, directory: str, weights, optimizer_weights, progress: Progress, keep: int):
         checkpoint = tf.train.Checkpoint(
             weights=tensors(weights), optimizer=tensors(optimizer_weights), progress=_Saved(progress)
         )
-        self._checkpoint = checkpoint
-        self._manager = tf.train.CheckpointManager(checkpoint, directory, max_to_keep=keep, step_counter=None)
+        self._checkpoint, self._directory = checkpoint, directory
         self._progress, self._keep = progress, keep
 
     def restore(self, say: Callable[[str], None]) -> bool:
@@ -98,31 +125,21 @@ class Checkpoints:
         Raises:
           RunError: there are some, and all are damaged.
         """
-        found = self._on_disk()
-        for path in found:
+        found = numbered(self._directory)
+        for path in found.values():
             try:
                 self._checkpoint.restore(path).assert_consumed()
                 return True
             except _DAMAGED as error:
                 say(f"{path}: cannot be read ({files.reason(error)}); trying the one before it")
         if found:
-            raise RunError(f"{self._manager.directory}: no checkpoint can be read; --overwrite starts again")
+            raise RunError(f"{self._directory}: no checkpoint can be read; --overwrite starts again")
         return False
 
-    def _on_disk(self) -> list[str]:
-        """All checkpoints, latest first, whatever TensorFlow's own list of them says: it may be lost."""
-        indices = glob.glob(os.path.join(glob.escape(self._manager.directory), "ckpt-*.index"))
-        found = [path.removesuffix(".index") for path in indices]
-        return sorted(found, key=lambda path: int(path.rpartition("-")[2]), reverse=True)
-
-    def save(self) -> str:
-        """Writes a checkpoint, then deletes the oldest one too many, and any that a kill left. Returns its path."""
+    def save(self) -> None:
+        """Writes a checkpoint, then deletes the oldest one too many."""
         self._progress.saves += 1
-        saved = self._manager.save(self._progress.saves)
-        for path in self._on_disk()[self._keep :]:
-            with contextlib.suppress(OSError):
-                files.delete(f"{path}.index", *glob.glob(f"{glob.escape(path)}.data-*"))
-        return saved
+        _write(self._checkpoint, self._directory, self._progress.saves, self._keep)
 
 
 class Best:
@@ -130,22 +147,22 @@ class Best:
 
     def __init__(self, directory: str, weights):
         self._checkpoint = tf.train.Checkpoint(weights=tensors(weights))
-        self._manager = tf.train.CheckpointManager(self._checkpoint, directory, max_to_keep=1)
+        self._directory = directory
 
     def save(self, step: int) -> None:
         """Writes the weights as they are now, after `step` updates, then deletes the earlier best ones."""
-        self._manager.save(step)
+        _write(self._checkpoint, self._directory, step, keep=1)
 
     def restore(self) -> None:
         """The best weights. Raises RunError where they are not there any more, or damaged."""
-        latest = self._manager.latest_checkpoint
+        latest = next(iter(numbered(self._directory).values()), None)
         try:
             if not latest:
                 raise ValueError("there is none")
             self._checkpoint.restore(latest).assert_consumed()
         except _DAMAGED as error:
             raise RunError(
-                f"{self._manager.directory}: expected the weights of the best epoch, but they cannot be read "
+                f"{self._directory}: expected the weights of the best epoch, but they cannot be read "
                 f"({files.reason(error)}); --overwrite starts again"
             ) from error
 

@@ -7,6 +7,7 @@ import functools
 import json
 import os
 import pathlib
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,6 +17,7 @@ from tfrecords_schema.manifests import typed_json
 from tfrecords_schema.storage import files, paths
 from trainer.config import FREE_SETTINGS
 from trainer.training import journal
+from trainer.training.checkpoints import numbered
 from trainer.training.mirror import Local, Mirror, mirrored
 
 CONFIG = "config.json"
@@ -26,6 +28,8 @@ _LOCK = ".lock"
 _FILES = (journal.HISTORY, journal.LOSS, journal.SAMPLES)
 _DIRECTORIES = (CHECKPOINTS, BEST, journal.TENSORBOARD)
 _SENT = (CONFIG, journal.TENSORBOARD, *_FILES, BEST, CHECKPOINTS)  # in this order: checkpoints say how good the best is
+# What is written into the directories; what else lies there is somebody else's.
+_WRITTEN = re.compile(r"(ckpt-[0-9]+|checkpoint|events\.out\.tfevents)([._].*)?")
 _GROUPS = ("DecoderConfig", "TrainConfig", "Data")  # of config.json
 
 
@@ -38,6 +42,7 @@ def opened(job_dir: str) -> Iterator[Local | Mirror]:
         with mirrored(job_dir, _SENT, functools.partial(_unusable, job_dir)) as mirror:
             yield mirror
         return
+    _require_no_links(job_dir)
     try:
         os.makedirs(job_dir, exist_ok=True)
         busy = f"--job_dir: another run is writing to {job_dir}; wait for it, or give another --job_dir"
@@ -54,7 +59,7 @@ def check(job_dir: str, settings: dict[str, dict[str, Any]], overwrite: bool) ->
     Raises:
       InputError: the directory holds something that we did not write, or a run with other settings and no `overwrite`.
     """
-    has_checkpoints = any(pathlib.Path(job_dir, CHECKPOINTS).glob("*/ckpt-*"))
+    has_checkpoints = any(map(numbered, pathlib.Path(job_dir, CHECKPOINTS).glob("*")))
     earlier = _settings(job_dir, is_overwritten=overwrite and has_checkpoints)
     there = [name for name in (*_FILES, *_DIRECTORIES) if os.path.exists(os.path.join(job_dir, name))]
     if there and earlier is None:
@@ -89,13 +94,35 @@ def begin(place: Local | Mirror, settings: dict[str, dict[str, Any]], anew: bool
     """
     job_dir = place.directory
     try:
-        for name in (*_FILES, *_DIRECTORIES) if anew else ():
-            files.delete(os.path.join(job_dir, name))
+        if anew:
+            files.delete(*(os.path.join(job_dir, name) for name in _FILES))
+            for name in _DIRECTORIES:
+                _clear(os.path.join(job_dir, name))
         place.send()  # before the new settings: they must never stand beside the checkpoints of others
         files.replace(job_dir, {CONFIG: (json.dumps(settings, indent=2) + "\n").encode()})
         place.send()
     except OSError as error:
         raise _unusable(job_dir, error) from None
+
+
+def _require_no_links(job_dir: str) -> None:
+    """Raises InputError where a name of ours is a link: what it leads to is not of this job, and would be changed."""
+    root = pathlib.Path(job_dir)
+    ours = [root / name for name in (_LOCK, EXPORT, CONFIG, *_FILES, *_DIRECTORIES)]
+    for path in [*ours, *(root / CHECKPOINTS).glob("*")]:
+        if path.is_symlink():
+            raise InputError(
+                f"--job_dir: {path}: expected no link, found one to {os.readlink(path)}; put what it leads to in its "
+                "place, or give another --job_dir"
+            )
+
+
+def _clear(directory: str) -> None:
+    """Deletes what a run wrote into a directory, and the directory where nothing else is in it."""
+    for folder, folders, names in os.walk(directory, topdown=False):
+        files.delete(*(os.path.join(folder, name) for name in (*names, *folders) if _WRITTEN.fullmatch(name)))
+        with contextlib.suppress(OSError):
+            os.rmdir(folder)
 
 
 def _settings(job_dir: str, is_overwritten: bool) -> dict[str, dict[str, Any]] | None:

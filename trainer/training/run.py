@@ -12,6 +12,7 @@ import keras
 import tensorflow as tf
 
 from tfrecords_schema.errors import InputError
+from tfrecords_schema.text import one_line
 from trainer import config
 from trainer.config import DecoderConfig, DecoderSettings, TrainConfig
 from trainer.data import dataset
@@ -72,7 +73,7 @@ def train(
     job.begin(place, settings, anew=not goes_on)
 
     keras.utils.set_random_seed(train_config.seed)
-    strategy = tf.distribute.MirroredStrategy()
+    strategy = _strategy()
     precision = train_config.mixed_precision
     with strategy.scope():
         decoder = Decoder(decoder_config, "float32" if precision == "none" else f"mixed_{precision}")
@@ -93,6 +94,19 @@ def train(
         bench.screen.close()
         if bench.validation:
             bench.validation.close()
+
+
+def _strategy() -> tf.distribute.Strategy:
+    """Over all visible devices. Raises InputError where TF_CONFIG, which TensorFlow reads by itself, does not fit."""
+    try:
+        return tf.distribute.MirroredStrategy()
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        if "TF_CONFIG" not in os.environ:
+            raise
+        raise InputError(
+            f"TF_CONFIG: expected JSON that describes this machine, found what TensorFlow cannot use: {one_line(error)}"
+            "; unset it"
+        ) from None
 
 
 def _validation(directory: dataset.FeatureDirectory, bench: Bench) -> Validation | None:

@@ -7,6 +7,7 @@ import shutil
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import tensorflow as tf
 
 from pipelines import caption
 from tests.support import commands
@@ -56,6 +57,26 @@ def test_damaged_and_missing_records_are_rejects(run, features_dir):
     damaged.write_bytes(data[:place])
     _, report = run(output.parent / "cut", features=str(features_dir), max_reject_fraction=1.0)
     assert report["records"] == 10 and report["reject_reasons"] == {"read/DamagedRecord": 14, "read/Absent": 8}
+
+
+def test_records_that_were_changed_with_their_checksums_are_rejects(run, make_features):
+    """Of another shard, without a key, with a feature that is no number; their neighbours are captioned."""
+    directory, _ = make_features(records_per_shard=8)
+    paths = sorted(directory.glob("train-*"))
+    records = [[*map(tf.train.Example.FromString, shards.read_framed(path.open("rb")))] for path in paths]
+    records[0][1], records[1][2] = records[1][2], records[0][1]
+    del records[2][0].features.feature["image/uri"]
+    records[2][1].features.feature["image/feature"].bytes_list.value[:] = [np.full(48, np.nan, "<f2").tobytes()]
+    for path, changed in zip(paths, records, strict=True):
+        with path.open("wb") as handle:
+            for record in changed:
+                shards.write_framed(handle, record.SerializeToString())
+    output, report = run(features=str(directory), split="train", max_reject_fraction=1.0)
+    assert report["records"] == 20 and report["reject_reasons"] == {"read/DamagedRecord": 3, "extract/NotFinite": 1}
+    rejects = pq.read_table(output / "rejects/captions.parquet").to_pylist()
+    places = {f"{paths[0].name}#1", f"{paths[1].name}#2", f"{paths[2].name}#0", f"{paths[2].name}#1"}
+    assert {row["image_id"] for row in rejects} == places
+    assert sum("belongs into another shard" in row["message"] for row in rejects) == 2
 
 
 def test_features_that_the_model_was_not_trained_on_are_refused(run, features_dir, tmp_path):

@@ -1,5 +1,6 @@
 """Networks as extractors: the registry's, at every precision and layer, and a SavedModel of one's own."""
 
+import os
 import subprocess
 import sys
 
@@ -133,7 +134,7 @@ def test_directories_without_a_saved_model(tmp_path):
     with pytest.raises(InputError, match=r"--extractor saved_model:.*: expected a directory with saved_model.pb"):
         Extractor("saved_model", str(tmp_path), 4)
     (tmp_path / "saved_model.pb").write_bytes(b"nothing")
-    with pytest.raises(InputError, match="expected a SavedModel with a serving_default signature"):
+    with pytest.raises(InputError, match=r"expected a whole SavedModel, found .*saved_model.pb"):
         Extractor("saved_model", str(tmp_path), 4)
 
 
@@ -154,6 +155,26 @@ def test_a_saved_model_without_its_variables_is_told_of_when_it_is_loaded(tmp_pa
     with pytest.raises(InputError, match=r"saved_model:.*: expected a whole SavedModel, found: .+") as error:
         Extractor("saved_model", path, 4).load()
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "break_it",
+    [
+        lambda d: (d / "variables/variables.index").write_bytes(b"junk"),
+        lambda d: (d / "variables/variables.data-00000-of-00001").write_bytes(b""),
+        lambda d: (d / "saved_model.pb").unlink() or (d / "saved_model.pb").mkdir(),
+        lambda d: (d / "saved_model.pb").write_bytes((d / "saved_model.pb").read_bytes()[:-9]),
+        lambda d: (d / "assets/link").symlink_to("nowhere"),
+        lambda d: os.mkfifo(d / "assets/pipe"),
+    ],
+)
+def test_a_damaged_saved_model_is_told(tmp_path, break_it):
+    path = save(tmp_path / "model", [None, 32, 32, 3], lambda images: tf.reduce_mean(images, (1, 2)))
+    break_it(tmp_path / "model")
+    with pytest.raises(InputError, match=r"^--extractor saved_model:.*: expected .*, found.*; (make it again|delete)"):
+        extractor = Extractor("saved_model", path, 4)
+        extractor.spec("float16")
+        extractor.load()
 
 
 def test_each_process_has_a_gpu_of_its_own_until_it_ends(tmp_path):

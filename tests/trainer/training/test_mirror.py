@@ -10,6 +10,7 @@ from tests.support import ROOT, hurting, stores
 from tests.support.outputs import content, outcome
 from tests.support.processes import finish, wait_for
 from tests.support.small import SMALL
+from tfrecords_schema.errors import InputError
 from tfrecords_schema.storage import clients, files
 from trainer.training import job
 from trainer.training.mirror import Mirror
@@ -59,6 +60,18 @@ def test_whichever_side_is_further_wins(server, proxy, tmp_path, here, there, ke
     assert mirror.has_unsent == kept and content(tmp_path / "job") == expected
     mirror.send()
     assert content(server.get_directory(prefix, tmp_path / "after")) == expected
+
+
+@pytest.mark.parametrize("name", ["best/../../../evil", "best/..", "best//../../evil"])
+def test_a_name_that_leads_out_of_the_directory_is_refused(server, proxy, tmp_path, name, request):
+    """In a bucket it is a name like any other; here it would be a file elsewhere."""
+    prefix = f"{request.node.callspec.id.replace('/', '_')}/job"
+    write(server.url(prefix), 1)
+    server.put(f"{prefix}/{name}", b"evil")
+    mirror = Mirror(str(tmp_path / "here/there/job"), server.url(prefix), job._SENT)
+    with pytest.raises(InputError, match=r"expected names of files in it, found '.*', which leads out; delete it"):
+        mirror.fetch()
+    assert not list(tmp_path.rglob("evil"))
 
 
 def test_a_later_phase_is_further(server, proxy, tmp_path):

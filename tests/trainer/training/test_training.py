@@ -15,7 +15,7 @@ from PIL import Image
 
 from pipelines.captions.captioner import open_model
 from tests.support import ROOT, decoders
-from tests.support.outputs import annotations, history, replace, rows
+from tests.support.outputs import annotations, history, replace, rows, sign
 from tests.support.small import SMALL, TINY, train, write_features
 from tfrecords_schema import command
 from tfrecords_schema.errors import InputError, RunError
@@ -231,6 +231,7 @@ def overflow(path, images: int) -> None:
     with tf.io.TFRecordWriter(str(path)) as writer:
         for record in records:
             writer.write(record.SerializeToString())
+    sign(path.parent)
 
 
 def test_steps_that_overflow_float16_are_left_out_and_counted(features_dir, tmp_path, capsys):
