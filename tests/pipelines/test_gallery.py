@@ -611,3 +611,88 @@ def test_the_policy_stops_what_escaping_might_miss(chrome, photographs, tmp_path
     assert chrome.title == "my-captions · captioned images"
     told = " ".join(entry["message"] for entry in chrome.get_log("browser"))
     assert "script-src" in told and "img-src" in told
+
+
+# Tables that are not quite ours.
+
+_OTHERS = {
+    "text": pa.array(["a", "b"]),
+    "whole": pa.array([1, 2]),
+    "bytes": pa.array([b"\xff", b"\xff"]),
+    "list": pa.array([["a"], ["b"]]),
+    "struct": pa.array([{"caption": "a"}, {"caption": "b"}]),
+    "structs": pa.array([[{"caption": 1, "log_prob": "x"}], [None]]),
+    "words": pa.array([[{"word": 1, "weights": "x"}], None]),
+    "categories": pa.array(["a", "b"]).dictionary_encode(),
+    "time": pa.array([2**62, 0], pa.timestamp("us")),
+}
+_FITTING = {"image_id": "text", "image_uri": "text", "caption": "text", "height": "whole", "width": "whole"}
+_FITTING |= {"log_prob": "whole"}
+
+
+def change(table: str, change) -> None:
+    """Rewrites the first file of a caption table."""
+    path = next(iter(sorted(pathlib.Path(table).glob("*.parquet"))))
+    pq.write_table(change(pq.read_table(path)), path)
+
+
+@pytest.mark.parametrize("column", [*_TYPES])
+def test_columns_of_other_types_are_refused(tmp_path, column):
+    """But for numbers and texts of another width."""
+    rows = [{"image_id": f"{k}", "caption": "x", "attention": [{"word": "x", "weights": [1.0]}]} for k in range(2)]
+    for name, values in _OTHERS.items():
+        table = write_table(tmp_path / f"{name}", rows)
+        change(table, lambda old, values=values: old.set_column(old.schema.get_field_index(column), column, values))
+        flags = {"captions": table, "output": str(tmp_path / "a.html"), "contact_sheet": str(tmp_path / "a.png")}
+        if _FITTING.get(column) == name:
+            commands.gallery(**flags)
+            continue
+        message = (
+            rf"^--captions: {table}/captions-\S+: expected a caption table, found: column '{column}' of type .*; cap"
+        )
+        with pytest.raises(InputError, match=message) as error:
+            commands.gallery(**flags)
+        assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("column", ["image_id", "caption", "captions", "log_prob"])
+def test_columns_that_are_not_there_are_told_of(table, tmp_path, column):
+    change(table, lambda old: old.drop_columns([column]))
+    message = rf"^--captions: .*: expected a caption table, found: 0 columns '{column}'; caption again$"
+    with pytest.raises(InputError, match=message):
+        commands.gallery(captions=table, output=str(tmp_path / "a.html"))
+
+
+def test_a_table_of_nothing_but_nulls_is_shown(tmp_path):
+    table = write_table(tmp_path / "table", [{"image_id": "x", "further": None}] * 3)
+    change(table, lambda old: pa.table({name: pa.nulls(3) for name in [*old.schema.names, "attention"]}))
+    for sort in ("random", "log_prob"):
+        flags = {"output": str(tmp_path / "a.html"), "contact_sheet": str(tmp_path / "a.png"), "sort": sort}
+        commands.gallery(captions=table, **flags)
+        assert (tmp_path / "a.html").read_text().count("<figure") == 3
+
+
+def test_null_values_within_lists_are_shown(tmp_path):
+    captions = [None, {"caption": None, "log_prob": -1.0}, {"caption": "x", "log_prob": None}]
+    looked = [None, {"word": None, "weights": None}, {"word": "x", "weights": [None, 1.0, 2.0, 3.0]}]
+    rows = [{"image_id": "x", "caption": "x", "captions": captions, "attention": looked}]
+    commands.gallery(captions=write_table(tmp_path / "table", rows), output=str(tmp_path / "a.html"))
+    assert (tmp_path / "a.html").read_text().count("<figure") == 1
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1" + b"junk" * 100 + b"PAR1", b"x" * 1000])
+def test_a_table_that_is_junk_is_refused(table, tmp_path, content):
+    sorted(pathlib.Path(table).glob("*.parquet"))[-1].write_bytes(content)
+    with pytest.raises(
+        InputError, match=r"^--captions: .*: expected a caption table, found: .*; caption again$"
+    ) as error:
+        commands.gallery(captions=table, output=str(tmp_path / "a.html"))
+    assert "\n" not in str(error.value)
+
+
+def test_a_column_that_python_cannot_hold_is_told_of(table, tmp_path):
+    change(table, lambda old: old.append_column("when", pa.array([2**62] * len(old), pa.timestamp("us"))))
+    with pytest.raises(
+        InputError, match=r"^--captions: .*: expected a caption table, found: date value out of range; cap"
+    ):
+        commands.gallery(captions=table, output=str(tmp_path / "a.html"))

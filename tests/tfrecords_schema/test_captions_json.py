@@ -2,10 +2,13 @@
 
 import io
 import json
+import subprocess
+import sys
 import tracemalloc
 
 import pytest
 
+from tests.support import ROOT
 from tfrecords_schema import captions_json
 from tfrecords_schema.captions_json import Listed, Problem
 from tfrecords_schema.errors import InputError
@@ -165,3 +168,52 @@ def test_karpathys_entries_are_not_held():
         return found
 
     assert peak(2000) < 2 * peak(200) + 1_000_000
+
+
+def nested(levels: int) -> bytes:
+    return b"[" * levels + b"]" * levels
+
+
+@pytest.mark.parametrize("chunk_bytes", [3, 7, 64, 1 << 16])
+def test_the_depth_counts_no_brackets_within_texts(monkeypatch, chunk_bytes):
+    monkeypatch.setattr(captions_json, "_CHUNK_BYTES", chunk_bytes)
+    texts = [r"[[[", r"\"[{", r"\\", r"\\\"{[", r"]]]", "", r"\u005b", r"a\n[\"\""]
+    image = b'{"id": 7, "file_name": "a.jpg", "x": %b}'
+    for text in [*texts, *map("".join, zip(texts, reversed(texts), strict=True))]:
+        notes = b"[%b]" % b",".join([b'"%b"' % text.encode()] * 40)
+        for levels, is_good in ((captions_json.DEEPEST - 3, True), (captions_json.DEEPEST - 2, False)):
+            content = b'{"n": %b, "images": [%b], "m": %b}' % (notes, image % nested(levels), notes)
+            if is_good:
+                assert read(content, captions_json.read_images) == [Listed(7, ("a.jpg",))]
+                continue
+            with pytest.raises(InputError, match=r"^x\.json: expected a COCO JSON .*nested deeper than 64 levels$"):
+                read(content, captions_json.read_images)
+
+
+DEEP = """
+import io, resource, sys
+from tfrecords_schema import captions_json
+from tfrecords_schema.errors import InputError
+content = eval(sys.argv[1])
+resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))
+for reader in (captions_json.read, captions_json.read_images):
+    try:
+        list(reader("x.json", lambda path: io.BytesIO(content)))
+    except InputError as error:
+        print(str(error)[-60:])
+"""
+
+
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        ("b'{\"images\": ' + b'[' * 400_000", "nested deeper than 64 levels"),
+        ("b'{\"images\": [' + b'{\"a\": ' * 400_000", "nested deeper than 64 levels"),
+        ("b'{\"images\": [' + b'1,' * 9_000_000", "more than 16,777,216 bytes without a quotation mark"),
+    ],
+)
+def test_what_has_no_bottom_or_no_end_takes_no_memory(content, found):
+    """400 KB of brackets would take 24 GB; here are no more than one."""
+    run = subprocess.run([sys.executable, "-c", DEEP, content], capture_output=True, text=True, cwd=ROOT, timeout=60)
+    assert run.returncode == 0, run.stderr
+    assert len(lines := run.stdout.splitlines()) == 2 and all(line.endswith(found) for line in lines)

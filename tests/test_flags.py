@@ -1,0 +1,50 @@
+"""Whole numbers of every command: those that nothing could be done with are refused, and told in a short line."""
+
+import importlib
+
+import pytest
+
+from tfrecords_schema import command
+
+COMMANDS = ["pipelines.features", "pipelines.caption", "pipelines.gallery", "trainer.task", "trainer.evaluate"]
+COMMANDS += ["trainer.export", "trainer.submit", "tfrecords_schema.show"]
+
+
+def command_of(name: str) -> tuple:
+    """(Its function, its flags, what it must be given)."""
+    module = importlib.import_module(name)
+    flags = list(command.flags(getattr(module, f"{name.rpartition('.')[2].capitalize()}Config")))
+    required = [[f"--{flag.name}", "x"][flag.about.positional :] for flag in flags if flag.is_required]
+    return module.main, flags, [part for parts in required for part in parts]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_numbers_without_measure_are_refused(name, capsys):
+    main, flags, needed = command_of(name)
+    numbers = [flag for flag in flags if flag.type is int]
+    assert numbers or name == "trainer.export"
+    for flag in numbers:
+        for value, found in (("9" * 20, "9" * 20), ("9" * 4000, "9" * 40 + "…"), ("9" * 5000, "9" * 40 + "…")):
+            with pytest.raises(SystemExit) as end:
+                main([*needed, f"--{flag.name}", value])
+            told = capsys.readouterr().err
+            assert end.value.code == 2 and told.startswith(f"error: --{flag.name}: expected ") and found in told
+            assert told.count("\n") == 1 and len(told) < 200
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_flags_without_a_word_are_told_as_such(name, capsys):
+    main, flags, needed = command_of(name)
+    for flag in flags:
+        if flag.type is str and flag.default != "" and not flag.about.positional and flag.about.bare is None:
+            with pytest.raises(SystemExit) as end:
+                main([*needed, f"--{flag.name}", ""])
+            assert end.value.code == 2
+            assert capsys.readouterr().err == f"error: --{flag.name}: expected a value, found ''\n"
+
+
+def test_what_nobody_knows_is_not_repeated_in_full(capsys):
+    with pytest.raises(SystemExit) as end:
+        importlib.import_module("pipelines.gallery").main(["--captions", "x", "--unknown" + "x" * 100_000])
+    told = capsys.readouterr().err
+    assert end.value.code == 2 and told.startswith("error: unrecognized arguments: --unknownxxx") and len(told) < 600
