@@ -12,6 +12,8 @@ from pipelines.items import ImageError
 if TYPE_CHECKING:
     from PIL import Image
 
+    from pipelines.vision import images
+
 LONGEST_SIDE = 360  # pixels
 _THREADS = 16  # more than there are cores, since object stores answer slowly
 
@@ -24,14 +26,15 @@ def read_all(uris: Sequence[str | None]) -> Iterator[Image.Image | ImageError]:
     decoding = threading.BoundedSemaphore(devices.cores())
 
     def load(uri: str | None) -> Image.Image | ImageError:
-        from pipelines.vision import reading
+        from pipelines.vision import images, memory, reading
 
         try:
             if not uri:
                 raise ImageError("read", "Absent", "the table names no file")
-            data = reading.read(uri)
-            with decoding:
-                return shrink(data)
+            with reading.held(uri) as data:
+                encoded = images.Encoded(data, 2 * LONGEST_SIDE)
+                with memory.DECODING.taking(encoded.memory), decoding:
+                    return shrink(encoded)
         except ImageError as error:
             return error
 
@@ -40,16 +43,14 @@ def read_all(uris: Sequence[str | None]) -> Iterator[Image.Image | ImageError]:
             yield from pool.map(load, uris[start : start + 4 * _THREADS])
 
 
-def shrink(data: bytes) -> Image.Image:
-    """Bytes of any format that `images` reads -> 8-bit RGB, upright, its longest side at most LONGEST_SIDE.
+def shrink(encoded: images.Encoded) -> Image.Image:
+    """An image of any format -> 8-bit RGB, upright, its longest side at most LONGEST_SIDE.
 
     Raises:
       ImageError: stage "decode".
     """
     from PIL import Image
 
-    from pipelines.vision import images
-
-    image, _, _ = images.open_upright(data, 2 * LONGEST_SIDE)
+    image, _, _ = encoded.upright()
     image.thumbnail((LONGEST_SIDE, LONGEST_SIDE), Image.Resampling.LANCZOS)
     return image

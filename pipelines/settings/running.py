@@ -18,7 +18,9 @@ class Running(Settings):
     read_retries: int = setting(
         "of images after passing faults; by default for a minute", READ_RETRIES, least=0, most=1000
     )
-    max_pixels: int = setting("larger images are rejected unread", MAX_PIXELS, least=1)
+    max_pixels: int = setting(
+        "larger images are rejected unread; decoding takes up to 30 bytes a pixel, mostly 4 to 8", MAX_PIXELS, least=1
+    )
     max_reject_fraction: float = setting("the run fails, at its end, above this", 0.05, least=0, most=1)
     accelerator: str | None = setting(
         "Beam's resource hint for workers with GPUs, of the extraction step alone", None, metavar="HINT"

@@ -13,12 +13,12 @@ import struct
 import threading
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from typing import BinaryIO
 
 from pipelines.items import ImageError
-from tfrecords_schema.storage import faults, files, objects, paths
+from tfrecords_schema.storage import files, objects, paths
 from tfrecords_schema.text import one_line
 
 _SEPARATOR = "!/"
@@ -151,23 +151,18 @@ class Archive:
         message = f"several members of {self.path} have the name {name}"
         return ImageError("list", "AmbiguousName", message) if name in self.repeated else None
 
-    def read(self, name: str, most: int) -> bytes:
-        """A member's bytes, checked against its CRC-32.
+    def read(self, name: str, admit: Callable[[int], None]) -> bytes:
+        """A member's bytes, checked against its CRC-32. Raises ImageError, stage "read", and what `admit` does.
 
         Args:
-          most: bytes that a member may have, packed or unpacked.
-
-        Raises:
-          ImageError: stage "read".
-          TooLargeError: it has more bytes than `most`.
+          admit: is given the bytes that the member takes, before they are read.
         """
         info = self._members.get(name)
         if info is None:
             raise ImageError("read", "Absent", f"no such member in {self.path}")
         if info.flag_bits & 1:
             raise ImageError("read", "Unreadable", "the zip member is encrypted")
-        if (size := max(info.file_size, info.compress_size)) > most:
-            raise faults.TooLargeError(size, most)
+        admit(max(info.file_size, info.compress_size))
         packed = self._packed(info)
         try:
             return _unpacked(packed, info)

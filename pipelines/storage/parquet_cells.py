@@ -19,10 +19,12 @@ from tfrecords_schema.storage import faults, files
 from tfrecords_schema.storage.faults import UnreachableError
 
 ENDING = ".parquet"
-_WINDOW = 16  # rows that are decoded at once
+_WINDOW = 16  # rows that are decoded at once,
+_WINDOW_BYTES = 8 << 20  # or fewer, that have so many bytes
 _KEPT = 256  # rows behind the last decoded one, of which those are held that no thread has asked for yet
+_KEPT_BYTES = 256 << 20  # of these rows, or the last decoded one
 _BEFORE = 32  # rows held before one that is not the next: other threads are about to ask for them
-_CURSORS = 4  # of a file: as many shards of it can be read at the same time in one process; each may hold 200 MB
+_CURSORS = 4  # of a file: as many shards of it can be read at the same time in one process
 _BUFFER_BYTES = 1 << 20
 _opening = threading.Lock()
 _URI = re.compile(rf"(?P<table>.+{re.escape(ENDING)})!/(?P<column>.+)/(?P<row>\d+)", re.IGNORECASE | re.DOTALL)
@@ -39,11 +41,15 @@ def parse_uri(uri: str) -> tuple[str, str, int] | None:
     return match and (match["table"], match["column"], int(match["row"]))
 
 
-def read(table: str, column: str, row: int) -> bytes:
-    """A cell's bytes. Raises ImageError, of stage "list" where there are none, and what a damaged file raises."""
+def read(table: str, column: str, row: int, admit: Callable[[int], None]) -> bytes:
+    """A cell's bytes. Raises ImageError, of stage "list" where there are none, and what a damaged file and `admit` do.
+
+    Args:
+      admit: is given how many bytes there are, and may have this and other cells of the file wait.
+    """
     with _opening:  # else each of the threads that come to a new file would open it, and decode its first rows
         cells = open_cells(table, column)
-    return cells.read(row)
+    return cells.read(row, admit)
 
 
 @functools.cache
@@ -95,7 +101,7 @@ class Cells:
         self._cursors: list[_Cursor] = []  # the one used last stands last
         self._lock = threading.Lock()
 
-    def read(self, row: int) -> bytes:
+    def read(self, row: int, admit: Callable[[int], None]) -> bytes:
         """The bytes of one row."""
         if self._leaf is None or row >= self._starts[-1]:
             raise ImageError("read", "Absent", f"no bytes in column {self._column!r}, row {row} of {self._path}")
@@ -107,6 +113,7 @@ class Cells:
                 if isinstance(error, UnreachableError) or faults.is_of_the_machine(error):
                     self._cursors.remove(cursor)  # the next one begins anew, where damage would stay
                 raise
+            admit(len(data or b""))
         if not data:
             message = f"row {row} of {self._path}: expected an image's bytes in {self._column!r}, found none"
             raise ImageError("list", "BadEntry", message)
@@ -119,7 +126,7 @@ class Cells:
         cursor = holding or max(before, key=lambda one: one.next_row, default=None)
         if cursor is None:
             group = next(g for g, start in enumerate(self._starts[1:]) if row < start)
-            batches = self._parquet.iter_batches(_WINDOW, row_groups=[group], columns=[self._leaf], use_threads=False)
+            batches = self._parquet.iter_batches(1, row_groups=[group], columns=[self._leaf], use_threads=False)
             cursor = _Cursor(batches, self._starts[group], self._starts[group + 1])
         else:
             self._cursors.remove(cursor)
@@ -144,16 +151,25 @@ class _Cursor:
     def _decode(self, wanted: int) -> None:
         if self._error:  # not tried anew for each row behind the damage
             raise self._error
-        try:
-            values = next(self._batches).column(0)
-        except Exception as error:
-            self._error = error
-            raise
-        values = values.flatten()[0] if hasattr(values, "field") else values  # the only leaf of a struct
-        start, self.next_row = self.next_row, self.next_row + len(values)
-        if self.next_row > wanted - _BEFORE:  # else it is only passed on the way to the row
-            self.held.update(zip(range(start, self.next_row), values.to_pylist(), strict=True))
-        for row in [row for row in self.held if row < self.next_row - _KEPT]:
-            del self.held[row]
+        start, taken = self.next_row, 0
+        while self.next_row < min(start + _WINDOW, self.end) and taken < _WINDOW_BYTES:
+            try:
+                # One by one: Arrow repeats a dictionary's value in each row of a batch, however large it is.
+                values = next(self._batches).column(0)
+            except Exception as error:
+                self._error = error
+                if self.next_row > wanted:
+                    break
+                raise
+            values = values.flatten()[0] if hasattr(values, "field") else values  # the only leaf of a struct
+            taken += values.nbytes
+            if self.next_row >= wanted - _BEFORE:  # else it is only passed on the way to the row
+                self.held[self.next_row] = values[0].as_py()
+            self.next_row += 1
+        size = 0
+        for row in sorted(self.held, reverse=True):
+            size += len(self.held[row] or b"")
+            if row < self.next_row - _KEPT or (size > _KEPT_BYTES and row != wanted):
+                del self.held[row]
         if self.next_row >= self.end:
             self._batches = iter(())  # lets go of its buffers

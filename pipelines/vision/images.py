@@ -4,38 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import functools
-import io
-import warnings
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pipelines.items import ImageError
+from pipelines.vision import headers
+from pipelines.vision.headers import MAX_PIXELS
 
 if TYPE_CHECKING:
     from PIL import Image
 
 RESIZE = "pillow bilinear, antialiased, aspect ratio not kept; JPEGs of 8 times the size decoded at reduced scale"
-# All formats of photographs, and none that runs another program on what a stranger sent (EPS does).
-_FORMATS = (
-    "JPEG",
-    "PNG",
-    "WEBP",
-    "GIF",
-    "TIFF",
-    "BMP",
-    "MPO",
-    "JPEG2000",
-    "AVIF",
-    "DIB",
-    "PPM",
-    "TGA",
-    "ICO",
-    "PCX",
-    "SGI",
-)
-MAX_PIXELS = 89_478_485  # Pillow's own limit against decompression bombs: 256 MiB of RGB
+_STRIP_PIXELS = 1 << 18
+_PIXEL_BYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16L": 2, "I;16B": 2, "I;16N": 2}  # in memory; of all others 4
+# Of a pixel while it is decoded, beside Pillow's image: canvases, planes, coefficients.
+_DECODER_BYTES = {"WEBP": 16, "AVIF": 16, "JPEG2000": 22, "TIFF": 8}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,64 +37,80 @@ class Pixels:
     width: int
 
 
-def decode(data: bytes, size: int, max_pixels: int = MAX_PIXELS) -> Pixels:
-    """Bytes of any format Pillow reads -> RGB at `[size, size, 3]`. Raises ImageError as `open_upright`."""
-    from PIL import Image
+class Encoded:
+    """An image whose header was read: its size is known, and what decoding takes, before a pixel is decoded.
 
+    Attributes:
+      memory: bytes that decoding takes, about; those of the file not counted.
+    """
+
+    def __init__(self, data: bytes, least_side: int, max_pixels: int = MAX_PIXELS):
+        """Bytes of any format Pillow reads.
+
+        Args:
+          least_side: in pixels. A larger JPEG may be decoded at reduced scale, with no side below this: large
+            photographs cost far more to decode whole.
+          max_pixels: larger images are rejected.
+
+        Raises:
+          ImageError: stage "decode".
+        """
+        try:
+            self._image = headers.opened(data, max_pixels)
+            self._width, self._height = self._image.size
+            self._image.draft(None, (least_side, least_side))
+            self.memory = _memory(self._image, self._width * self._height)
+        except ImageError:
+            raise
+        except Exception as error:
+            raise _damage(error) from None
+
+    def upright(self) -> tuple[Image.Image, int, int]:
+        """(The image as 8-bit RGB, the height, the width of the whole of it, upright).
+
+        EXIF orientation is applied, transparency is laid over white, 16-bit and palette images become 8-bit RGB, and of
+        an animation the first frame is taken.
+
+        Raises:
+          ImageError: stage "decode".
+        """
+        try:
+            self._image.load()
+            image, turned = _upright(self._image)
+            rgb = _to_rgb(image)
+        except Exception as error:
+            raise _damage(error) from None
+        return (rgb, self._width, self._height) if turned else (rgb, self._height, self._width)
+
+    def pixels(self, size: int) -> Pixels:
+        """The image at `[size, size, 3]`. Raises ImageError, stage "decode"."""
+        from PIL import Image
+
+        image, height, width = self.upright()
+        rgb = image.resize((size, size), Image.Resampling.BILINEAR)
+        return Pixels(np.asarray(rgb, np.uint8), height, width)
+
+
+def encoded(data: bytes, size: int, max_pixels: int = MAX_PIXELS) -> Encoded:
+    """An image that is to be decoded at `[size, size, 3]`. Raises ImageError as `Encoded`."""
     # Four times the wanted size is kept, so that the resize still does the smoothing: features then stay within a
     # cosine of 0.9997 (benchmarks/decode.py).
-    image, height, width = open_upright(data, 4 * size, max_pixels)
-    rgb = image.resize((size, size), Image.Resampling.BILINEAR)
-    return Pixels(np.asarray(rgb, np.uint8), height, width)
+    return Encoded(data, 4 * size, max_pixels)
 
 
-def open_upright(data: bytes, least_side: int, max_pixels: int = MAX_PIXELS) -> tuple[Image.Image, int, int]:
-    """Bytes of any format Pillow reads -> (the image as 8-bit RGB, its height, its width).
-
-    EXIF orientation is applied, transparency is laid over white, 16-bit and palette images become 8-bit RGB, and of an
-    animation the first frame is taken.
-
-    Args:
-      least_side: in pixels. A larger JPEG may be decoded at reduced scale, with no side below this: large photographs
-        cost far more to decode whole. Height and width are of the whole image, upright.
-      max_pixels: larger images are rejected.
-
-    Raises:
-      ImageError: stage "decode"; the size is checked in the header, before a pixel is decoded.
-    """
-    from PIL import Image, UnidentifiedImageError
-
-    if not data:
-        raise ImageError("decode", "Empty", "the file has 0 bytes")
-    formats = _set_pillow_up()
-    try:
-        image: Image.Image = Image.open(io.BytesIO(data), formats=formats)
-    except UnidentifiedImageError:
-        raise ImageError("decode", "NotAnImage", f"no known image format; begins with {data[:8]!r}") from None
-    except Exception as error:
-        raise _damage(error) from None
-    width, height = image.size
-    if width * height > max_pixels:
-        raise ImageError("decode", "TooLarge", f"{width} x {height} pixels, more than {max_pixels}")
-    try:
-        image.draft(None, (least_side, least_side))
-        image.load()
-        image, turned = _upright(image)
-        rgb = _to_rgb(image)
-    except Exception as error:
-        raise _damage(error) from None
-    return (rgb, width, height) if turned else (rgb, height, width)
+def decode(data: bytes, size: int, max_pixels: int = MAX_PIXELS) -> Pixels:
+    """Bytes of any format Pillow reads -> RGB at `[size, size, 3]`. Raises ImageError as `Encoded`."""
+    return encoded(data, size, max_pixels).pixels(size)
 
 
-@functools.cache
-def _set_pillow_up() -> tuple[str, ...]:
-    """Sets Pillow's globals, once; returns the formats to be read."""
-    from PIL import Image
-
-    Image.init()
-    Image.MAX_IMAGE_PIXELS = None  # Pillow's own limit; ours, from the same header, takes its place
-    warnings.filterwarnings("ignore", module=r"PIL\.")  # of damaged EXIF and of large images; both are handled here
-    return tuple(name for name in _FORMATS if name in Image.OPEN)
+def _memory(image: Image.Image, pixels: int) -> int:
+    """Bytes that decoding takes, about: of the decoder, of Pillow's image, and of what is made of it."""
+    loaded = image.width * image.height  # fewer than in the file, at reduced scale
+    decoder = _DECODER_BYTES.get(image.format or "", 0)
+    if "progressive" in image.info:
+        decoder = 2 * len(image.getbands())
+    # Beside Pillow's image there is one turned upright, or one in RGB.
+    return loaded * (_PIXEL_BYTES.get(image.mode, 4) + 4) + pixels * decoder
 
 
 def _damage(error: Exception) -> ImageError:
@@ -131,23 +132,52 @@ def _upright(image: Image.Image) -> tuple[Image.Image, bool]:
 def _to_rgb(image: Image.Image) -> Image.Image:
     from PIL import Image
 
-    if image.mode == "RGB" and "transparency" not in image.info:
-        return image
-    if image.mode.startswith("I") or image.mode == "F":
-        # On conversion Pillow would clip these to 0..255.
-        values = np.nan_to_num(np.asarray(image, np.float64), nan=0.0, posinf=0.0, neginf=0.0)
-        values = np.clip(values / _white(image.mode, values), 0, 1)
-        image = Image.fromarray((values * 255 + 0.5).astype(np.uint8))
-    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
-        image = image.convert("RGBA")
-        ground = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(ground, image)
-    return image.convert("RGB")
+    is_deep = image.mode.startswith("I") or image.mode == "F"
+    if not is_deep and not _is_transparent(image):
+        return image if image.mode == "RGB" else image.convert("RGB")
+    white = max(map(_highest, _strips(image))) if image.mode in ("I", "F") else 0
+    white = _white(image.mode, white)
+    # In strips, since what lies between takes up to ten times the memory of the image.
+    rgb = Image.new("RGB", image.size)
+    top = 0
+    for strip in _strips(image):
+        flat = _eight_bits(strip, white) if is_deep else strip
+        if _is_transparent(flat):
+            flat = flat.convert("RGBA")
+            flat = Image.alpha_composite(Image.new("RGBA", flat.size, "white"), flat)
+        rgb.paste(flat.convert("RGB"), (0, top))
+        top += strip.height
+    return rgb
 
 
-def _white(mode: str, values: np.ndarray) -> float:
+def _is_transparent(image: Image.Image) -> bool:
+    return image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info
+
+
+def _strips(image: Image.Image) -> Iterator[Image.Image]:
+    rows = max(1, _STRIP_PIXELS // image.width)
+    for top in range(0, image.height, rows):
+        yield image.crop((0, top, image.width, min(top + rows, image.height)))
+
+
+def _numbers(image: Image.Image) -> np.ndarray:
+    return np.nan_to_num(np.asarray(image, np.float64), nan=0.0, posinf=0.0, neginf=0.0)
+
+
+def _highest(image: Image.Image) -> float:
+    return _numbers(image).max(initial=0)
+
+
+def _eight_bits(image: Image.Image, white: float) -> Image.Image:
+    """On conversion Pillow would clip 16-bit, 32-bit and float images to 0..255."""
+    from PIL import Image
+
+    values = np.clip(_numbers(image) / white, 0, 1)
+    return Image.fromarray((values * 255 + 0.5).astype(np.uint8))
+
+
+def _white(mode: str, highest: float) -> float:
     """The value that stands for white: 65535 for 16 bits; float images do not say whether 1, 255 or 65535."""
-    highest = values.max(initial=0)
     if mode == "F" and highest <= 1:
         return 1.0
     return 255.0 if mode in ("F", "I") and highest <= 255 else 65535.0

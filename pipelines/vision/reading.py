@@ -9,13 +9,13 @@ import itertools
 import os
 import stat
 import threading
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from pipelines.clock import StageClock
 from pipelines.items import ImageError, Item
 from pipelines.storage import archives, parquet_cells
-from pipelines.vision import devices, images
+from pipelines.vision import devices, images, memory
 from tfrecords_schema.storage import faults, files, paths
 
 _TRYING = 16  # threads that look whether images are back
@@ -72,10 +72,13 @@ def read_ahead(
         if item.problem:
             return item.problem
         try:
-            with clock.stage("read"):
-                data = read(item.uri, reading.retries)
-            with decoding, clock.stage("decode"):
-                return images.decode(data, size, reading.max_pixels)
+            with contextlib.ExitStack() as stack:
+                with clock.stage("read"):
+                    data = stack.enter_context(held(item.uri, reading.retries))
+                encoded = images.encoded(data, size, reading.max_pixels)
+                # In this order: who waits for memory must not keep others from decoding small images.
+                with memory.DECODING.taking(encoded.memory), decoding, clock.stage("decode"):
+                    return encoded.pixels(size)
         except ImageError as error:
             return error
 
@@ -96,11 +99,29 @@ def read_ahead(
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def read(uri: str, retries: int | None = None) -> bytes:
+@contextlib.contextmanager
+def held(uri: str, retries: int | None = None) -> Iterator[bytes]:
+    """As `read`; within the block, the bytes of a large file are a part of what all threads together may hold."""
+    with contextlib.ExitStack() as stack:
+
+        def admit(size: int) -> None:
+            _check_size(size)
+            stack.enter_context(memory.FILES.taking(size))
+
+        yield read(uri, retries, admit)
+
+
+def _check_size(size: int) -> None:
+    if size > _MAX_FILE_BYTES:
+        raise faults.TooLargeError(size, _MAX_FILE_BYTES)
+
+
+def read(uri: str, retries: int | None = None, admit: Callable[[int], None] = _check_size) -> bytes:
     """All of a file, of a member of a zip file, or of a cell of a Parquet file.
 
     Args:
       retries: how often it is tried again after a passing fault; None for the default.
+      admit: is given the number of bytes, before they are read where that can be told; raises TooLargeError.
 
     Raises:
       ImageError: stage "read"; "Unreachable" where a later run may succeed.
@@ -108,7 +129,7 @@ def read(uri: str, retries: int | None = None) -> bytes:
     """
     try:
         with faults.retries(retries):
-            return _read(uri)
+            return _read(uri, admit)
     except ImageError:
         raise
     except FileNotFoundError:
@@ -123,21 +144,22 @@ def read(uri: str, retries: int | None = None) -> bytes:
         raise ImageError("read", "Unreadable", f"{type(error).__name__}: {error}") from None
 
 
-def _read(uri: str) -> bytes:
+def _read(uri: str, admit: Callable[[int], None]) -> bytes:
     cell = parquet_cells.parse_uri(uri)
     if cell and not paths.is_file(uri):
-        return parquet_cells.read(*cell)
+        return parquet_cells.read(*cell, admit)
     member = archives.parse_uri(uri)
     if member and not paths.is_file(uri):
-        return archives.open_archive(member[0]).read(member[1], _MAX_FILE_BYTES)
+        return archives.open_archive(member[0]).read(member[1], admit)
     if paths.is_remote(uri):
         if not paths.has_filesystem(uri):
             raise ImageError("read", "Unreadable", f"no filesystem for {uri}; {paths.way_to_read(uri)}")
-        return files.read_bytes(uri, _MAX_FILE_BYTES)
+        data = files.read_bytes(uri, _MAX_FILE_BYTES)
+        admit(len(data))
+        return data
     status = os.stat(uri)
     # A pipe would be waited on for ever, a device may have no end.
     if not stat.S_ISREG(status.st_mode):
         raise ImageError("read", "Unreadable", "a directory, a pipe or a device, not a file")
-    if status.st_size > _MAX_FILE_BYTES:
-        raise faults.TooLargeError(status.st_size, _MAX_FILE_BYTES)
+    admit(status.st_size)
     return files.read_bytes(uri)

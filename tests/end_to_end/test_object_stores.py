@@ -233,7 +233,7 @@ def test_an_image_costs_one_request(store, prefix):
             archive.writestr(name, data)
     store.put(f"{prefix}/images.zip", buffer.getvalue())
     opened = archives.open_archive(store.url(prefix, "images.zip"))
-    for read in (lambda name: reading.read(store.url(prefix, name)), lambda name: opened.read(name, 1 << 20)):
+    for read in (lambda name: reading.read(store.url(prefix, name)), lambda name: opened.read(name, admit=int)):
         before = store.requests()
         with ThreadPoolExecutor(16) as pool:
             assert dict(zip(content, pool.map(read, content), strict=True)) == content

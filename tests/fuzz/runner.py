@@ -96,7 +96,7 @@ def repeat(name: str, seed: int, number: int) -> str:
 
 
 def _work(format_: Format, name: str, seeds, place, seed: int, numbers: range, there) -> None:
-    """In a fork: each case is told twice, how it is made and what came of it; or what is wrong with the fuzzer itself."""
+    """In a fork: tells of each case how it is made, then what came of it; or what is wrong with the fuzzer itself."""
     try:
         _work_on(format_, name, seeds, place / "case", seed, numbers, there)
     except BaseException:

@@ -25,13 +25,13 @@ CONTENT = b"one of the usual contents " * 1000
 _DIRECTORY = struct.Struct("<4s4B4HL2L5H2L")  # an entry of a zip file's directory, before its name
 
 
-def read(path, name="x.jpg", most=1 << 20):
-    return archives.Archive(str(path)).read(name, most)
+def read(path, name="x.jpg"):
+    return archives.Archive(str(path)).read(name, admit=int)
 
 
-def refused(path, **options) -> tuple[str, str]:
+def refused(path) -> tuple[str, str]:
     with pytest.raises(ImageError) as error:
-        read(path, **options)
+        read(path)
     assert error.value.stage == "read"
     return error.value.error, error.value.message
 
