@@ -66,16 +66,18 @@ def _run(args: argparse.Namespace, seeds: pathlib.Path) -> int:
     from trainer.scoring import predictions, references  # noqa: F401
 
     gc.freeze()  # else each fork would go through all that was imported, again and again
-    names = args.format or list(FORMATS)
+    names = args.format or [name for name, one in FORMATS.items() if one.short or args.minutes]
     total = {name: runner.Result() for name in names}
     until = time.monotonic() + 60 * args.minutes
     for turn in itertools.count():
         for name in names:
-            cases = args.cases or max(1, round(args.scale * FORMATS[name].short))
+            cases = args.cases or max(1, round(args.scale * FORMATS[name].cases))
             first = args.first + turn * cases
+            began = time.monotonic()
             result = runner.run(name, seeds, args.seed, range(first, first + cases))
             total[name].counts += result.counts
             total[name].bad |= result.bad
+            total[name].seconds += time.monotonic() - began
         if time.monotonic() >= until:
             break
     for name, result in total.items():

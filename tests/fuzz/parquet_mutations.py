@@ -34,7 +34,7 @@ _TYPED = (
     (pa.date32(), datetime.date(9999, 12, 31)),
     (pa.timestamp("ns"), datetime.datetime(1700, 1, 1)),
     (pa.timestamp("us", "Europe/Nowhere"), None),
-    (pa.timestamp("s"), 2**60),
+    (pa.timestamp("us"), 2**60),
     (pa.time64("ns"), datetime.time(23, 59)),
     (pa.duration("s"), datetime.timedelta(days=-1)),
     (pa.dictionary(pa.int8(), pa.string()), "a"),

@@ -144,6 +144,5 @@ def embeddings(given: pathlib.Path, _: pathlib.Path) -> Seen:
 
     vocabulary = Vocabulary.loads((given / "features/vocabulary.txt").read_text())
     matrix, _ = read_embeddings(str(given / "words/vectors.txt"), vocabulary, 4, 0)
-    if not np.isfinite(matrix).all():
-        raise AssertionError("numbers that are none")
+    assert np.isfinite(matrix).all(), "numbers that are none"
     return Seen(len(matrix))

@@ -21,21 +21,25 @@ import signal
 import sys
 import tempfile
 import traceback
+from collections.abc import Mapping
 
 from tests.fuzz import mutations, odd, oracle
 from tests.fuzz.formats import FORMATS, Format
 from tests.fuzz.oracle import Outcome
 
 _MEMORY_BYTES = 1_500_000_000  # beside what is in use when valid files were read
-_TIMEOUT_S = 20.0
 _START_TIMEOUT_S = 120.0
 _MARK = "precious, and nobody's business\n"
 
 
 @dataclasses.dataclass
 class Result:
-    """Of one format: how many cases had which outcome, and those that must not be, by number."""
+    """Of one format: how many cases had which outcome, and those that must not be, by number.
 
+    `seconds` are those of this machine, for choosing how many cases a turn has.
+    """
+
+    seconds: float = 0.0
     counts: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
     bad: dict[int, tuple[str, Outcome]] = dataclasses.field(default_factory=dict)
 
@@ -46,7 +50,7 @@ class Result:
             self.bad[number] = (how, outcome)
 
 
-def run(name: str, seeds: pathlib.Path, seed: int, numbers: range, formats: dict[str, Format] = FORMATS) -> Result:
+def run(name: str, seeds: pathlib.Path, seed: int, numbers: range, formats: Mapping[str, Format] = FORMATS) -> Result:
     """The cases of a format with these numbers."""
     result, number = Result(), numbers.start
     fork = multiprocessing.get_context("fork")
@@ -59,20 +63,22 @@ def run(name: str, seeds: pathlib.Path, seed: int, numbers: range, formats: dict
             )
             process.start()
             there.close()
-            number = _collect(here, process, number, result)
+            number = _collect(here, process, number, result, formats[name].timeout_s)
             if process.is_alive():
                 os.kill(process.pid, signal.SIGKILL)  # type: ignore[arg-type]
             process.join()
     return result
 
 
-def _collect(here: multiprocessing.connection.Connection, process, number: int, result: Result) -> int:
+def _collect(
+    here: multiprocessing.connection.Connection, process, number: int, result: Result, timeout_s: float
+) -> int:
     """Takes what a fork tells until it ends, or takes too long; returns the number of the next case."""
-    how, timeout_s = "valid files", _START_TIMEOUT_S
+    how, wait_s = "valid files", _START_TIMEOUT_S
     while True:
         try:
-            if not here.poll(timeout_s):
-                result.add(number, how, Outcome("hang", f"more than {timeout_s:.0f} s"))
+            if not here.poll(wait_s):
+                result.add(number, how, Outcome("hang", f"more than {wait_s:.0f} s"))
                 return number + 1
             told = here.recv()
         except EOFError:
@@ -84,7 +90,7 @@ def _collect(here: multiprocessing.connection.Connection, process, number: int, 
         if isinstance(told, RuntimeError):
             raise told
         if isinstance(told, str):
-            how, timeout_s = told, _TIMEOUT_S
+            how, wait_s = told, timeout_s
         else:
             result.add(number, how, told)
             number += 1
@@ -178,6 +184,6 @@ def report(name: str, seed: int, result: Result) -> None:
     """Prints the counts of a format, and each case that must not be with the command that repeats it."""
     total = sum(result.counts.values())
     counts = ", ".join(f"{kind} {result.counts[kind]:,}" for kind in (*oracle.GOOD, "bad") if result.counts[kind])
-    print(f"{name:<20}{total:>7,}  {counts}", flush=True)
+    print(f"{name:<20}{total:>7,}{result.seconds:>8.1f} s  {counts}", flush=True)
     for number, (how, outcome) in result.bad.items():
         print(f"  {outcome.kind}: {outcome.detail}\n    {how[:200]}\n    {repeat(name, seed, number)}", file=sys.stderr)

@@ -113,7 +113,7 @@ def _tables(directory: pathlib.Path, images: pathlib.Path, names: list[str]) -> 
         writer.writerows(rows)
     pq.write_table(pa.Table.from_pylist(rows), folder / "rows.parquet")
     content = [(folder / name).read_bytes() for name in names]
-    cells = {"image": content, "id": [row["id"] for row in rows]}
+    cells = {"image": content, "id": [row["id"] for row in rows], "licence": [1, 2, 3, 4]}
     pq.write_table(pa.table(cells), folder / "cells.parquet", row_group_size=2)
     structs = [{"bytes": data, "path": name} for data, name in zip(content, names, strict=True)]
     pq.write_table(pa.table({"image": structs, "licence": [1, 2, 3, 4]}), folder / "structs.parquet")

@@ -91,7 +91,7 @@ def read_rows(
     try:
         with open_binary(posixpath.join(directory, report.shard_list)) as handle:
             names = pq.read_table(handle, columns=["name"])["name"].to_pylist()
-    except (KeyError, OSError, ValueError):
+    except (KeyError, OSError, ValueError, pa.ArrowException):
         raise _no_table(directory) from None
     if not names or not all(isinstance(name, str) and _is_shard(name) for name in names):
         raise _no_table(directory)
