@@ -19,7 +19,7 @@ def mutate_csv(path: pathlib.Path, rng: random.Random, place: str) -> str:
     if kind == "cell":
         rows[row][column] = odd.text(rng, place)
     elif kind == "longer":
-        rows[row] += [odd.text(rng, place)] * rng.choice([1, 1, 5000])
+        rows[row] += rng.choice([[odd.text(rng, place)], ["x"] * 5000])
     elif kind == "shorter":
         del rows[row][column]
     elif kind == "row":
