@@ -2,6 +2,7 @@
 
 import json
 import os
+import pathlib
 import random
 import shutil
 import subprocess
@@ -74,7 +75,7 @@ def test_a_case_is_the_same_whenever_it_is_made(valid, tmp_path):
         (tmp_path / folder).mkdir()
         told = []
         for target in targets:
-            path = shutil.copy(target, tmp_path / folder)
+            path = pathlib.Path(shutil.copy(target, tmp_path / folder))
             context = mutations.Context(random.Random(f"x:1:{number}"), "/elsewhere", spare)
             told.append(mutations.mutate(path, context))
         return told, {os.path.basename(p): c for p, c in oracle.tree(tmp_path / folder).items()}

@@ -330,7 +330,7 @@ def test_other_flags_that_do_not_fit(no_java, results, references, tmp_path, cap
     assert_told([*flags, "--output", str(file)], "--output: expected a directory, found the file", capsys)
     message = "--output: expected a directory that can be written to, found"
     assert_told([*flags, "--output", str(file / "below")], message, capsys)
-    assert_told([*flags, "--output", ""], "--output: expected a directory, found an empty name", capsys)
+    assert_told([*flags, "--output", ""], "--output: expected a value, found ''", capsys)
     out = ["--output", str(tmp_path / "out")]
     assert_told([*flags, *out, "--n", "0"], "--n: expected at least 1, found 0", capsys)
     twice = ["--captions", str(results), str(results), *flags[2:], *out]
