@@ -28,24 +28,31 @@ class Format:
     parts: tuple[str, ...]
     targets: tuple[str, ...]
     read: Read
-    cases: int = 20
+    cases: int = 15
     timeout_s: float = 20.0
     short: bool = True
 
 
 _CHEAP = 100
 _CAPTIONS = ("captions/report.json", "captions/.shards/list.parquet", "captions/*.parquet")
+
+
+def _images(*names: str) -> Format:
+    folder = names[0].partition("/")[0]
+    return Format((folder,), names, lambda given, output: listings.images(given, output, *names))
+
+
 _OF_LISTS = {
     "captions_coco": Format(("images", "said/coco.json"), ("coco.json",), listings.captions),
     "captions_karpathy": Format(("images", "said/karpathy.json"), ("karpathy.json",), listings.captions),
     "captions_csv": Format(("images", "said/rows.csv"), ("rows.csv",), listings.captions),
     "captions_jsonl": Format(("images", "said/rows.jsonl"), ("rows.jsonl",), listings.captions),
-    "table_coco": Format(("tables",), ("tables/coco.json",), listings.table),
-    "table_csv": Format(("tables",), ("tables/rows.csv",), listings.table),
-    "table_jsonl": Format(("tables",), ("tables/rows.jsonl",), listings.table),
-    "table_parquet": Format(("tables",), ("tables/rows.parquet",), listings.table),
-    "parquet_images": Format(("tables",), ("tables/cells.parquet", "tables/structs.parquet"), listings.table),
-    "zip": Format(("zips",), ("zips/*.zip",), listings.archive),
+    "table_coco": _images("tables/coco.json"),
+    "table_csv": _images("tables/rows.csv"),
+    "table_jsonl": _images("tables/rows.jsonl"),
+    "table_parquet": _images("tables/rows.parquet"),
+    "parquet_images": _images("tables/cells.parquet", "tables/structs.parquet"),
+    "zip": _images("zips/0.zip", "zips/1.zip", "zips/2.zip", "zips/3.zip"),
 }
 _OF_DIRECTORIES = {
     "features": Format(("features",), ("features/*",), readers.stored_features),
@@ -71,7 +78,7 @@ def _command(parts: tuple[str, ...], targets: tuple[str, ...], read: Read) -> Fo
 
 
 _COMMANDS = {
-    "run_features": _command(("images", "said"), ("said/*",), whole_commands.features),
+    "run_features": _command(("images", "said/rows.csv"), ("rows.csv", "images/*"), whole_commands.features),
     "run_caption_images": _command(
         ("job/export", "tables", "zips"),
         ("tables/*.parquet", "tables/*.jsonl", "zips/*"),

@@ -13,12 +13,13 @@ from collections.abc import Callable
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipelines.items import ImageError
+from pipelines.items import ImageError, Item
 from pipelines.listing.catalogue import Source
 from pipelines.sources.captioned_images import CaptionedImages, CaptionFile
 from pipelines.sources.image_files import has_image_ending
 from pipelines.sources.image_sets import ImageSets
-from pipelines.vision import images, reading
+from pipelines.vision import reading
+from pipelines.vision.images import decode
 from tests.fuzz.oracle import Seen
 from tests.support.listing import listed
 
@@ -32,17 +33,11 @@ def captions(given: pathlib.Path, _: pathlib.Path) -> Seen:
     return _seen(CaptionedImages((CaptionFile(str(path), (str(given / "images"),)),)), counted)
 
 
-def table(given: pathlib.Path, _: pathlib.Path) -> Seen:
-    """A table or a COCO JSON that is given as --images."""
-    counts = {".json": _json_entries, ".csv": _csv_names, ".jsonl": _line_names, ".parquet": _rows}
-    found = [path for path in sorted((given / "tables").iterdir()) if path.suffix in counts]
-    # Which one was changed is not told: all are read, the changed one alone if it stops the others.
-    return _sum([_seen(ImageSets((str(path),)), counts[path.suffix](path)) for path in found])
-
-
-def archive(given: pathlib.Path, _: pathlib.Path) -> Seen:
-    """Zip files of images."""
-    return _sum([_seen(ImageSets((str(path),)), _members(path)) for path in sorted((given / "zips").iterdir())])
+def images(given: pathlib.Path, _: pathlib.Path, *names: str) -> Seen:
+    """Tables, COCO JSONs and zip files that are given as --images."""
+    counts = {".json": _json_entries, ".csv": _csv_names, ".jsonl": _line_names, ".parquet": _rows, ".zip": _members}
+    paths = [given / name for name in names]
+    return _seen(ImageSets(tuple(map(str, paths))), sum(counts[path.suffix](path) for path in paths))
 
 
 def target(given: pathlib.Path, *endings: str) -> pathlib.Path:
@@ -51,12 +46,12 @@ def target(given: pathlib.Path, *endings: str) -> pathlib.Path:
     return found[0] if found else given / f"gone{endings[0]}"
 
 
-def decode(item) -> bool:
+def _is_good(item: Item) -> bool:
     """Whether an image of a listing becomes pixels; otherwise it is a reject."""
     if item.problem:
         return False
     try:
-        images.decode(reading.read(item.uri, retries=0), 32, _MOST_PIXELS)
+        decode(reading.read(item.uri, retries=0), 32, _MOST_PIXELS)
     except ImageError:
         return False
     return True
@@ -64,12 +59,8 @@ def decode(item) -> bool:
 
 def _seen(source: Source, least: int) -> Seen:
     items = listed(source)
-    rows = sum(map(decode, items))
+    rows = sum(map(_is_good, items))
     return Seen(rows, len(items) - rows, least)
-
-
-def _sum(seen: list[Seen]) -> Seen:
-    return Seen(*(sum(numbers) for numbers in zip(*seen, strict=True)))
 
 
 # Independent counts: with Python's own readers, of entries that differ in name.

@@ -16,13 +16,10 @@ _PATIENT = {"max_reject_fraction": 1.0, "read_retries": 0}
 
 
 def features(given: pathlib.Path, output: pathlib.Path) -> Seen:
-    """`pipelines.features` of a captions file of each kind."""
+    """`pipelines.features` of a captions file."""
     _known()
-    reports = []
-    for path in sorted((given / "said").iterdir()):
-        flags = {"captions": [str(path)], "images": [str(given / "images")], **_PATIENT}
-        reports.append(write_features(output / path.name, "tiny", None, **flags))
-    return _seen(*reports)
+    flags = {"captions": [str(given / "rows.csv")], "images": [str(given / "images")], **_PATIENT}
+    return _seen(write_features(output / "features", "tiny", None, **flags))
 
 
 def caption_images(given: pathlib.Path, output: pathlib.Path) -> Seen:
