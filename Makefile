@@ -11,8 +11,9 @@ PYTEST := $(BIN)/python -m pytest -o faulthandler_timeout=1500 -o faulthandler_e
 TESTERS ?= 2
 PARALLEL := -n $(TESTERS) --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 TESTS ?= tests
+SEED ?= 1
 
-.PHONY: help demo test test-slow test-engines lint format templates requirements clean
+.PHONY: help demo test test-slow test-engines fuzz lint format templates requirements clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -36,6 +37,9 @@ test-slow: $(INSTALLED)  ## the slow tests: the whole demo, real Inception, real
 
 test-engines: $(INSTALLED)  ## both pipelines on Flink, Spark, Prism and Dask: needs java, mvn and go, downloads 1 GB once
 	$(PYTEST) tests/end_to_end/test_engines.py -rs
+
+fuzz: $(INSTALLED)  ## every format that is read, broken in tens of thousands of ways; 15 minutes
+	$(BIN)/python -m tests.fuzz --minutes 15 --seed $(SEED)
 
 lint: $(INSTALLED)  ## check style, formatting and types
 	$(BIN)/ruff check .

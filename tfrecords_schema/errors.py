@@ -11,6 +11,7 @@ from typing import NoReturn
 from tfrecords_schema.text import one_line, shortened
 
 _MOST_LETTERS = 400  # of what does not fit on a command line
+_LONGEST_LINE = 900  # letters of a message
 
 
 class InputError(ValueError):
@@ -31,9 +32,17 @@ def told_in_one_line() -> Iterator[None]:
     try:
         yield
     except (InputError, RunError) as error:
-        text = str(error).replace("\n", "\\n")  # a name may hold one
-        print(f"error: {text}", file=sys.stderr, flush=True)
+        print(f"error: {_line(str(error))}", file=sys.stderr, flush=True)
         sys.exit(2 if isinstance(error, InputError) else 1)
+
+
+def _line(text: str) -> str:
+    """What a screen shows as one line: names and contents may hold line ends, and orders to a terminal."""
+    shown = text.encode("utf-8", "backslashreplace").decode("utf-8")
+    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in shown)
+    if len(shown) <= _LONGEST_LINE:
+        return shown
+    return f"{shown[: _LONGEST_LINE // 2]} … {shown[-_LONGEST_LINE // 3 :]}"  # what to do stands at the end
 
 
 @contextlib.contextmanager

@@ -174,12 +174,13 @@ def _is_json(text: str) -> bool:
 
 def _shard_names(path: str, names: Names) -> list[str] | None:
     """What a list of shards says, if it can be what a run has written."""
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
     content = files.read_if_there(path)
     try:
         found = pq.read_table(io.BytesIO(content or b""), columns=["name"])["name"].to_pylist()
-    except (KeyError, OSError, ValueError):  # of Arrow
+    except (KeyError, OSError, ValueError, pa.ArrowException):
         return None
     is_ours = all(isinstance(name, str) and names.is_shard(name) for name in found)
     return found if is_ours and len(all_there(found)) == len(found) else None

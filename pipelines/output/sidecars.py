@@ -146,6 +146,7 @@ def write(directory: str, sidecar: Sidecar) -> None:
 
 def read(directory: str, shard: str) -> Sidecar | None:
     """What `write` wrote; None where there is none, or a damaged one."""
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
     content = files.read_if_there(paths.join(directory, name_of(shard)))
@@ -158,7 +159,7 @@ def read(directory: str, shard: str) -> Sidecar | None:
         rejects = table.select(_REJECT).filter(table["row"].is_null())
         found = Sidecar(result, table["print"].to_pylist(), table["row"].to_pylist(), _rejects(rejects.to_pylist()))
         found.check(shard)
-    except (KeyError, OSError, ValueError):  # of Arrow, which has it all in memory
+    except (KeyError, OSError, ValueError, pa.ArrowException):  # OSError is of Arrow, which has it all in memory
         return None
     return found
 

@@ -187,6 +187,7 @@ def test_other_weights_are_refused_by_digest_before_anything_is_read(run, tmp_pa
 
 
 @pytest.mark.parametrize("kind", ["file", "SavedModel directory"])
+@pytest.mark.slow
 def test_each_command_that_is_named_next_works_as_it_stands(kind, tiny_network, coco_dir, tmp_path, monkeypatch):
     """With weights of one's own, given by a path below the working directory; then from another one."""
     monkeypatch.chdir(tmp_path)

@@ -276,6 +276,10 @@ def text(content):
         (text([{"image_id": 5, "caption": "x"}]), "such as 139 (000000000139.jpg), 285 (000000000285.jpg), found none"),
         (with_parquet({"id": [1], "caption": ["x"]}), "expected the columns image_id and caption, found id, caption"),
         (with_parquet({"image_id": [139], "caption": [None]}), "caption 1: expected an image_id and a caption"),
+        (
+            with_parquet({"image_id": pa.array([1 << 60], pa.timestamp("us")), "caption": ["x"]}),
+            "expected a Parquet file, f",
+        ),
         (lambda d: write(d / "x.parquet", "PAR1"), "expected a Parquet file, found: "),
         (incomplete, "--captions: expected a directory that pipelines.caption completed, found "),
         (no_captions, "--captions: expected a directory that pipelines.caption completed, found "),

@@ -91,7 +91,7 @@ def read_rows(
     try:
         with open_binary(posixpath.join(directory, report.shard_list)) as handle:
             names = pq.read_table(handle, columns=["name"])["name"].to_pylist()
-    except (KeyError, OSError, ValueError):
+    except (KeyError, OSError, ValueError, pa.ArrowException):
         raise _no_table(directory) from None
     if not names or not all(isinstance(name, str) and _is_shard(name) for name in names):
         raise _no_table(directory)
@@ -106,6 +106,11 @@ def read_rows(
         except (OSError, OverflowError, ValueError, pa.ArrowException) as error:
             told = one_line(error)
             raise InputError(f"--captions: {path}: expected a caption table, found: {told}; caption again") from None
+
+
+def _is_shard(name: str) -> bool:
+    parsed = shards.parse_shard_name(name)
+    return parsed is not None and parsed[3] == ".parquet"
 
 
 def _require(columns: Sequence[str], found: Any) -> None:
@@ -133,8 +138,3 @@ def _fits(found: Any, wanted: Any) -> bool:
     if types.is_string(wanted):
         return types.is_string(found) or types.is_large_string(found)
     return types.is_integer(found) or (types.is_floating(found) and types.is_floating(wanted))
-
-
-def _is_shard(name: str) -> bool:
-    parsed = shards.parse_shard_name(name)
-    return parsed is not None and parsed[3] == ".parquet"

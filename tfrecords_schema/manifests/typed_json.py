@@ -7,6 +7,7 @@ into the very dataclass that it was written from; of `Annotated` fields it check
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 import msgspec
@@ -27,7 +28,7 @@ def decode(text: str, kind: Any, where: str) -> Any:
       InputError: it is no JSON, or does not fit; names `where`, and which field.
     """
     try:
-        if levels(text) > _MOST_LEVELS:
+        if any(depth > _MOST_LEVELS for depth in levels(text)):
             raise InputError(f"{where}: expected JSON of at most {_MOST_LEVELS} levels, found more")
         return msgspec.json.decode(text.encode("utf-8"), type=kind)
     except msgspec.ValidationError as error:
@@ -38,13 +39,12 @@ def decode(text: str, kind: Any, where: str) -> Any:
         raise InputError(f"{where}: expected JSON, found something else: {one_line(error)}") from None
 
 
-def levels(text: str) -> int:
-    """How deep arrays and objects stand in each other."""
-    deepest = depth = 0
+def levels(text: str) -> Iterator[int]:
+    """How deep each array and object stands in others, in their order; the first that is too deep can end it."""
+    depth = 0
     for found in _BRACKETS.finditer(text):
         if found[0] in "[{":
             depth += 1
-            deepest = max(deepest, depth)
+            yield depth
         elif found[0] in "]}":
             depth -= 1
-    return deepest

@@ -58,7 +58,10 @@ def open_directory(path: str, check: Callable[[], None] = lambda: None) -> Featu
         path = copies.feature_directory(path, texts, shards, check)
     for shard in shards:
         file = os.path.join(path, shard.name)
-        found = files.size(file)
+        try:
+            found = files.size(file)
+        except OSError as error:
+            raise InputError(f"{file}: expected a file that can be read, found: {one_line(error)}") from None
         if found != shard.bytes:
             shown = "no file" if found is None else f"{found} bytes"
             raise InputError(f"{file}: expected {shard.bytes} bytes, found {shown}; make the features again")

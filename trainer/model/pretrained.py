@@ -18,7 +18,7 @@ from tfrecords_schema.vocabulary import PAD, SPECIAL_WORDS, Vocabulary
 
 FLAG = "--pretrained_embeddings"
 _LONGEST_LINE = 4 << 20  # bytes; that of a vector of 65,536 numbers is shorter
-_LARGEST = float(np.finfo(np.float32).max)
+_LARGEST = 1e15  # whose squares float32 can still add up
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,7 +145,7 @@ def _bounded(path: str, file) -> Iterator[bytes]:
 
 
 def _numbers(fields: list[bytes]) -> list[float] | None:
-    """Numbers that float32 can hold, or None."""
+    """Numbers that can be those of an embedding, or None."""
     try:
         numbers = [float(field) for field in fields]
     except ValueError:

@@ -59,6 +59,7 @@ def _prediction(row: Any, where: str) -> Prediction:
 
 
 def _parquet_rows(path: str) -> Iterator[dict[str, Any]]:
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
@@ -74,7 +75,7 @@ def _parquet_rows(path: str) -> Iterator[dict[str, Any]]:
                 yield from batch.to_pylist()
     except InputError:
         raise
-    except (OSError, ValueError) as error:  # pyarrow's errors are ValueErrors
+    except (OSError, OverflowError, ValueError, pa.ArrowException) as error:
         raise InputError(f"--captions: {path}: expected a Parquet file, found: {one_line(error)}") from None
 
 

@@ -104,6 +104,11 @@ def _beyond(table):
     return table.set_column(1, "row", pa.array([row + 900 for row in table["row"].to_pylist()], pa.int32()))
 
 
+def _map(table):
+    """Which Arrow has no cast to text from."""
+    return table.set_column(2, "image_id", pa.array([[("a", 1)]] * len(table), pa.map_(pa.string(), pa.int32())))
+
+
 def _text(table):
     return table.set_column(1, "row", pa.array(["x"] * len(table)))
 
@@ -112,6 +117,7 @@ DAMAGE = {
     "rows twice": _repeated,
     "rows beyond the shard": _beyond,
     "rows of another type": _text,
+    "a map in place of text": _map,
     "fewer rows": lambda table: table.slice(3),
     "no column": lambda table: table.drop_columns(["print"]),
     "no result": lambda table: table.replace_schema_metadata(None),

@@ -132,7 +132,7 @@ def plain_ids(names):
     return {name: name if keeps_ending(name) else stem(name) for name in names}
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     st.lists(st.tuples(NAMES, ENDINGS).map("".join), unique=True).flatmap(
         lambda n: st.tuples(*[st.permutations(n)] * 2)
@@ -471,7 +471,7 @@ def test_metadata_of_several_tables_agrees(here):
     assert "found 'n' as int64 in a.parquet and as string in c.csv" in found
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(*[st.text(max_size=5)] * 3)), st.sampled_from([1, 5, None]))
 def test_every_row_of_a_csv_is_accounted_for(tmp_path, rows, limit):
     with open(tmp_path / "t.csv", "w", newline="", encoding="utf-8", errors="replace") as handle:
@@ -485,7 +485,7 @@ def test_every_row_of_a_csv_is_accounted_for(tmp_path, rows, limit):
     assert len(items) == min(len(rows), limit or len(rows))
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.text(max_size=8) | st.sampled_from(['{"uri": "x.jpg"}', '{"uri": 1}', "{}", "null"])))
 def test_every_line_of_a_jsonl_is_accounted_for(tmp_path, lines):
     text = [line.encode("utf-8", "replace").decode().replace("\n", "").replace("\r", "") for line in lines]
@@ -507,7 +507,7 @@ HALVES = [
 ]
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.sampled_from(HALVES)))
 def test_lines_that_only_together_are_json_are_wrong(tmp_path, lines):
     def is_object(line):

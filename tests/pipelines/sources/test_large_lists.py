@@ -169,7 +169,7 @@ def test_coco_captions(tmp_path, at_once, monkeypatch):
     assert usable == [str(image["id"]) for image in images if str(image["id"]) in set(usable)], "in the file's order"
 
 
-@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.lists(st.text(alphabet='a,"\r\n', min_size=1, max_size=4), min_size=1, max_size=3), max_size=8))
 def test_lines_are_counted_whatever_stands_in_values(tmp_path, rows):
     """Wrong rows are named by their last line, as Python's reader counts it row by row."""

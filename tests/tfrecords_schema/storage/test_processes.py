@@ -85,7 +85,7 @@ def copy(uri: str, directory: str) -> None:
     (pathlib.Path(directory) / str(os.getpid())).write_bytes(files.read_bytes(uri))
 
 
-@pytest.mark.parametrize("mode", ["in_memory", "multi_processing"])
+@pytest.mark.parametrize("mode", ["in_memory", pytest.param("multi_processing", marks=pytest.mark.slow)])
 def test_beams_flags_reach_the_workers(mode, server, monkeypatch, tmp_path):
     """Nothing is said in the environment: the flags alone lead to the store."""
     if server.kind != "s3":

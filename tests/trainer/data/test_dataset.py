@@ -6,6 +6,7 @@ import shutil
 import pytest
 
 from tests.support.shelf import SHELF, ShelfFileSystem
+from tfrecords_schema.errors import InputError
 from trainer.data.dataset import open_directory
 
 
@@ -26,3 +27,11 @@ def test_a_vocabulary_that_a_rerun_changed_is_found_by_its_name(trained, shelf):
     assert local.vocabulary.words == remote.vocabulary.words == expected.vocabulary.words
     again = open_directory(remote.path)
     assert again.vocabulary.words == expected.vocabulary.words and again.info == remote.info
+
+
+def test_a_shard_that_cannot_be_looked_at_is_told(features_dir):
+    shard = sorted(features_dir.glob("val-*"))[0]
+    shard.unlink()
+    shard.symlink_to(shard.name)
+    with pytest.raises(InputError, match=f"{shard.name}: expected a file that can be read, found: .*symbolic links"):
+        open_directory(str(features_dir))

@@ -111,6 +111,7 @@ def test_coverage_in_one_line():
         (b"3 3\n</s> \x00\x01\x02\xff\n\x00", "in line 2"),
         (b"\x00" * 100_000, "in line 1"),
         ("the 1 2 3\n" + "a" * (5 << 20), "line 2: expected a word and its numbers, found 4,194,304 bytes without"),
+        ("the 1 2 3\na 1 1e20 3\n", "line 2: expected a word and 3 numbers, found 'a 1 1e20 3'"),  # its square is none
         ("the 1 2 1e39\n", "found 'the 1 2 1e39' in line 1"),
         ("a 1 2 3\ncat 1 -1e300 3\n", "line 2: expected a word and 3 numbers, found 'cat 1 -1e300 3'"),
     ],

@@ -165,6 +165,7 @@ def test_two_shards_of_equal_size_that_were_exchanged_are_refused(data, tmp_path
         dataset.open_directory(str(directory))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("val", "flags"), [(0, {"epochs": 2}), (1, {"epochs": 1, "self_critical": 1, "batch_size": 1000})]
 )

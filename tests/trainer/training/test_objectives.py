@@ -55,7 +55,7 @@ def test_scheduled_sampling_replaces_its_share_of_words_but_never_start_or_paddi
     assert float(loss(decoder, batch, scheduled_sampling=0.5).total) != float(loss(decoder, batch).total)
 
 
-@pytest.mark.parametrize("kind", ["lstm", "attention"])
+@pytest.mark.parametrize("kind", ["lstm", pytest.param("attention", marks=pytest.mark.slow)])
 def test_self_critical_training_raises_what_is_rewarded_above_the_greedy_caption(kind):
     """The reward is a certain word at the beginning; after some steps nearly all captions begin with it."""
     decoder = decoders.make(kind, scale=0.2)

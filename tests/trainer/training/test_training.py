@@ -139,6 +139,7 @@ def test_without_java_the_screen_says_what_the_figures_are_worth(made_features, 
         train(made_features, tmp_path / "other", epochs=1, monitor="meteor")
 
 
+@pytest.mark.slow
 def test_other_ways_of_training(make_features, tmp_path):
     """One caption an epoch, streamed data, GRU, attention, smoothing, sampling, self-critical: all in one."""
     data, _ = make_features(feature_grid=True, records_per_shard=12)
@@ -179,7 +180,8 @@ def test_other_ways_of_training(make_features, tmp_path):
     assert found["attention"].shape == (2, 2, 8, 16)
 
 
-@pytest.mark.parametrize("flags", [{}, pytest.param({"attention": "bahdanau"}, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("flags", [{}, {"attention": "bahdanau"}])
 def test_ordinary_training_is_not_traced_again_and_again(make_features, tmp_path, flags):
     """Few steps an epoch, batches of other lengths, last ones of another size: TensorFlow once warned of retracing.
 
@@ -194,6 +196,7 @@ def test_ordinary_training_is_not_traced_again_and_again(make_features, tmp_path
     assert "retracing" not in ended.stderr
 
 
+@pytest.mark.slow
 def test_the_command_that_is_told_next_captions_images_when_pasted(coco_dir, tmp_path, capsys):
     """Names that a shell must be shown with care, and a network of one's own; a line of the screen, run by a shell."""
     coco, data = tmp_path / "Ann's $images", tmp_path / "features"
@@ -235,6 +238,7 @@ def overflow(path, images: int) -> None:
     sign(path.parent)
 
 
+@pytest.mark.slow
 def test_steps_that_overflow_float16_are_left_out_and_counted(features_dir, tmp_path, capsys):
     """One image of 24, in at most five of 15 steps; the rate follows the steps that were made."""
     (shard,) = features_dir.glob("train-*")
@@ -254,6 +258,7 @@ def test_steps_that_overflow_float16_are_left_out_and_counted(features_dir, tmp_
         train(features_dir, tmp_path / "other", **flags)
 
 
+@pytest.mark.slow
 def test_without_validation_images_the_training_loss_tells_the_best_epoch(make_features, coco_dir, tmp_path):
     captions = coco_dir / "annotations/captions_train2017.json"
     data, _ = make_features(coco_dir=None, train_captions=[str(captions)], images=[str(coco_dir / "train2017")])

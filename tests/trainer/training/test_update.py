@@ -93,10 +93,7 @@ def test_the_loss_equals_an_independent_computation_and_is_learned_from(steps, k
     ("kind", "run"),
     [
         *[(kind, "wider") for kind in KINDS],
-        ("two_layers", 4),
-        ("attention", 2),
-        pytest.param("two_layers", 2, marks=pytest.mark.slow),
-        pytest.param("attention", 4, marks=pytest.mark.slow),
+        *[pytest.param(kind, run, marks=pytest.mark.slow) for kind in ("two_layers", "attention") for run in (2, 4)],
     ],
 )
 def test_loss_and_update_depend_on_neither_replicas_nor_padding(steps, kind, run):
@@ -136,7 +133,7 @@ def test_without_float16_an_overflow_is_no_step_to_leave_out():
     assert not overflow.changes(tf.distribute.get_strategy(), skip=False)["finite"]
 
 
-@pytest.mark.parametrize("jit_compile", [False, True])
+@pytest.mark.parametrize("jit_compile", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_batches_of_all_sizes_and_lengths_are_traced_once(jit_compile):
     decoder, strategy = decoders.make(), tf.distribute.get_strategy()
     calls = []
@@ -158,6 +155,7 @@ def test_batches_of_all_sizes_and_lengths_are_traced_once(jit_compile):
     assert step == 3 and len(calls) == 2
 
 
+@pytest.mark.slow
 def test_xla_computes_the_same_update():
     """Without dropout: XLA draws other masks from a seed."""
     found = []
