@@ -115,14 +115,12 @@ class Settings:
 
 def _check(flag: Flag, value: Any) -> None:
     about, is_whole = flag.about, flag.type is int
+    is_folder = "folder" in (about.reads, about.writes)
     least = _LEAST if is_whole and about.least is None else about.least
     most = _MOST if is_whole and about.most is None else about.most
     for one in value if flag.many and value is not None else [] if value is None else [value]:
         for is_wrong, expected in (
-            (
-                one == "" and value != flag.default,
-                "a directory" if "folder" in (about.reads, about.writes) else "a value",
-            ),
+            (one == "" and value != flag.default, "a directory" if is_folder else "a value"),
             (about.choices and one not in about.choices, f"one of {', '.join(about.choices)}"),
             (least is not None and not one >= least, f"at least {least}"),
             (about.above is not None and not one > about.above, f"more than {about.above}"),
