@@ -11,16 +11,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, BinaryIO, NamedTuple
 
 import ijson
-import numpy as np
 
 from tfrecords_schema.errors import InputError, reading
+from tfrecords_schema.json_depth import shallow
 
 BAD_ENTRY = "BadEntry"
 _MARK = b"\xef\xbb\xbf"
 _CHUNK_BYTES = 1 << 16
 _LONGEST_TEXT = 1 << 24  # bytes
-DEEPEST = 64  # levels of lists and objects; no captions have ten
-_NO_BRACKETS = bytes(set(range(256)) - set(b'"[]{}'))
 # Escapes from left to right; the last kind is a half that the pairs before it left over.
 _ESCAPES = re.compile(rb"\\u[dD][89abAB]..\\u[dD][c-fC-F]..|\\[^u]|(\\u[dD][89a-fA-F]..)")
 
@@ -127,25 +125,6 @@ def _mended(handle: BinaryIO) -> Iterator[bytes]:
             raise ValueError(f"more than {_LONGEST_TEXT:,} bytes without a quotation mark")
         yield _ESCAPES.sub(_mend, before + quote)
     yield _ESCAPES.sub(_mend, held)
-
-
-def shallow(pieces: Iterable[bytes]) -> Iterator[bytes]:
-    """Pieces of JSON as they are; none may end within an escape.
-
-    Raises ValueError before what is nested deeper than DEEPEST: ijson takes memory by the square of the depth.
-    """
-    level, within = 0, False  # within a text
-    for piece in pieces:
-        plain = piece.replace(rb"\\", b"").replace(rb"\"", b"") if b"\\" in piece else piece
-        # Without two quotes that follow each other, whatever they mean, the same brackets stand within texts.
-        parts = plain.translate(None, _NO_BRACKETS).replace(b'""', b"").split(b'"')
-        steps = (np.frombuffer(b"".join(parts[within::2]), np.int8) & 2) - 1  # of the four, what opens has the bit
-        levels = np.cumsum(np.append(level, steps))
-        within ^= len(parts) % 2 == 0
-        level = levels[-1]
-        if levels.max() > DEEPEST:
-            raise ValueError(f"lists and objects nested deeper than {DEEPEST} levels")
-        yield piece
 
 
 def _mend(escape: re.Match[bytes]) -> bytes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import collections
 import itertools
 import json
 import pickle
@@ -17,6 +16,7 @@ from pipelines.listing.catalogue import CHUNK, uncollected
 from pipelines.sources.tables import Rows
 from tfrecords_schema import captions_json
 from tfrecords_schema.errors import InputError, reading
+from tfrecords_schema.json_depth import require_shallow
 from tfrecords_schema.storage import files
 from tfrecords_schema.storage.files import open_text
 from tfrecords_schema.text import whole
@@ -152,9 +152,8 @@ def json_object(line: str) -> dict[str, Any] | None:
 
 def _loaded(text: str) -> Any:
     """The value of some JSON. Raises ValueError or RecursionError, also where it is nested too deep to be handled."""
-    found = json.loads(text)
-    collections.deque(captions_json.shallow([text.encode("utf-8", "surrogatepass")]), maxlen=0)
-    return found
+    require_shallow(text.encode("utf-8", "surrogatepass"))
+    return json.loads(text)
 
 
 def _whole_throughout(value: Any) -> Any:

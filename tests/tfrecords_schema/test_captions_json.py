@@ -9,7 +9,7 @@ import tracemalloc
 import pytest
 
 from tests.support import ROOT
-from tfrecords_schema import captions_json
+from tfrecords_schema import captions_json, json_depth
 from tfrecords_schema.captions_json import Listed, Problem
 from tfrecords_schema.errors import InputError
 
@@ -181,7 +181,7 @@ def test_the_depth_counts_no_brackets_within_texts(monkeypatch, chunk_bytes):
     image = b'{"id": 7, "file_name": "a.jpg", "x": %b}'
     for text in [*texts, *map("".join, zip(texts, reversed(texts), strict=True))]:
         notes = b"[%b]" % b",".join([b'"%b"' % text.encode()] * 40)
-        for levels, is_good in ((captions_json.DEEPEST - 3, True), (captions_json.DEEPEST - 2, False)):
+        for levels, is_good in ((json_depth.DEEPEST - 3, True), (json_depth.DEEPEST - 2, False)):
             content = b'{"n": %b, "images": [%b], "m": %b}' % (notes, image % nested(levels), notes)
             if is_good:
                 assert read(content, captions_json.read_images) == [Listed(7, ("a.jpg",))]
@@ -192,7 +192,7 @@ def test_the_depth_counts_no_brackets_within_texts(monkeypatch, chunk_bytes):
 
 DEEP = """
 import io, resource, sys
-from tfrecords_schema import captions_json
+from tfrecords_schema import captions_json, json_depth
 from tfrecords_schema.errors import InputError
 content = eval(sys.argv[1])
 resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))

@@ -6,17 +6,13 @@ into the very dataclass that it was written from; of `Annotated` fields it check
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
 from typing import Annotated, Any
 
 import msgspec
 
 from tfrecords_schema.errors import InputError
+from tfrecords_schema.json_depth import require_shallow
 from tfrecords_schema.text import one_line
-
-_MOST_LEVELS = 64  # deeper values exhaust the recursion of whoever walks through them
-_BRACKETS = re.compile(r'"(?:[^"\\]|\\.)*+"|[\[{]|[\]}]', re.DOTALL)
 
 Count = Annotated[int, msgspec.Meta(ge=0)]
 
@@ -28,23 +24,12 @@ def decode(text: str, kind: Any, where: str) -> Any:
       InputError: it is no JSON, or does not fit; names `where`, and which field.
     """
     try:
-        if any(depth > _MOST_LEVELS for depth in levels(text)):
-            raise InputError(f"{where}: expected JSON of at most {_MOST_LEVELS} levels, found more")
-        return msgspec.json.decode(text.encode("utf-8"), type=kind)
+        data = text.encode("utf-8")
+        require_shallow(data)
+        return msgspec.json.decode(data, type=kind)
     except msgspec.ValidationError as error:
         said, _, place = str(error).rpartition(" - at `$")
         at = f"{place.removesuffix('`').removeprefix('.')}: " if said else ""
         raise InputError(f"{where}: {at}{said or error}") from None
-    except (msgspec.DecodeError, UnicodeEncodeError) as error:
+    except ValueError as error:  # msgspec's too
         raise InputError(f"{where}: expected JSON, found something else: {one_line(error)}") from None
-
-
-def levels(text: str) -> Iterator[int]:
-    """How deep each array and object stands in others, in their order; the first that is too deep can end it."""
-    depth = 0
-    for found in _BRACKETS.finditer(text):
-        if found[0] in "[{":
-            depth += 1
-            yield depth
-        elif found[0] in "]}":
-            depth -= 1
