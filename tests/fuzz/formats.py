@@ -60,6 +60,11 @@ _OF_DIRECTORIES = {
     "export": Format(("job/export",), ("export/*.json", "export/vocabulary.txt"), readers.model, _CHEAP),
     "saved_model": Format(("job/export",), ("export/saved_model.pb", "export/variables/*"), readers.saved_model, 3),
     "output": Format(("captions", "told"), ("captions/report.json", "captions/.shards/*"), readers.earlier_output),
+    "output_begun": Format(
+        ("begun", "told"),
+        ("begun/.work/options.json", "begun/.shards/*", "begun/.work/finished/*"),
+        readers.earlier_output,
+    ),
     "job": Format(("job", "told"), ("job/config.json", "job/samples.csv"), readers.job),
 }
 _OTHERS = {
@@ -91,6 +96,12 @@ _COMMANDS = {
         ("told", "job/export", "captions"),
         ("captions/*", "captions/.shards/*", "captions/rejects/*"),
         whole_commands.caption_again,
+    ),
+    "rerun_begun": Format(
+        ("told", "job/export", "begun"),
+        ("begun/.work/*", "begun/.shards/*", "begun/.work/finished/*"),
+        *(whole_commands.caption_again, 1, 120.0),
+        short=False,
     ),
     "run_task": Format(("features", "job"), ("features/*", "job/*"), whole_commands.task, 1, 120.0, short=False),
     "run_evaluate": _command(("captions", "said"), (*_CAPTIONS, "said/coco.json"), whole_commands.evaluate),
