@@ -2,36 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
-import pathlib
-from collections.abc import Callable
-
 from tests.fuzz import listings, readers, whole_commands
-from tests.fuzz.oracle import Seen
-
-Read = Callable[[pathlib.Path, pathlib.Path], Seen]
-
-
-@dataclasses.dataclass(frozen=True)
-class Format:
-    """One format.
-
-    Attributes:
-      parts: files and directories of the seeds, copied side by side for each case.
-      targets: patterns of the files that are changed, of which one is chosen.
-      read: (where the parts are, an output directory) -> what was made of them; raises as a command does.
-      cases: in a short run, and in each turn of a long one; those that take long have fewer.
-      short: whether `make test` has it at all.
-      timeout_s: for one case, on a machine that others use too.
-    """
-
-    parts: tuple[str, ...]
-    targets: tuple[str, ...]
-    read: Read
-    cases: int = 15
-    timeout_s: float = 20.0
-    short: bool = True
-
+from tests.fuzz.runner import Format, Read
 
 _CHEAP = 100
 _CAPTIONS = ("captions/report.json", "captions/.shards/list.parquet", "captions/*.parquet")
