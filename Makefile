@@ -38,7 +38,7 @@ test-slow: $(INSTALLED)  ## the slow tests: the whole demo, real Inception, real
 test-engines: $(INSTALLED)  ## both pipelines on Flink, Spark, Prism and Dask: needs java, mvn and go, downloads 1 GB once
 	$(PYTEST) tests/end_to_end/test_engines.py -rs
 
-fuzz: $(INSTALLED)  ## every format that is read, broken in tens of thousands of ways; 15 minutes
+fuzz: $(INSTALLED)  ## every format that is read, broken in thousands of ways; 15 minutes
 	$(BIN)/python -m tests.fuzz --minutes 15 --seed $(SEED)
 
 lint: $(INSTALLED)  ## check style, formatting and types

@@ -74,7 +74,7 @@ def _run(args: argparse.Namespace, seeds: pathlib.Path) -> int:
             cases = args.cases or max(1, round(args.scale * FORMATS[name].cases))
             first = args.first + turn * cases
             began = time.monotonic()
-            result = runner.run(name, seeds, args.seed, range(first, first + cases))
+            result = runner.run(name, FORMATS[name], seeds, args.seed, range(first, first + cases))
             total[name].counts += result.counts
             total[name].bad |= result.bad
             total[name].seconds += time.monotonic() - began

@@ -2,36 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
-import pathlib
-from collections.abc import Callable
-
 from tests.fuzz import listings, readers, whole_commands
-from tests.fuzz.oracle import Seen
-
-Read = Callable[[pathlib.Path, pathlib.Path], Seen]
-
-
-@dataclasses.dataclass(frozen=True)
-class Format:
-    """One format.
-
-    Attributes:
-      parts: files and directories of the seeds, copied side by side for each case.
-      targets: patterns of the files that are changed, of which one is chosen.
-      read: (where the parts are, an output directory) -> what was made of them; raises as a command does.
-      cases: in a short run, and in each turn of a long one; those that take long have fewer.
-      short: whether `make test` has it at all.
-      timeout_s: for one case, on a machine that others use too.
-    """
-
-    parts: tuple[str, ...]
-    targets: tuple[str, ...]
-    read: Read
-    cases: int = 15
-    timeout_s: float = 20.0
-    short: bool = True
-
+from tests.fuzz.runner import Format, Read
 
 _CHEAP = 100
 _CAPTIONS = ("captions/report.json", "captions/.shards/list.parquet", "captions/*.parquet")
@@ -60,6 +32,11 @@ _OF_DIRECTORIES = {
     "export": Format(("job/export",), ("export/*.json", "export/vocabulary.txt"), readers.model, _CHEAP),
     "saved_model": Format(("job/export",), ("export/saved_model.pb", "export/variables/*"), readers.saved_model, 3),
     "output": Format(("captions", "told"), ("captions/report.json", "captions/.shards/*"), readers.earlier_output),
+    "output_begun": Format(
+        ("begun", "told"),
+        ("begun/.work/options.json", "begun/.shards/*", "begun/.work/finished/*"),
+        readers.earlier_output,
+    ),
     "job": Format(("job", "told"), ("job/config.json", "job/samples.csv"), readers.job),
 }
 _OTHERS = {
@@ -91,6 +68,12 @@ _COMMANDS = {
         ("told", "job/export", "captions"),
         ("captions/*", "captions/.shards/*", "captions/rejects/*"),
         whole_commands.caption_again,
+    ),
+    "rerun_begun": Format(
+        ("told", "job/export", "begun"),
+        ("begun/.work/*", "begun/.shards/*", "begun/.work/finished/*"),
+        *(whole_commands.caption_again, 1, 120.0),
+        short=False,
     ),
     "run_task": Format(("features", "job"), ("features/*", "job/*"), whole_commands.task, 1, 120.0, short=False),
     "run_evaluate": _command(("captions", "said"), (*_CAPTIONS, "said/coco.json"), whole_commands.evaluate),

@@ -25,11 +25,15 @@ def mutate(path: pathlib.Path, context: Context) -> str:
     """Changes a file, and says how."""
     rng = context.rng
     change = _BY_ENDING.get(path.suffix.lower()) if rng.random() >= _OF_BYTES else None
+    data = path.read_bytes()
     if change:
-        return f"{path.name}: {change(path, rng, context.place)}"
+        try:
+            return f"{path.name}: {change(path, rng, context.place)}"
+        except Exception:  # the format's writers raise anything where they refuse what is odd: then its bytes
+            path.write_bytes(data)
     if rng.random() < 0.05:
         return f"{path.name}: {rng.choice([_remove, _empty, _folder, _loop])(path)}"
-    data, told = path.read_bytes(), []
+    told = []
     for _ in range(rng.choice([1, 1, 2, 5])):
         way = rng.choice(_WAYS)
         data = way(data, context)

@@ -17,6 +17,7 @@ from tests.fuzz.oracle import Seen
 from tests.support import commands
 from tfrecords_schema.errors import RunError
 from tfrecords_schema.storage import files
+from tfrecords_schema.text import one_line
 from tfrecords_schema.vocabulary import Vocabulary
 
 _NAMES = Names(["captions"], [".parquet", *formats.SUFFIXES.values()], [formats.COCO])
@@ -85,12 +86,15 @@ def saved_model(given: pathlib.Path, _: pathlib.Path) -> Seen:
 
 def earlier_output(given: pathlib.Path, _: pathlib.Path) -> Seen:
     """An output directory as a rerun meets it: whether it goes on, and what it takes over."""
-    directory = given / "captions"
+    (directory,) = (path for path in given.iterdir() if path.name in ("captions", "begun"))
     options = lifecycle.Options(json.loads((given / "told/report.json").read_text())["options"], {})
     overwrite = len(list(directory.rglob("*"))) % 2 == 0
     found = lifecycle.check(str(directory), options, _NAMES, True)
-    shards = found[1] or [] if found else []
-    kept = [sidecar for name in shards if (sidecar := sidecars.read_finished(str(directory), name))]
+    shards = found[1] or [] if found else [path.name for path in directory.glob(".work/finished/*.parquet")]
+    try:
+        kept = [sidecar for name in shards if (sidecar := sidecars.read_finished(str(directory), name))]
+    except OSError as error:  # a directory in its place: known, and told so by the engine that runs it
+        raise RunError(one_line(error)) from error
     for sidecar in kept:
         assert len(sidecar.kept_rows()) <= sidecar.result.records and sum(map(len, sidecar.rejected().values())) >= 0
     lifecycle.check(str(directory), options, _NAMES, overwrite)

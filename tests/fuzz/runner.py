@@ -21,15 +21,38 @@ import signal
 import sys
 import tempfile
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable
 
 from tests.fuzz import mutations, odd, oracle
-from tests.fuzz.formats import FORMATS, Format
-from tests.fuzz.oracle import Outcome
+from tests.fuzz.oracle import Outcome, Seen
 
 _MEMORY_BYTES = 1_500_000_000  # beside what is in use when valid files were read
 _START_TIMEOUT_S = 120.0
 _MARK = "precious, and nobody's business\n"
+
+
+Read = Callable[[pathlib.Path, pathlib.Path], Seen]
+
+
+@dataclasses.dataclass(frozen=True)
+class Format:
+    """One format.
+
+    Attributes:
+      parts: files and directories of the seeds, copied side by side for each case.
+      targets: patterns of the files that are changed, of which one is chosen.
+      read: (where the parts are, an output directory) -> what was made of them; raises as a command does.
+      cases: in a short run, and in each turn of a long one; those that take long have fewer.
+      short: whether `make test` has it at all.
+      timeout_s: for one case, on a machine that others use too.
+    """
+
+    parts: tuple[str, ...]
+    targets: tuple[str, ...]
+    read: Read
+    cases: int = 15
+    timeout_s: float = 20.0
+    short: bool = True
 
 
 @dataclasses.dataclass
@@ -50,7 +73,7 @@ class Result:
             self.bad[number] = (how, outcome)
 
 
-def run(name: str, seeds: pathlib.Path, seed: int, numbers: range, formats: Mapping[str, Format] = FORMATS) -> Result:
+def run(name: str, format_: Format, seeds: pathlib.Path, seed: int, numbers: range) -> Result:
     """The cases of a format with these numbers."""
     result, number = Result(), numbers.start
     fork = multiprocessing.get_context("fork")
@@ -58,12 +81,10 @@ def run(name: str, seeds: pathlib.Path, seed: int, numbers: range, formats: Mapp
         while number < numbers.stop:
             here, there = fork.Pipe(duplex=False)
             left = range(number, numbers.stop)
-            process = fork.Process(
-                target=_work, args=(formats[name], name, seeds, pathlib.Path(place), seed, left, there)
-            )
+            process = fork.Process(target=_work, args=(format_, name, seeds, pathlib.Path(place), seed, left, there))
             process.start()
             there.close()
-            number = _collect(here, process, number, result, formats[name].timeout_s)
+            number = _collect(here, process, number, result, format_.timeout_s)
             if process.is_alive():
                 os.kill(process.pid, signal.SIGKILL)  # type: ignore[arg-type]
             process.join()

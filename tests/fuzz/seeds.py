@@ -52,12 +52,26 @@ def gather(directory: pathlib.Path, coco_dir: pathlib.Path, trained: pathlib.Pat
     (directory / "told").mkdir()  # what readers compare with, and no case changes
     for path in (table / "report.json", directory / "job/config.json"):
         shutil.copy(path, directory / "told" / path.name)
+    _begin(shutil.copytree(table, directory / "begun"))
     rows = pq.read_table(sorted(table.glob("*.parquet"))).to_pylist()
+    (directory / "told/rows.json").write_text(json.dumps({row["image_id"]: row["caption"] for row in rows}))
     given = [{"image_id": row["image_id"], "caption": row["caption"]} for row in rows]
     (directory / "predictions").mkdir()
     (directory / "predictions/a.json").write_text(json.dumps(given))
     (directory / "predictions/a.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in given))
     pq.write_table(pa.Table.from_pylist(given), directory / "predictions/a.parquet")
+
+
+def _begin(directory: pathlib.Path) -> None:
+    """Makes of a complete output one whose run was killed before it was published."""
+    report = directory / "report.json"
+    (directory / ".work/finished").mkdir(parents=True)
+    for path in directory.glob("captions-*"):
+        path.rename(directory / ".work/finished" / path.name)
+    (directory / ".work/options.json").write_text(json.dumps(json.loads(report.read_text())["options"]))
+    shutil.rmtree(directory / "rejects")
+    (directory / ".shards/list.parquet").unlink()
+    report.unlink()
 
 
 def _pictures(directory: pathlib.Path, drawn: pathlib.Path) -> None:

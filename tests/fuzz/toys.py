@@ -10,8 +10,8 @@ import sys
 import time
 
 from tests.fuzz import runner
-from tests.fuzz.formats import Format
 from tests.fuzz.oracle import Seen
+from tests.fuzz.runner import Format
 from tfrecords_schema.errors import InputError, RunError
 
 
@@ -75,11 +75,10 @@ def toy(way) -> Format:
 def main(directory: pathlib.Path) -> None:
     """Two cases of each, since one that ends its process must not keep the next from being tried."""
     (directory / "a.bin").write_bytes(_VALID)
-    formats = {way.__name__: toy(way) for way in WAYS}
     found = {}
-    for name in formats:
-        result = runner.run(name, directory, 4, range(2), formats)
-        found[name] = [outcome.kind for _, outcome in result.bad.values()], dict(result.counts)
+    for way in WAYS:
+        result = runner.run(way.__name__, toy(way), directory, 4, range(2))
+        found[way.__name__] = [outcome.kind for _, outcome in result.bad.values()], dict(result.counts)
     print(json.dumps(found))
 
 

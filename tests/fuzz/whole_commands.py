@@ -7,6 +7,7 @@ import pathlib
 import shutil
 from typing import Any
 
+from pipelines.pictures import choice
 from tests.fuzz.oracle import Seen
 from tests.support import commands
 from tests.support.small import TINY, train, write_features
@@ -40,8 +41,8 @@ def caption_features(given: pathlib.Path, output: pathlib.Path) -> Seen:
 def caption_again(given: pathlib.Path, output: pathlib.Path) -> Seen:
     """`pipelines.caption` over an output of before, going on and then replacing it."""
     _known()
-    directory = output / "captions"
-    shutil.copytree(given / "captions", directory, symlinks=True)
+    (earlier,) = (path for path in given.iterdir() if path.name in ("captions", "begun"))
+    directory = shutil.copytree(earlier, output / "captions", symlinks=True)
     (directory / _NOTES).write_text("a neighbour in the output\n")
     options = json.loads((given / "told/report.json").read_text())["options"]
     flags = {"images": options["images"], "model": str(given / "export"), "rows_per_file": 2, **_PATIENT}
@@ -50,7 +51,10 @@ def caption_again(given: pathlib.Path, output: pathlib.Path) -> Seen:
         found = [commands.caption(overwrite=overwrite, **flags) for overwrite in (False, True)]
     finally:
         assert (directory / _NOTES).read_text() == "a neighbour in the output\n"
-    return _seen(*found)
+    expected = json.loads((given / "told/rows.json").read_text())
+    made = {row["image_id"]: row["caption"] for row in choice.read_rows(str(directory))}
+    assert made == expected, "after --overwrite, other captions than of an undisturbed run"
+    return Seen(*_seen(*found)[:2], least=2 * len(expected))
 
 
 def task(given: pathlib.Path, output: pathlib.Path) -> Seen:

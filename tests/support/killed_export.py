@@ -1,8 +1,8 @@
 """Exports that are killed: `python -m tests.support.killed_export DIRECTORY`, which holds two exports, `old` and `new`.
 
 An ensemble of both is written over a copy of the old one. Each time, a process gets SIGKILL at a change of the file
-system: at each of the last ones, and at some before. After each, a reader must find the old or the new export whole, or none; in the end, by the same command, the
-new one. Prints what the readers found.
+system: at each of the last ones, and at some before. After each, a reader must find the old or the new export whole, or
+none; in the end, by the same command, the new one. Prints what the readers found.
 """
 
 from __future__ import annotations
