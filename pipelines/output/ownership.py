@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Container
 
 from pipelines.output import places
 from pipelines.output.names import Names
@@ -63,25 +64,25 @@ def check_nothing_of_ours(directory: str, names: Names, overwrite: bool) -> None
 def _foreign(directory: str, names: Names) -> list[str]:
     """What stands in the folders that we make, and is not called like a file of ours."""
     found = []
-    for place in _names_in(paths.join(directory, files.WORK)):
+    for place in _names_in(paths.join(directory, files.WORK), _IN_WORK):
         folder, _, name = place.rpartition("/")
         ours = _IN_WORK.get(folder, _NOTHING)
         if not (ours.fullmatch(name) if ours else names.is_ours(name)):
             found.append(paths.join(files.WORK, place))
-    for name in finding.names(paths.join(directory, places.SIDECARS)):
+    for name in _names_in(paths.join(directory, places.SIDECARS), ()):
         whole = paths.join(places.SIDECARS, name)
         if not shards.is_named(whole, SHARD_LIST) and not names.is_shard(name.removesuffix(".parquet")):
             found.append(whole)
     return found
 
 
-def _names_in(work: str) -> list[str]:
-    """Every file below a directory, and each directory in it that we would not make, with a slash behind its name."""
-    if not paths.is_local(work):
-        return finding.names_below(work)
+def _names_in(directory: str, made: Container[str]) -> list[str]:
+    """Every file below a directory, and each directory in it that is not one we make, with a slash behind its name."""
+    if not paths.is_local(directory):
+        return finding.names_below(directory)
     found = []
-    for folder, folders, names in os.walk(work):
-        place = os.path.relpath(folder, work).removeprefix(".")
+    for folder, folders, names in os.walk(directory):
+        place = os.path.relpath(folder, directory).removeprefix(".")
         found += [os.path.join(place, name) for name in names]
-        found += [os.path.join(place, name, "") for name in folders if os.path.join(place, name) not in _IN_WORK]
+        found += [os.path.join(place, name, "") for name in folders if os.path.join(place, name) not in made]
     return sorted(found)

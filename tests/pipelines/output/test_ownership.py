@@ -243,6 +243,7 @@ def test_a_link_in_place_of_a_file_is_replaced_and_not_followed(make_features, m
         ".work/finished/precious.tfrecord",
         ".work/progress/x",
         ".work/mine/precious.txt",
+        ".shards/train-00000-of-00001.tfrecord.parquet/precious.txt",
         ".work/finished/mine/train-00000-of-00001.tfrecord",
         ".shards/precious.parquet",
         ".shards/captions-00000-of-00001.parquet.parquet",
@@ -252,6 +253,8 @@ def test_a_link_in_place_of_a_file_is_replaced_and_not_followed(make_features, m
 def test_files_of_others_in_our_folders_are_left(make_features, output, tmp_path, name, complete):
     if not complete:
         shutil.rmtree(output)
+    if (output / name).parent.is_file():
+        (output / name).parent.unlink()
     (output / name).parent.mkdir(parents=True, exist_ok=True)
     (output / name).write_text("precious")
     refused(make_features, tmp_path, "features/.+ is no file of this command's; move it away")
