@@ -13,6 +13,7 @@ from tfrecords_schema.command import Settings, setting
 from tfrecords_schema.errors import InputError, told_in_one_line
 from tfrecords_schema.manifests.dataset_info import open_features
 from tfrecords_schema.storage import files
+from tfrecords_schema.text import on_screen
 
 _WIDTH = 12
 
@@ -37,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         config = command.parse(ShowConfig, argv, **ABOUT)
         try:
             for line in describe(config.directory, config.n):
-                print(line)
+                print(on_screen(line))
         except BrokenPipeError:  # `| head` has seen enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 

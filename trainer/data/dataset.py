@@ -16,7 +16,7 @@ from google.protobuf.message import DecodeError
 
 from tfrecords_schema import record
 from tfrecords_schema import shards as shard_files
-from tfrecords_schema.errors import InputError
+from tfrecords_schema.errors import InputError, reading
 from tfrecords_schema.manifests.dataset_info import DATASET_INFO, DatasetInfo, ShardInfo, open_features
 from tfrecords_schema.storage import copies, files, paths
 from tfrecords_schema.text import one_line
@@ -74,7 +74,8 @@ def open_directory(path: str, check: Callable[[], None] = lambda: None) -> Featu
 
 def _require_digests(directory: str, shards: Sequence[ShardInfo], check: Callable[[], None]) -> None:
     def sha256(shard: ShardInfo) -> str:
-        with files.open_binary(os.path.join(directory, shard.name)) as handle:
+        path = os.path.join(directory, shard.name)
+        with reading(path, f"{shard.bytes} bytes"), files.open_binary(path) as handle:
             return hashlib.file_digest(handle, "sha256").hexdigest()  # type: ignore[arg-type]  # it has readinto
 
     size = sum(shard.bytes for shard in shards)
