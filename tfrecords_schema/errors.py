@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from typing import NoReturn
 
-from tfrecords_schema.text import one_line, shortened
+from tfrecords_schema.text import on_screen, one_line, shortened
 
 _MOST_LETTERS = 400  # of what does not fit on a command line
 _LONGEST_LINE = 900  # letters of a message
@@ -37,9 +37,7 @@ def told_in_one_line() -> Iterator[None]:
 
 
 def _line(text: str) -> str:
-    """What a screen shows as one line: names and contents may hold line ends, and orders to a terminal."""
-    shown = text.encode("utf-8", "backslashreplace").decode("utf-8")
-    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in shown)
+    shown = on_screen(text)
     if len(shown) <= _LONGEST_LINE:
         return shown
     return f"{shown[: _LONGEST_LINE // 2]} … {shown[-_LONGEST_LINE // 3 :]}"  # what to do stands at the end
@@ -75,5 +73,5 @@ class ArgumentParser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Exits with status 2."""
-        told = shortened(message.removeprefix("argument "), _MOST_LETTERS)
+        told = on_screen(shortened(message.removeprefix("argument "), _MOST_LETTERS))
         self.exit(2, f"error: {told}; see {self.prog} --help\n")

@@ -15,9 +15,9 @@ def hold(path: str, busy: str) -> contextlib.AbstractContextManager:
 
     Raises:
       InputError: another process holds it; the message is `busy`.
-      OSError: the file cannot be made.
+      OSError: the file cannot be made, or is a link, which would have it made elsewhere, or a pipe.
     """
-    handle = open(path, "a")  # noqa: SIM115 - the caller gives it to `with`
+    handle = open(path, "a", opener=_open_itself)  # noqa: SIM115 - the caller gives it to `with`
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -26,6 +26,10 @@ def hold(path: str, busy: str) -> contextlib.AbstractContextManager:
     except OSError:
         pass  # a filesystem without locks
     return handle
+
+
+def _open_itself(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
 
 
 def private_directory(name: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import itertools
 import os
@@ -13,6 +12,8 @@ from tfrecords_schema import command
 from tfrecords_schema.command import Settings, setting
 from tfrecords_schema.errors import InputError, told_in_one_line
 from tfrecords_schema.manifests.dataset_info import open_features
+from tfrecords_schema.storage import files
+from tfrecords_schema.text import on_screen
 
 _WIDTH = 12
 
@@ -37,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         config = command.parse(ShowConfig, argv, **ABOUT)
         try:
             for line in describe(config.directory, config.n):
-                print(line)
+                print(on_screen(line))
         except BrokenPipeError:  # `| head` has seen enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
@@ -48,7 +49,7 @@ def describe(directory: str, n: int) -> Iterator[str]:
     Raises:
       InputError: it is no feature directory, or a shard is not what dataset_info.json says.
     """
-    info, words = open_features(directory, _read_text, "DIR")
+    info, words = open_features(directory, files.read_text, "DIR")
     f = info.features
     yield _line("features", f"{f.extractor}, layer {f.layer}: {f.dtype} {list(f.shape)}, computed in {f.precision}")
     yield _line("weights", f"{f.weights} (SHA-256 {f.weights_digest[:12]}…)")
@@ -68,12 +69,6 @@ def describe(directory: str, n: int) -> Iterator[str]:
             yield from _record(record, name, words)
 
 
-def _read_text(path: str) -> str | None:
-    with contextlib.suppress(FileNotFoundError), open(path, encoding="utf-8") as file:
-        return file.read()
-    return None
-
-
 def _records(directory: str, info, split: str) -> Iterator[dict]:
     from tfrecords_schema import record, shards
     from tfrecords_schema.quiet import import_tensorflow
@@ -83,7 +78,7 @@ def _records(directory: str, info, split: str) -> Iterator[dict]:
     for shard in info.splits[split].shards:
         path = os.path.join(directory, shard.name)
         try:
-            with open(path, "rb") as handle:
+            with files.open_binary(path) as handle:
                 for data in shards.read_framed(handle):
                     yield record.decode(data, f.shape, f.dtype, info.max_caption_length)
         except (OSError, KeyError, ValueError) as error:

@@ -13,6 +13,12 @@ def whole(text: str) -> str:
     return _LONE.sub("\ufffd", text)
 
 
+def on_screen(text: str) -> str:
+    """A line as any screen shows it: names and contents may hold line ends, and orders to a terminal."""
+    shown = text.encode("utf-8", "backslashreplace").decode("utf-8")
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in shown)
+
+
 def shortened(value: object, letters: int = 40) -> str:
     """A value for the middle of a message, without its end where it is long."""
     text = str(value)

@@ -13,7 +13,7 @@ from typing import Any
 from tfrecords_schema import command
 from tfrecords_schema.command import Settings, setting
 from tfrecords_schema.errors import InputError, RunError, told_in_one_line
-from tfrecords_schema.text import one_line
+from tfrecords_schema.text import on_screen, one_line
 
 _METRICS_JSON, _SCORES, _EXAMPLES = "metrics.json", "scores.parquet", "examples.md"
 
@@ -102,7 +102,7 @@ def run(config: EvaluateConfig) -> dict[str, Any]:
     with contextlib.suppress(OSError):  # what is left is named in no metrics.json
         files.delete(*(posixpath.join(output, name) for name in stale))
     for line in (*scorecard.table(cards, summary), f"output      {output}"):
-        print(line)
+        print(on_screen(line))
     return summary
 
 

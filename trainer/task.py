@@ -12,7 +12,7 @@ from typing import Any
 from tfrecords_schema import command
 from tfrecords_schema.command import Settings, group, setting
 from tfrecords_schema.errors import RunError, told_in_one_line
-from tfrecords_schema.text import beside
+from tfrecords_schema.text import beside, on_screen
 from trainer.config import DecoderSettings, TrainConfig
 from trainer.training.interruptions import Interruptions, Preempted
 
@@ -139,7 +139,7 @@ def run(config: TaskConfig) -> dict[str, Any]:
     weights = info.features.weights
     own = () if weights in ("imagenet", "random") else ("--weights", weights)
     flags = ("--images", images, "--model", export_dir, *own, "--output", beside(job_dir, "captions"))
-    print(f"next        {shlex.join(('python', '-m', 'pipelines.caption', *flags))}")
+    print(on_screen(f"next        {shlex.join(('python', '-m', 'pipelines.caption', *flags))}"))
     return best
 
 

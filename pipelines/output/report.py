@@ -21,6 +21,7 @@ from tfrecords_schema.manifests import typed_json
 from tfrecords_schema.manifests.caption_table import REPORT, SHARD_LIST
 from tfrecords_schema.manifests.typed_json import Count
 from tfrecords_schema.storage import files, finding, paths
+from tfrecords_schema.text import on_screen
 
 _TOTALS = ("inputs", "records", "captions", "captions_cut", "rejects", "bytes", "kept", "retried")
 
@@ -214,7 +215,7 @@ def summarise(directory: str, max_reject_fraction: float) -> dict[str, Any]:
         ("next", report["next_command"]),
     ]
     for name, value in lines:
-        print(f"{name:<24}{value}" if name.startswith("  ") else f"{name:<12}{value}")
+        print(on_screen(f"{name:<24}{value}" if name.startswith("  ") else f"{name:<12}{value}"))
     share = report["rejects"] / report["inputs"]
     if share > max_reject_fraction:
         raise RejectsError(

@@ -18,6 +18,7 @@ from pipelines.sources.locations import absolutes, chunks, open_archive
 from pipelines.storage import archives
 from tfrecords_schema.errors import InputError, blaming
 from tfrecords_schema.storage import finding, paths
+from tfrecords_schema.text import on_screen
 
 # Of the formats that `images` decodes, as Pillow knows them. Other files of a directory or zip file are passed over.
 _ENDINGS = (
@@ -81,7 +82,7 @@ class FilePlace:
             every = self._every() if self.kind == "directory" else ""
             where, endings = files_have.format(self.given), _endings(passed_over)
             note = f"{count:,} {where} no image's ending ({endings}) and {were} passed over{every}"
-            print(note, file=sys.stderr, flush=True)
+            print(on_screen(note), file=sys.stderr, flush=True)
 
     def _nothing(self, passed_over: collections.Counter[str]) -> str:
         if self.kind == "pattern":

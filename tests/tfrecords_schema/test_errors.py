@@ -2,7 +2,7 @@
 
 import pytest
 
-from tfrecords_schema.errors import InputError, RunError, told_in_one_line
+from tfrecords_schema.errors import ArgumentParser, InputError, RunError, told_in_one_line
 
 
 @pytest.mark.parametrize(
@@ -18,3 +18,9 @@ def test_one_line_that_any_screen_can_show(capsys, error, status, told):
     with pytest.raises(SystemExit) as exit_, told_in_one_line():
         raise error
     assert exit_.value.code == status and capsys.readouterr().err == f"error: {told}\n"
+
+
+def test_so_is_what_a_shell_made_of_a_pattern(capsys):
+    with pytest.raises(SystemExit):
+        ArgumentParser(prog="x").parse_args(["--a\x1b[2J\n.jpg"])
+    assert capsys.readouterr().err == r"error: unrecognized arguments: --a\x1b[2J\n.jpg; see x --help" + "\n"

@@ -15,6 +15,13 @@ def test_show_tells_what_a_directory_holds(make_features, capsys):
     assert text.count("96 x 72 pixels") == 4 and "<start>:1 " in text and " <end>:2" in text
 
 
+def test_what_stands_in_a_directory_gives_a_terminal_no_orders(features_dir, capsys):
+    path = features_dir / "dataset_info.json"
+    path.write_text(path.read_text().replace('"resize": "', r'"resize": "x\u001b[2J\ny '))
+    show.main([str(features_dir), "--n", "0"])
+    assert r"resize      x\x1b[2J\ny " in capsys.readouterr().out
+
+
 def test_show_names_what_is_damaged(make_features, tmp_path, capsys):
     output, _ = make_features()
     shard = output / "train-00000-of-00001.tfrecord"

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from tfrecords_schema.text import beside, one_line, whole
+from tfrecords_schema.text import beside, on_screen, one_line, whole
 
 
 @pytest.mark.parametrize(
@@ -38,3 +38,7 @@ def test_an_error_is_one_line_of_its_first_words():
 )
 def test_a_place_beside_another(job_dir, expected):
     assert beside(job_dir, "captions") == expected
+
+
+def test_a_screen_is_given_no_orders():
+    assert on_screen("é 😀 \x1b[2J\n\x07\u202e\udcff") == r"é 😀 \x1b[2J\n\x07\u202e\udcff"

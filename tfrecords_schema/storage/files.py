@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import io
 import json
 import os
 import posixpath
 import shutil
+import stat
 import tempfile
 import uuid
 from collections.abc import Iterator, Mapping
@@ -52,7 +54,16 @@ class DigestingWriter(io.RawIOBase):
 
 def open_binary(path: str) -> BinaryIO:
     """A handle to read a file as it is: a name that ends in .gz is not unpacked. Raises OSError."""
-    return open(path, "rb") if paths.is_local(path) else objects.open_binary(path)
+    return open(path, "rb", opener=_open_regular) if paths.is_local(path) else objects.open_binary(path)
+
+
+def _open_regular(path: str, flags: int) -> int:
+    """A descriptor. A pipe would be waited on for ever, a device may have no end."""
+    number = os.open(path, flags | os.O_NONBLOCK)
+    if stat.S_ISREG(mode := os.fstat(number).st_mode) or stat.S_ISDIR(mode):  # Python has its own words for these
+        return number
+    os.close(number)
+    raise OSError(errno.EINVAL, "a pipe or a device, not a file", path)
 
 
 @contextlib.contextmanager
@@ -66,7 +77,7 @@ def read_bytes(path: str, most: int | None = None) -> bytes:
     """All of a file. Raises OSError; TooLargeError where it has more than `most` bytes, before they come."""
     if paths.is_remote(path):
         return objects.read(path, most=most)
-    with open(path, "rb") as handle:
+    with open_binary(path) as handle:
         if most is not None and (size := os.fstat(handle.fileno()).st_size) > most:
             raise TooLargeError(size, most)
         return handle.read()

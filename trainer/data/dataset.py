@@ -16,7 +16,7 @@ from google.protobuf.message import DecodeError
 
 from tfrecords_schema import record
 from tfrecords_schema import shards as shard_files
-from tfrecords_schema.errors import InputError
+from tfrecords_schema.errors import InputError, reading
 from tfrecords_schema.manifests.dataset_info import DATASET_INFO, DatasetInfo, ShardInfo, open_features
 from tfrecords_schema.storage import copies, files, paths
 from tfrecords_schema.text import one_line
@@ -74,8 +74,9 @@ def open_directory(path: str, check: Callable[[], None] = lambda: None) -> Featu
 
 def _require_digests(directory: str, shards: Sequence[ShardInfo], check: Callable[[], None]) -> None:
     def sha256(shard: ShardInfo) -> str:
-        with open(os.path.join(directory, shard.name), "rb") as handle:
-            return hashlib.file_digest(handle, "sha256").hexdigest()
+        path = os.path.join(directory, shard.name)
+        with reading(path, f"{shard.bytes} bytes"), files.open_binary(path) as handle:
+            return hashlib.file_digest(handle, "sha256").hexdigest()  # type: ignore[arg-type]  # it has readinto
 
     size = sum(shard.bytes for shard in shards)
     if size > _TOLD_BYTES:
@@ -120,7 +121,7 @@ def find_damaged(directory: FeatureDirectory) -> str | None:
     for split in info.splits:
         for path in directory.shard_paths(split):
             try:
-                with open(path, "rb") as handle:
+                with files.open_binary(path) as handle:
                     for serialized in shard_files.read_framed(handle):
                         values = record.decode(
                             serialized, info.features.shape, info.features.dtype, info.max_caption_length

@@ -177,7 +177,8 @@ class PhaseRun:
         samples = [Sample(c.id, c.uri, c.caption, c.references) for c in captioned[:_SAMPLES]]
         if samples:
             bench.journal.samples(progress.epoch + 1, samples)
-            bench.screen.say("\n".join(map(str, samples[:_ON_SCREEN])))
+            for sample in samples[:_ON_SCREEN]:
+                bench.screen.say(str(sample))
         progress.next_epoch()
         self._save()
         bench.interruptions.check()

@@ -8,6 +8,8 @@ import time
 
 import tqdm
 
+from tfrecords_schema.text import on_screen
+
 _LINE_EVERY_S = 60.0
 
 
@@ -22,6 +24,7 @@ class Screen:
 
     def say(self, text: str) -> None:
         """A line of its own."""
+        text = on_screen(text)
         try:
             tqdm.tqdm.write(text) if self._is_terminal else print(text)
             sys.stdout.flush()

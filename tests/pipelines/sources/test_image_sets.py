@@ -172,6 +172,12 @@ def test_a_directory_takes_what_is_called_like_an_image(here, capsys):
     assert line in capsys.readouterr().err.splitlines()
 
 
+def test_endings_give_a_terminal_no_orders(here, capsys):
+    write("d/a.jpg", "d/b.\x1b[2J\ndone")
+    assert ids("d") == ["a"]
+    assert r"1 file in d has no image's ending (.\x1b[2j\ndone) and was" in capsys.readouterr().err
+
+
 def test_endings_are_those_that_are_decoded():
     Image.init()
     for ending, name in Image.registered_extensions().items():

@@ -1,6 +1,7 @@
 """Feature directories as they are found: here or in a store, made once or made again."""
 
 import json
+import os
 import shutil
 
 import pytest
@@ -34,4 +35,18 @@ def test_a_shard_that_cannot_be_looked_at_is_told(features_dir):
     shard.unlink()
     shard.symlink_to(shard.name)
     with pytest.raises(InputError, match=f"{shard.name}: expected a file that can be read, found: .*symbolic links"):
+        open_directory(str(features_dir))
+
+
+def test_a_pipe_in_place_of_a_shard_is_told(features_dir):
+    """It has as many bytes as dataset_info.json says, none."""
+    shard = sorted(features_dir.glob("val-*"))[0]
+    path = features_dir / "dataset_info.json"
+    path.write_text(path.read_text().replace(f'"bytes": {shard.stat().st_size}', '"bytes": 0'))
+    shard.unlink()
+    os.mkfifo(shard)
+    with (
+        open(os.open(shard, os.O_RDWR)),
+        pytest.raises(InputError, match=r"expected 0 bytes, found .* a pipe or a device"),
+    ):
         open_directory(str(features_dir))
