@@ -114,13 +114,26 @@ def json_lines(path: str) -> Iterator[tuple[int, dict[str, Any] | str]]:
 def _json_chunks(path: str) -> Iterator[tuple[Sequence[int], list[dict[str, Any] | str]]]:
     with reading(path, "JSON Lines in UTF-8"), open_text(path) as text:
         start = 1
-        while lines := text.readlines(_LETTERS):
+        for lines in _some(text):
             numbers: Sequence[int] = range(start, start + len(lines))
             start += len(lines)
             if any(map(str.isspace, lines)):
                 numbers = [number for number, line in zip(numbers, lines, strict=True) if line.strip()]
                 lines = list(filter(str.strip, lines))
             yield numbers, _parsed(lines)
+
+
+def _some(lines: Iterator[str]) -> Iterator[list[str]]:
+    """Lines that follow each other, of about `_LETTERS` together."""
+    some, letters = [], 0
+    for line in lines:
+        some.append(line)
+        letters += len(line)
+        if letters >= _LETTERS:
+            yield some
+            some, letters = [], 0
+    if some:
+        yield some
 
 
 def _parsed(lines: list[str]) -> list[dict[str, Any] | str]:

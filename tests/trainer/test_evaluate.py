@@ -342,10 +342,10 @@ def test_a_full_disk_leaves_nothing_half_written(no_java, run, monkeypatch, resu
     before = {p.name: p.read_bytes() for p in output.iterdir()}
     from tfrecords_schema.storage import files
 
-    def full(path, mode):
+    def full(path, mode, **how):
         if path.endswith("metrics.json.tmp"):
             raise OSError(errno.ENOSPC, "no space left")
-        return open(path, mode)
+        return open(path, mode, **how)
 
     monkeypatch.setattr(files, "open", full, raising=False)
     with pytest.raises(SystemExit) as exit_:

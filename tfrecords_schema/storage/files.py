@@ -24,6 +24,8 @@ from tfrecords_schema.text import one_line
 WORK = ".work"  # under an output directory: what is needed only until the output is complete
 _CHUNK_BYTES = 8 << 20
 _MOST_TEXT_BYTES = 256 << 20
+_MOST_INPUT_BYTES = 1 << 30
+_LONGEST_LINE = 1 << 26  # letters
 
 
 class DigestingWriter(io.RawIOBase):
@@ -67,10 +69,20 @@ def _open_regular(path: str, flags: int) -> int:
 
 
 @contextlib.contextmanager
-def open_text(path: str, newline: str | None = None) -> Iterator[io.TextIOWrapper]:
-    """A file as lines of UTF-8, behind a byte order mark, as spreadsheets write one."""
-    with open_binary(path) as handle, io.TextIOWrapper(handle, encoding="utf-8-sig", newline=newline) as lines:
-        yield lines
+def open_text(path: str, newline: str | None = None) -> Iterator[Iterator[str]]:
+    """A file as lines of UTF-8, behind a byte order mark, as spreadsheets write one.
+
+    Raises OSError or ValueError, this also where a line has more letters than memory should be given to.
+    """
+    with open_binary(path) as handle, io.TextIOWrapper(handle, encoding="utf-8-sig", newline=newline) as text:
+        yield _lines(text)
+
+
+def _lines(text: io.TextIOWrapper) -> Iterator[str]:
+    while line := text.readline(_LONGEST_LINE + 1):
+        if len(line) > _LONGEST_LINE:
+            raise ValueError(f"a line of more than {_LONGEST_LINE:,} letters")
+        yield line
 
 
 def read_bytes(path: str, most: int | None = None) -> bytes:
@@ -121,11 +133,19 @@ def open_input(flag: str, path: str) -> BinaryIO:
         raise InputError(f"{flag}: {path}: expected a file that can be read, found: {one_line(error)}") from None
 
 
+def read_input_bytes(flag: str, path: str) -> bytes:
+    """All of a file that the user gave, 1 GiB at most. Raises InputError, naming the flag."""
+    with open_input(flag, path) as handle:
+        if (size := handle.seek(0, os.SEEK_END)) > _MOST_INPUT_BYTES:
+            raise InputError(f"{flag}: {path}: expected at most {_MOST_INPUT_BYTES:,} bytes, found {size:,}")
+        handle.seek(0)
+        return handle.read()
+
+
 def read_input(flag: str, path: str) -> str:
-    """All of a UTF-8 file that the user gave. Raises InputError, naming the flag."""
+    """The same of UTF-8 text."""
     try:
-        with open_input(flag, path) as handle:
-            return handle.read().decode("utf-8-sig")
+        return read_input_bytes(flag, path).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(f"{flag}: {path}: expected a file of UTF-8 text, found: {one_line(error)}") from None
 

@@ -61,7 +61,7 @@ def read_references(paths: Sequence[str], split: str | None = None) -> dict[str,
 
 
 def _read_file(path: str, split: str | None) -> list[Reference]:
-    content = files.open_input("--references", path).read()  # once, since a remote file is slow to read again
+    content = files.read_input_bytes("--references", path)  # once, since a remote file is slow to read again
     wanted, splits, found = split or "test", set(), []
     with blaming("--references"):
         for listed in captions_json.read(path, lambda _: io.BytesIO(content)):

@@ -15,8 +15,8 @@ from pipelines.sources.captioned_images import CaptionedImages, CaptionFile
 from pipelines.sources.image_sets import ImageSets
 from pipelines.sources.table_columns import Columns
 from tests.support.listing import listed
-from tfrecords_schema.captions_json import DEEPEST
 from tfrecords_schema.errors import InputError
+from tfrecords_schema.json_depth import DEEPEST
 
 NAMES = [f"é{number}.jpg" for number in range(4)]
 COCO = {

@@ -3,9 +3,12 @@
 import os
 import signal
 import socket
+import subprocess
+import sys
 
 import pytest
 
+from tests.support import ROOT
 from tfrecords_schema import machine
 from tfrecords_schema.errors import InputError
 from tfrecords_schema.storage import files
@@ -66,3 +69,44 @@ def test_a_lock_is_made_at_its_place_alone(tmp_path, pipe, in_time):
     assert not (tmp_path / "elsewhere").exists()
     with pytest.raises(OSError, match="No such device"):
         machine.hold(pipe, "busy")
+
+
+def of_a_terabyte(path, begins: bytes) -> str:
+    """Nothing but holes, which read as zeros, take no room."""
+    with open(path, "wb") as file:
+        file.write(begins)
+        file.truncate(1 << 40)
+    return str(path)
+
+
+_IN_LITTLE_MEMORY = """
+import resource, sys
+from tfrecords_schema.errors import InputError
+from tfrecords_schema.storage import files
+
+virtual = int(next(line for line in open("/proc/self/status") if line.startswith("VmSize")).split()[1]) * 1024
+resource.setrlimit(resource.RLIMIT_AS, (virtual + (1 << 30),) * 2)
+try:
+    if sys.argv[1] == "line":
+        with files.open_text(sys.argv[2]) as lines:
+            print(repr(next(lines)))
+            next(lines)
+    else:
+        files.read_input("--references", sys.argv[2])
+except (InputError, ValueError) as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize(
+    ("how", "told"),
+    [
+        ("line", "'image,caption\\n'\na line of more than 67,108,864 letters\n"),
+        ("whole", "--references: {}: expected at most 1,073,741,824 bytes, found 1,099,511,627,776\n"),
+    ],
+)
+def test_a_file_without_end_is_refused_within_a_gigabyte(tmp_path, how, told):
+    path = of_a_terabyte(tmp_path / "x", b"image,caption\n")
+    command = [sys.executable, "-c", _IN_LITTLE_MEMORY, how, path]
+    found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert (found.stdout, found.stderr[-300:]) == (told.format(path), "")
