@@ -29,7 +29,7 @@ $(INSTALLED): requirements.txt
 demo: $(INSTALLED)  ## draw scenes, extract features, train, caption unseen images: ends in demo/gallery.png
 	@$(BIN)/python -m scripts.demo
 
-test: $(INSTALLED)  ## the fast tests, 5 to 7 minutes; those of one folder: make test TESTS=tests/trainer/model
+test: $(INSTALLED)  ## the fast tests, 6 to 8 minutes; those of one folder: make test TESTS=tests/trainer/model
 	$(PYTEST) $(PARALLEL) $(TESTS) -m "not slow and not engines"
 
 test-slow: $(INSTALLED)  ## the slow tests: the whole demo, real Inception, real processes, runs that are killed

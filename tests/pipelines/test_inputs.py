@@ -150,6 +150,7 @@ def test_odd_names_through_the_whole_pipeline(make_features, coco_dir, tmp_path)
         assert report["rejects"] == 0 and {r["image/id"] + ".jpg" for r in read_split(output, "train")} == set(names)
 
 
+@pytest.mark.slow
 def test_grid_features_train_and_caption(made_grid_features, coco_dir, tmp_path):
     assert read_split(made_grid_features, "train")[0]["image/feature"].shape == (16, 3)
     train(made_grid_features, tmp_path / "job", epochs=1)

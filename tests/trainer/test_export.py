@@ -105,7 +105,13 @@ def rebuilt(directory) -> Decoder:
     return export.load_export(str(directory), open_model(str(directory))[0])
 
 
-@pytest.mark.parametrize("kind", decoders.KINDS)
+@pytest.mark.parametrize(
+    "kind",
+    [
+        kind if kind in ("lstm", "gru_initial_state", "attention_tied") else pytest.param(kind, marks=pytest.mark.slow)
+        for kind in decoders.KINDS
+    ],
+)
 def test_the_export_gives_what_the_model_in_memory_gives(exported, kind):
     decoder = decoders.make(kind, ENSEMBLE.get(kind, 0.7))
     features = features_for(decoder)
