@@ -22,6 +22,7 @@ from tfrecords_schema import machine
 from tfrecords_schema.errors import InputError
 from tfrecords_schema.manifests import typed_json
 from tfrecords_schema.storage import files, finding, paths
+from tfrecords_schema.text import shortened
 
 _TEXT = re.compile(r'"([^"\\]+)"')  # in JSON, and in what is left of it: the names of files are among them
 _SHOWN = 80  # characters of a value in a message
@@ -151,8 +152,7 @@ def _begun_options(directory: str) -> dict[str, Any] | None:
 
 def _require_same(directory: str, earlier: dict[str, Any], options: Options, update: bool | None) -> None:
     def shown(value: Any) -> str:
-        text = " ".join(str(value).split())
-        return text if len(text) <= _SHOWN else text[:_SHOWN] + "…"
+        return shortened(" ".join(str(value).split()), _SHOWN)
 
     now = options.every
     names = sorted(name for name in {*earlier, *now} if earlier.get(name) != now.get(name))

@@ -14,6 +14,7 @@ import numpy as np
 
 from tfrecords_schema.errors import InputError
 from tfrecords_schema.storage import files
+from tfrecords_schema.text import shortened
 from tfrecords_schema.vocabulary import PAD, SPECIAL_WORDS, Vocabulary
 
 FLAG = "--pretrained_embeddings"
@@ -155,5 +156,4 @@ def _numbers(fields: list[bytes]) -> list[float] | None:
 
 def _start(line: bytes) -> str:
     """The first characters of a line, on one line."""
-    text = line.rstrip().decode(errors="replace")
-    return repr(text if len(text) <= 40 else text[:40] + "…")
+    return repr(shortened(line.rstrip().decode(errors="replace")))
