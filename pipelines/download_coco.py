@@ -57,8 +57,8 @@ def run(config: DownloadCocoConfig) -> None:
                 _download(config, missing)
             for archive in open_:
                 coco.unpack(config.output, archive)
-    if not open_:
-        print(on_screen(f"Nothing to do: COCO {config.year} ({', '.join(config.splits)}) is in {config.output}"))
+    what = f"COCO {config.year} ({', '.join(config.splits)})"
+    print(on_screen(f"output      {what} in {config.output}{'' if open_ else '; nothing was missing'}"))
     for line in _following(config):
         print(on_screen(f"next        {line}"))
 

@@ -91,6 +91,7 @@ def test_what_comes_is_what_coco_dir_takes(server, coco_dir, tmp_path, capsys, y
     size = sum(len(server.files[sent.path].data) for sent in server.log)
     assert f"{size / 1e9:.2f} GB to come, " in told and f" free in {output}" in told
     given = f"--coco_dir '{output}' --year {year} --output '{output}-features'"
+    assert f"\noutput      COCO {year} (train, val) in {output}\n" in told
     assert told.endswith(f"\nnext        python -m pipelines.features {given}\n")
 
 
@@ -101,7 +102,8 @@ def test_a_second_run_has_nothing_to_do(server, tmp_path, capsys):
     server.shutdown()  # nobody is asked
     download(server, tmp_path)
     told = capsys.readouterr().out.splitlines()
-    assert told[0] == f"Nothing to do: COCO 2017 (train, val) is in {tmp_path}" and told[1].startswith("next  ")
+    assert told[0] == f"output      COCO 2017 (train, val) in {tmp_path}; nothing was missing"
+    assert told[1].startswith("next        python -m pipelines.features ")
     assert len(told) == 2 and not server.log
 
 
