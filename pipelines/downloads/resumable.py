@@ -117,7 +117,7 @@ class Download:
                 self._anew(handle, progress, self.remote)
                 raise CutError("the server sent another part than it was asked for")
             while missing := self.remote.bytes - self.have:
-                data = answer.read1(min(_CHUNK_BYTES, missing))
+                data = web.some_of(answer, min(_CHUNK_BYTES, missing))
                 if not data:
                     raise CutError(f"the answer ended {missing:,} bytes before its end")
                 self._write(handle, data)

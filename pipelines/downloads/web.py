@@ -118,6 +118,14 @@ def described(url: str, answer: http.client.HTTPResponse) -> Remote:
     return Remote(url, int(length), tag if tag.startswith('"') else headers.get("Last-Modified", ""))
 
 
+def some_of(answer: http.client.HTTPResponse, most: int) -> bytes:
+    """The bytes of an answer that have come, at least one; none at its end. Raises OSError."""
+    try:
+        return answer.read1(most)
+    except http.client.HTTPException as error:  # of an answer in chunks
+        raise CutError(f"the answer ended in the middle: {type(error).__name__}") from None
+
+
 def part_of(answer: http.client.HTTPResponse) -> tuple[int, int] | None:
     """(the first byte that an answer brings, bytes of the whole file); None where it is no part, but all of it."""
     if answer.status != http.HTTPStatus.PARTIAL_CONTENT:

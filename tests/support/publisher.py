@@ -34,6 +34,7 @@ class Turn:
       reset: whether it is closed so that the other side gets an error.
       then: is called after these bytes.
       ranges: whether Range is understood; if_range: whether If-Range is.
+      chunked: whether the length of a body is told piece by piece.
       headers: in place of those that would be right.
     """
 
@@ -43,6 +44,7 @@ class Turn:
     then: Callable[[], object] | None = None
     ranges: bool = True
     if_range: bool = True
+    chunked: bool = False
     headers: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
@@ -106,14 +108,16 @@ class _Handler(http.server.BaseHTTPRequestHandler):
                 self.server.log.append(Sent(self.path, 416, start, 0, dict(self.headers)))
                 self._begin(416, {"Content-Range": f"bytes */{end}", "Content-Length": "0"})
                 return
+        told = {"Transfer-Encoding": "chunked"} if turn.chunked else {"Content-Length": str(end - start)}
         part = {"Content-Range": f"bytes {start}-{end - 1}/{end}"} if start else {}
-        self._begin(206 if start else 200, {"Content-Length": str(end - start), **part, **found.marks, **turn.headers})
+        self._begin(206 if start else 200, {**told, **part, **found.marks, **turn.headers})
         body = found.data[start:][: turn.most]
         sent = Sent(self.path, 206 if start else 200, start, 0, dict(self.headers))
         self.server.log.append(sent)
         for at in range(0, len(body), 1 << 16):
-            self.wfile.write(body[at : at + (1 << 16)])
-            sent.count += len(body[at : at + (1 << 16)])
+            piece = body[at : at + (1 << 16)]
+            self.wfile.write(b"%x\r\n%b\r\n" % (len(piece), piece) if turn.chunked else piece)
+            sent.count += len(piece)
         if turn.then:
             turn.then()
         if turn.reset:

@@ -5,6 +5,7 @@ import os
 import random
 import re
 import resource
+import threading
 
 import pytest
 
@@ -78,6 +79,29 @@ def test_cut_answers_go_on_and_no_byte_comes_twice(server, tmp_path):
 def test_reset_connections_and_busy_answers_are_asked_again(server, tmp_path):
     server.turns.extend([Turn(status=503), Turn(most=50_000, reset=True), Turn(status=429), Turn(most=0), Turn()])
     assert fetch(server, tmp_path) == DATA and len(server.log) == 5
+
+
+def test_parts_in_chunks_are_taken_and_cut_too(server, tmp_path):
+    """As some proxies send them: the part is told, and not its length."""
+    server.turns.extend([Turn(most=1000), Turn(most=100_000, chunked=True), Turn(chunked=True)])
+    assert fetch(server, tmp_path) == DATA
+    assert [(sent.status, sent.start) for sent in server.log] == [(200, 0), (206, 1000), (206, 101_000)]
+
+
+def test_a_server_that_falls_silent_is_asked_again(server, tmp_path, monkeypatch):
+    monkeypatch.setattr(web, "_SILENCE_S", 0.2)
+    gone_on = threading.Event()
+    server.turns.append(Turn(most=100_000, then=lambda: gone_on.wait(20)))
+    server.turns.append(Turn(then=gone_on.set))
+    assert fetch(server, tmp_path) == DATA and [sent.start for sent in server.log] == [0, 100_000]
+
+
+def test_a_proxy_is_taken_from_the_environment(server, tmp_path, monkeypatch):
+    for name in ("no_proxy", "NO_PROXY", "HTTP_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("http_proxy", server.url)
+    server.files["http://coco.invalid/x.zip"] = Published(OTHER)
+    assert web.look("http://coco.invalid/x.zip").bytes == SIZE
 
 
 def test_a_cut_after_many_bytes_is_the_first_again(server, tmp_path):
