@@ -68,7 +68,7 @@ class Publisher(http.server.ThreadingHTTPServer):
         self.turns: collections.deque[Turn] = collections.deque()
         self.every = Turn()
         self.log: list[Sent] = []
-        self.heads = 0
+        self.heads = self.busy = 0  # HEADs that came; that are answered by 503
         self.head_length: str | None = None
         self.redirect: str | None = None
         self.url = f"http://127.0.0.1:{self.server_port}"
@@ -86,6 +86,10 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def do_HEAD(self) -> None:
         self.server.heads += 1
+        if self.server.busy:
+            self.server.busy -= 1
+            self._begin(503, {"Content-Length": "0"})
+            return
         found = self._found()
         if found:
             length = self.server.head_length or str(len(found.data))

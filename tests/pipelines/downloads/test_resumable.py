@@ -1,5 +1,6 @@
 """One file from a server that cuts, forgets, changes its mind and lies."""
 
+import contextlib
 import json
 import os
 import random
@@ -180,6 +181,12 @@ def test_without_a_mark_of_its_content_nothing_is_built_upon(server, tmp_path, m
     assert [(sent.start, sent.asked.get("Range")) for sent in server.log] == [(0, None), (0, None)]
 
 
+def test_without_a_mark_even_all_bytes_come_again(server, tmp_path):
+    server.files["/x.zip"].marks = {}
+    left(tmp_path, OTHER, url=f"{server.url}/x.zip", bytes=SIZE, validator="")
+    assert fetch(server, tmp_path) == DATA
+
+
 def test_the_time_of_the_last_change_is_a_mark_too(server, tmp_path):
     server.files["/x.zip"].marks = {"ETag": 'W/"1"', "Last-Modified": "Wed, 21 Oct 2015 07:28:00 GMT"}
     server.turns.append(Turn(most=200_000))
@@ -211,6 +218,18 @@ def test_nobody_there_and_nothing_there(server):
         web.look(f"{server.url}/y.zip")
     with pytest.raises(OSError, match="no answer in HTTP"):
         web.look("http://127.0.0.1:port/x.zip")
+
+
+def test_who_cannot_be_connected_to_is_asked_for_a_moment_and_who_is_busy_for_longer(server, monkeypatch):
+    asked, ask = [], web.ask
+    monkeypatch.setattr(web, "ask", lambda *given: asked.append(given[1]) or ask(*given))
+    monkeypatch.setattr(faults, "_ACQUAINTANCE_S", 0)
+    server.busy = 9
+    for url, times in (("http://127.0.0.1:1/x.zip", 1), (f"{server.url}/x.zip", 10)):
+        asked.clear()
+        with contextlib.suppress(web.UnansweredError):
+            web.look(url)
+        assert asked == [url] * times
 
 
 def test_redirects_are_followed_to_web_servers_only(server, tmp_path):
