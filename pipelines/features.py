@@ -43,7 +43,7 @@ def run(config: FeaturesConfig, beam_args: Sequence[str] = ()) -> dict[str, Any]
     from pipelines.output import lifecycle, sharding, start, steps
     from pipelines.output.names import Names
     from pipelines.output.report import summarise
-    from pipelines.sources.captioned_images import captioned_images
+    from pipelines.sources.caption_flags import captioned_images
     from pipelines.training_records.records import RecordMaker
     from pipelines.training_records.words import MakeVocabulary
     from pipelines.vision import extractors
@@ -53,7 +53,14 @@ def run(config: FeaturesConfig, beam_args: Sequence[str] = ()) -> dict[str, Any]
     engine = choose(beam_args, running.gpu, running.accelerator)
     engine.require_reachable(**command.places(config))
     source = captioned_images(
-        data.coco_dir, data.year, data.by_split("captions"), data.by_split("images"), data.val_fraction, data.restval
+        data.coco_dir,
+        data.year,
+        data.by_split("captions"),
+        data.by_split("images"),
+        data.val_fraction,
+        data.restval,
+        data.limit,
+        data.max_captions,
     )
     extractor = extractors.parse(
         network.extractor, network.weights, running.batch_size, network.feature_grid, network.precision

@@ -25,7 +25,10 @@ class Data(Settings):
     """Which images and captions to learn from."""
 
     coco_dir: str | None = setting(
-        "with train<year>/ (or .zip), val<year>/ and annotations/", None, metavar="DIR", reads="folder"
+        "with train<year>/ (or .zip), val<year>/ and annotations/; one of the two is enough with --val_fraction",
+        None,
+        metavar="DIR",
+        reads="folder",
     )
     year: str = setting("of --coco_dir", "2017")
     captions: tuple[str, ...] = _captions(_CAPTIONS)
@@ -38,6 +41,8 @@ class Data(Settings):
     test_images: tuple[str, ...] = _places("images of the test split only")
     val_fraction: float | None = setting("held out for validation, where there are no splits", None, least=0, most=1)
     restval: str = setting("what Karpathy's restval counts as", "train", choices=(*SPLITS, "leave_out"))
+    limit: int | None = setting("only the first N images of each split, for trying things out", None, least=1)
+    max_captions: int | None = setting("only the first N captions of each image", None, least=1)
 
     def by_split(self, kind: str) -> dict[str | None, tuple[str, ...]]:
         """The values of `--captions` or `--images` (under None), and those of each split."""

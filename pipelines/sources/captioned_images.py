@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import posixpath
 import sys
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pipelines.listing.catalogue import Catalogue
@@ -15,14 +14,14 @@ from pipelines.sources.drafts import quoted
 from pipelines.sources.locations import Locations
 from pipelines.storage import archives
 from tfrecords_schema.errors import InputError, blaming
-from tfrecords_schema.shards import SPLITS, is_validation
-from tfrecords_schema.storage import files, finding, paths
+from tfrecords_schema.shards import is_validation
 
 _IN_SEVERAL_SPLITS = """
     SELECT one.split, other.split, count(*)
     FROM entries AS one JOIN entries AS other ON one.id = other.id AND one.uri = other.uri AND one.split < other.split
     GROUP BY ALL ORDER BY ALL
 """
+_LAST = "SELECT position FROM entries WHERE split = ? ORDER BY position LIMIT 1 OFFSET ?"
 # An entry that names no image has its captions file for a URI.
 _INSERT = """
     INSERT INTO entries BY NAME
@@ -64,11 +63,15 @@ class CaptionedImages:
     Attributes:
       val_fraction: the share held out for validation of files without splits, by a hash of the id.
       restval: the split that Karpathy's `restval` images belong to; None leaves them out.
+      limit: only so many images of each split, the first ones.
+      max_captions: only so many captions of each image, the first ones.
     """
 
     files: tuple[CaptionFile, ...]
     val_fraction: float | None = None
     restval: str | None = "train"
+    limit: int | None = None
+    max_captions: int | None = None
 
     def metadata_fields(self) -> list[tuple[str, Any]]:
         """None: nothing but captions is carried along."""
@@ -87,6 +90,7 @@ class CaptionedImages:
             self._list_file(catalogue, place, file)
         drafts.end(catalogue)
         catalogue.join_parts()
+        self._cut(catalogue)
         for one, other, shared in catalogue.run(_IN_SEVERAL_SPLITS):
             print(f"WARNING: {shared:,} images are in both {one} and {other}.", file=sys.stderr, flush=True)
         catalogue.set_duplicates_aside()
@@ -98,7 +102,18 @@ class CaptionedImages:
             "images": [list(file.places) for file in self.files],
             "val_fraction": self.val_fraction,
             "restval": self.restval,
+            "limit": self.limit,
+            "max_captions": self.max_captions,
         }
+
+    def _cut(self, catalogue: Catalogue) -> None:
+        """Leaves out what is more than was asked for; only now is known what belongs to one image, in which split."""
+        if self.limit is not None:
+            for split in catalogue.counts():
+                for (position,) in catalogue.run(_LAST, split, self.limit):
+                    catalogue.run("DELETE FROM entries WHERE split = ? AND position >= ?", split, position)
+        if most := self.max_captions:
+            catalogue.run(f"UPDATE entries SET captions = captions[1:{most}] WHERE len(captions) > {most}")
 
     def _list_file(self, catalogue: Catalogue, place: int, file: CaptionFile) -> None:
         if not file.places and not captions_files.is_table(file.path):
@@ -136,70 +151,3 @@ class CaptionedImages:
         if wants_none and catalogue.run("SELECT 1 FROM drafts WHERE split IS NOT NULL LIMIT 1"):
             way = "give it with --captions" if file.split else "leave out --val_fraction"
             raise InputError(f"expected captions without splits, found {file.path} with its own; {way}")
-
-
-def captioned_images(
-    coco_dir: str | None,
-    year: str,
-    captions: Mapping[str | None, Sequence[str]],
-    images: Mapping[str | None, Sequence[str]],
-    val_fraction: float | None,
-    restval: str,
-) -> CaptionedImages:
-    """The source of `pipelines.features`.
-
-    Args:
-      captions: captions files by split; those under None tell splits themselves, or have none.
-      images: directories, zip files and patterns by split; those under None are for every split without its own.
-
-    Raises:
-      InputError: the flags contradict each other, or do not say what to read.
-    """
-    given = [
-        _flag(split, kind) for kind, by in (("captions", captions), ("images", images)) for split in by if by[split]
-    ]
-    if coco_dir:
-        if given or val_fraction is not None:
-            other = given[0] if given else "--val_fraction"
-            raise InputError(f"{other}: expected either --coco_dir, which has its splits, or {other}, found both")
-        if not finding.is_directory(coco_dir):
-            raise InputError(f"--coco_dir: expected a directory, found none at {coco_dir}")
-        found = [_coco_split(coco_dir, split, year) for split in ("train", "val")]
-        return CaptionedImages(tuple(found))
-    found = []
-    for split, given_files in captions.items():
-        places = tuple(images.get(split) or images.get(None) or ())
-        where = _flag(split if images.get(split) else None, "images")
-        found += [CaptionFile(path, places, split, (_flag(split, "captions"), where)) for path in given_files]
-    for split in SPLITS:
-        if images.get(split) and not captions.get(split):
-            flag = _flag(split, "images")
-            raise InputError(f"{flag}: expected {_flag(split, 'captions')} beside it, found none")
-    spelled = [paths.absolute(file.path) for file in found]
-    if len(set(spelled)) < len(spelled):
-        twice = next(path for path in spelled if spelled.count(path) > 1)
-        raise InputError(
-            f"--captions: expected each captions file once, found {twice} twice; its captions would count twice"
-        )
-    if not found:
-        raise InputError("--coco_dir, --captions or --train_captions: expected one of them, found none")
-    if val_fraction is not None and (captions.get("val") or not 0 < val_fraction < 1):
-        why = "--val_captions as well" if captions.get("val") else val_fraction
-        raise InputError(f"--val_fraction: expected a number between 0 and 1, and no --val_captions, found {why}")
-    if val_fraction is not None:  # it is taken from what would be for training
-        found = [dataclasses.replace(f, split=None if f.split == "train" else f.split) for f in found]
-    return CaptionedImages(tuple(found), val_fraction, None if restval == "leave_out" else restval)
-
-
-def _flag(split: str | None, kind: str) -> str:
-    return f"--{split}_{kind}" if split else f"--{kind}"
-
-
-def _coco_split(coco_dir: str, split: str, year: str) -> CaptionFile:
-    """One split of COCO's layout, its images unpacked or in the zip file that COCO is distributed as."""
-    images = paths.join(coco_dir, f"{split}{year}")
-    archive = images + ".zip"
-    unpacked = paths.is_local(images) and finding.is_directory(images)
-    place = archive if not unpacked and files.exists(archive) else images
-    path = paths.join(coco_dir, "annotations", f"captions_{split}{year}.json")
-    return CaptionFile(path, (place,), split, ("--coco_dir and --year", "--coco_dir and --year"))

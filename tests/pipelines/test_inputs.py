@@ -16,6 +16,7 @@ from tests.support import commands
 from tests.support.outputs import annotations, content, read_split, replace
 from tests.support.small import train
 from tfrecords_schema.errors import InputError
+from tfrecords_schema.vocabulary import Vocabulary, count_words
 
 
 @pytest.fixture(scope="module")
@@ -222,6 +223,37 @@ def test_other_words_keep_the_features_where_update_says_so(make_features, table
     never_loads(monkeypatch)
     make_features(**flags, min_word_count=3, update=True)
     assert content(output) == content(expected)
+
+
+def test_fewer_captions_keep_the_features_and_count_fewer_words(make_features, coco_dir, tmp_path, monkeypatch):
+    output, _ = make_features()
+    with pytest.raises(
+        InputError, match=r"max_captions was None, now 2\); give --update \(features of images that stay"
+    ):
+        make_features(max_captions=2)
+    never_loads(monkeypatch)
+    _, report = make_features(max_captions=2, update=True)
+    assert report["kept"] == report["records"] == 32 and report["captions"] == 64
+    said = {split: annotations(coco_dir, split) for split in ("train", "val")}
+    for split, captions in said.items():
+        assert {r["image/id"]: r["caption/text"] for r in read_split(output, split)} == {
+            image_id: every[:2] for image_id, every in captions.items()
+        }
+    (words,) = output.glob("vocabulary*.txt")
+    used = [caption for every in said["train"].values() for caption in every[:2]]
+    assert Vocabulary.loads(words.read_text()) == Vocabulary.from_counts(count_words(used), 10_000, 1)
+
+
+def test_a_trial_of_some_images_is_built_upon(make_features, coco_dir, tmp_path):
+    """--limit is of each split, so that a trial can be validated; without it later, its images are kept."""
+    output, report = make_features(limit=5)
+    for split in ("train", "val"):
+        first = sorted(annotations(coco_dir, split), key=int)[:5]  # as the captions file has them
+        assert sorted((r["image/id"] for r in read_split(output, split)), key=int) == first
+    with pytest.raises(InputError, match=r"limit was 5, now None\); give --update"):
+        make_features()
+    _, report = make_features(update=True)
+    assert (report["kept"], report["new"]) == (10, 22)
 
 
 def test_a_replaced_image_redoes_its_shard_and_no_other(make_features, table, coco_dir, tmp_path):
