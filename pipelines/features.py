@@ -53,7 +53,8 @@ def run(config: FeaturesConfig, beam_args: Sequence[str] = ()) -> dict[str, Any]
     engine = choose(beam_args, running.gpu, running.accelerator)
     engine.require_reachable(**command.places(config))
     source = captioned_images(
-        data.coco_dir, data.year, data.by_split("captions"), data.by_split("images"), data.val_fraction, data.restval
+        *(data.coco_dir, data.year, data.by_split("captions"), data.by_split("images"), data.val_fraction),
+        *(data.restval, data.caption_field, config.records_per_shard),
     )
     extractor = extractors.parse(
         network.extractor, network.weights, running.batch_size, network.feature_grid, network.precision

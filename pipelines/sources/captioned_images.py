@@ -1,4 +1,4 @@
-"""What `pipelines.features` learns from, as a source of Items: COCO's layout, or captions files and places."""
+"""What `pipelines.features` learns from, as a source of Items: COCO's layout, captions files and places, or samples."""
 
 from __future__ import annotations
 
@@ -12,8 +12,11 @@ from pipelines.listing.catalogue import Catalogue
 from pipelines.listing.entries import escape, unescape
 from pipelines.sources import captions_files, drafts
 from pipelines.sources.drafts import quoted
+from pipelines.sources.image_sets import ImageSets
 from pipelines.sources.locations import Locations
-from pipelines.storage import archives
+from pipelines.sources.places import forget, has_captions
+from pipelines.sources.table_columns import Columns
+from tfrecords_schema.captions_json import NO_CAPTION
 from tfrecords_schema.errors import InputError, blaming
 from tfrecords_schema.shards import SPLITS, is_validation
 from tfrecords_schema.storage import files, finding, paths
@@ -41,20 +44,30 @@ _INSERT = """
 """
 
 
+_REPLACED = f"""
+    REPLACE ({{own}} AS split, CASE WHEN error IS NULL AND len(captions) = 0 THEN 'list' ELSE stage END AS stage,
+      CASE WHEN error IS NULL AND len(captions) = 0 THEN {quoted(NO_CAPTION.error)} ELSE error END AS error,
+      CASE WHEN error IS NULL AND len(captions) = 0 THEN {quoted(NO_CAPTION.message)} ELSE message END AS message)
+"""
+
+
 @dataclasses.dataclass(frozen=True)
 class CaptionFile:
-    """A captions file of any kind that `captions_files` reads, and where its images are.
+    """A captions file of any kind that `captions_files` reads, and where its images are; or a place with both.
 
     Attributes:
       split: of all its images; None where the file itself tells, or a fraction of them is to be held out.
       places: directories, zip files and patterns; none for a table of paths, which are taken from its own directory.
       flags: those that path and places came with, for messages.
+      field: of a place with images and captions, as `ImageSets` takes them: the ending, JSON field or column of the
+        captions, empty for the default. None for a captions file.
     """
 
     path: str
     places: tuple[str, ...]
     split: str | None = None
     flags: tuple[str, str] = ("--captions", "--images")
+    field: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,6 +75,7 @@ class CaptionedImages:
     """The images of captions files.
 
     Attributes:
+      rows_together: as of `ImageSets`.
       val_fraction: the share held out for validation of files without splits, by a hash of the id.
       restval: the split that Karpathy's `restval` images belong to; None leaves them out.
     """
@@ -69,6 +83,7 @@ class CaptionedImages:
     files: tuple[CaptionFile, ...]
     val_fraction: float | None = None
     restval: str | None = "train"
+    rows_together: int = 1000
 
     def metadata_fields(self) -> list[tuple[str, Any]]:
         """None: nothing but captions is carried along."""
@@ -80,11 +95,15 @@ class CaptionedImages:
         Raises:
           InputError: a file or a place is missing or of no known kind, has no images, or its splits do not fit.
         """
-        archives.open_archive.cache_clear()  # what an earlier run in this process saw may have changed
+        forget()
         if fraction := self.val_fraction:
             catalogue.define("is_held_out", lambda ids: [is_validation(unescape(one), fraction) for one in ids])
         for place, file in enumerate(self.files):
-            self._list_file(catalogue, place, file)
+            if file.field is None:
+                self._list_file(catalogue, place, file)
+        sets = [file for file in self.files if file.field is not None]
+        for split in dict.fromkeys(file.split for file in sets):
+            self._list_sets(catalogue, [file for file in sets if file.split == split])
         drafts.end(catalogue)
         catalogue.join_parts()
         for one, other, shared in catalogue.run(_IN_SEVERAL_SPLITS):
@@ -93,12 +112,42 @@ class CaptionedImages:
 
     def describe(self) -> dict[str, Any]:
         """As options that a later run is compared with."""
+        fields = [file.field for file in self.files if file.field]
         return {
             "captions": [f"{file.split or 'own splits'}: {file.path}" for file in self.files],
             "images": [list(file.places) for file in self.files],
             "val_fraction": self.val_fraction,
             "restval": self.restval,
+            **({"caption_field": fields[0]} if fields else {}),
         }
+
+    def _list_sets(self, catalogue: Catalogue, given: Sequence[CaptionFile]) -> None:
+        """Places with images and captions, of one split."""
+        replaced = _REPLACED.format(own=self._own_split(given[0].split))
+        flag = given[0].flags[0]
+        (first,) = catalogue.run("SELECT coalesce(max(position) >> 40, -1) + 1 FROM entries")[0]
+        columns = Columns(captions=given[0].field)
+        places = tuple(file.path for file in given)
+        try:
+            ImageSets(places, (), columns, "", None, self.rows_together, first, replaced).list_into(catalogue)
+        except InputError as error:
+            raise InputError(str(error).replace("--images:", f"{flag}:", 1)) from None
+        self._require_usable(catalogue, first, f"{flag}: {given[0].path}")
+
+    def _own_split(self, split: str | None) -> str:
+        """SQL of the split of images whose captions file, or place, tells none."""
+        if self.val_fraction and not split:
+            return "CASE WHEN is_held_out(id) THEN 'val' ELSE 'train' END"
+        return quoted(split or "train")
+
+    def _require_usable(self, catalogue: Catalogue, place: int, where: str) -> None:
+        usable, message = catalogue.run(
+            "SELECT count(*) FILTER (error IS NULL), arg_min(message, position) FROM entries "
+            f"WHERE position >> 40 >= {place}"
+        )[0]
+        if not usable:
+            found = f"none that could be used; the first: {unescape(message)}" if message else "none"
+            raise InputError(f"{where}: expected images with captions, found {found}")
 
     def _list_file(self, catalogue: Catalogue, place: int, file: CaptionFile) -> None:
         if not file.places and not captions_files.is_table(file.path):
@@ -115,21 +164,13 @@ class CaptionedImages:
             f"SELECT position, 0 AS rank, name FROM ({names}) "
             f"UNION ALL SELECT position, 1 AS rank, short FROM ({names}) WHERE short IS NOT NULL"
         )
-        own = quoted(file.split or "train")
-        if self.val_fraction and not file.split:
-            own = "CASE WHEN is_held_out(id) THEN 'val' ELSE 'train' END"
+        own = self._own_split(file.split)
         restval = "NULL" if self.restval is None else quoted(self.restval)
         catalogue.run(
             _INSERT.format(position=drafts.POSITION, own=own, restval=restval),
             *map(escape, (file.path, locations.fallback)),
         )
-        usable, message = catalogue.run(
-            "SELECT count(*) FILTER (error IS NULL), arg_min(message, position) FROM entries "
-            f"WHERE position >> 40 = {place}"
-        )[0]
-        if not usable:
-            found = f"none that could be used; the first: {unescape(message)}" if message else "none"
-            raise InputError(f"{file.flags[0]}: {file.path}: expected images with captions, found {found}")
+        self._require_usable(catalogue, place, f"{file.flags[0]}: {file.path}")
 
     def _check_splits(self, catalogue: Catalogue, file: CaptionFile) -> None:
         wants_none = file.split or self.val_fraction is not None
@@ -145,12 +186,16 @@ def captioned_images(
     images: Mapping[str | None, Sequence[str]],
     val_fraction: float | None,
     restval: str,
+    caption_field: str | None = None,
+    rows_together: int = 1000,
 ) -> CaptionedImages:
     """The source of `pipelines.features`.
 
     Args:
       captions: captions files by split; those under None tell splits themselves, or have none.
       images: directories, zip files and patterns by split; those under None are for every split without its own.
+      caption_field: of places that have images and captions.
+      rows_together: as of `ImageSets`.
 
     Raises:
       InputError: the flags contradict each other, or do not say what to read.
@@ -165,16 +210,26 @@ def captioned_images(
         if not finding.is_directory(coco_dir):
             raise InputError(f"--coco_dir: expected a directory, found none at {coco_dir}")
         found = [_coco_split(coco_dir, split, year) for split in ("train", "val")]
-        return CaptionedImages(tuple(found))
+        return CaptionedImages(tuple(found), rows_together=rows_together)
     found = []
     for split, given_files in captions.items():
         places = tuple(images.get(split) or images.get(None) or ())
-        where = _flag(split if images.get(split) else None, "images")
-        found += [CaptionFile(path, places, split, (_flag(split, "captions"), where)) for path in given_files]
+        flags = _flag(split, "captions"), _flag(split if images.get(split) else None, "images")
+        for path in given_files:
+            is_set = has_captions(path)
+            field = (caption_field or "") if is_set else None
+            found.append(CaptionFile(path, () if is_set else places, split, flags, field))
+    sets = [file for file in found if file.field is not None]
     for split in SPLITS:
         if images.get(split) and not captions.get(split):
             flag = _flag(split, "images")
             raise InputError(f"{flag}: expected {_flag(split, 'captions')} beside it, found none")
+    if len(sets) == len(found) > 0 and any(images.values()):
+        flag = next(_flag(split, "images") for split in images if images[split])
+        raise InputError(f"{flag}: expected none, as {sets[0].path} has its images in it; leave it out")
+    if caption_field and not sets:
+        told = "tar shards, Parquet with images or directories of samples in --captions"
+        raise InputError(f"--caption_field: expected {told}, found none; leave it out")
     spelled = [paths.absolute(file.path) for file in found]
     if len(set(spelled)) < len(spelled):
         twice = next(path for path in spelled if spelled.count(path) > 1)
@@ -188,7 +243,7 @@ def captioned_images(
         raise InputError(f"--val_fraction: expected a number between 0 and 1, and no --val_captions, found {why}")
     if val_fraction is not None:  # it is taken from what would be for training
         found = [dataclasses.replace(f, split=None if f.split == "train" else f.split) for f in found]
-    return CaptionedImages(tuple(found), val_fraction, None if restval == "leave_out" else restval)
+    return CaptionedImages(tuple(found), val_fraction, None if restval == "leave_out" else restval, rows_together)
 
 
 def _flag(split: str | None, kind: str) -> str:
