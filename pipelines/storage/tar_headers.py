@@ -67,6 +67,7 @@ def members(read_at: ReadAt, total: int) -> Iterator[Member]:
             )
         yield member
         offset = member.end
+    raise TarError(f"at byte {total}: expected the mark of an end, found the end of the file: it was cut short")
 
 
 def member_at(read_at: ReadAt, offset: int) -> Member | None:

@@ -79,7 +79,7 @@ def test_sparse_files_are_passed_and_not_unpacked(tmp_path):
     pax = b"30 GNU.sparse.realsize=999999\n"
     content = tar_files.mended(gnu) + bytes(512) + bytes(512)
     content += header(b"p", len(pax), b"x") + padded(pax) + header(b"t.jpg", 3) + padded(b"abc")
-    (tmp_path / "x.tar").write_bytes(content + header(b"u.jpg", 3) + padded(b"def"))
+    (tmp_path / "x.tar").write_bytes(content + header(b"u.jpg", 3) + padded(b"def") + bytes(1024))
     assert [(name, kind) for name, kind, _ in walked(tmp_path / "x.tar")] == [
         ("s.jpg", "a sparse file"),
         ("t.jpg", "a sparse file"),
@@ -124,17 +124,20 @@ def test_old_sums_of_signed_bytes_are_taken(tmp_path):
     block = bytearray(header("é.jpg".encode(), 3))
     summed = sum(byte - 256 if byte > 127 else byte for byte in block[:148] + b" " * 8 + block[156:])
     block[148:156] = b"%06o\0 " % summed
-    (tmp_path / "x.tar").write_bytes(bytes(block) + padded(b"abc"))
+    (tmp_path / "x.tar").write_bytes(bytes(block) + padded(b"abc") + bytes(1024))
     assert walked(tmp_path / "x.tar") == [("é.jpg", "", b"abc")]
 
 
-def test_a_file_may_end_without_the_marks_of_an_end_and_nothing_behind_these_is_read(tmp_path):
-    (tmp_path / "x.tar").write_bytes(GOOD)
-    assert walked(tmp_path / "x.tar") == [("a.jpg", "", b"abc")]
-    (tmp_path / "x.tar").write_bytes(GOOD + bytes(512) + GOOD)
-    assert walked(tmp_path / "x.tar") == [("a.jpg", "", b"abc")]
-    (tmp_path / "x.tar").write_bytes(b"")
-    assert walked(tmp_path / "x.tar") == []
+def test_nothing_behind_the_mark_of_an_end_is_read_and_a_file_without_one_was_cut_short(tmp_path):
+    path = tmp_path / "x.tar"
+    path.write_bytes(GOOD + bytes(512) + GOOD)
+    assert walked(path) == [("a.jpg", "", b"abc")]
+    for content in (GOOD, GOOD[:520]):
+        path.write_bytes(content)
+        names, told = damage(path)
+        assert names == ["a.jpg"] and told.endswith("the end of the file: it was cut short")
+    path.write_bytes(b"")
+    assert damage(path)[0] == []
 
 
 def test_another_file_under_the_same_name_is_noticed(tmp_path):
