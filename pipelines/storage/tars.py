@@ -23,7 +23,7 @@ _PACKED = re.compile(r"(?i)\.(tar\.\w+|tgz|tbz2?|txz|tzst)$")
 _URI = re.compile(rf"(?P<tar>.+{re.escape(_ENDING)})!/(?P<offset>\d{{1,18}})/(?P<name>.+)", re.IGNORECASE | re.DOTALL)
 _FIRST_BYTES, _MOST_BYTES = 128 << 10, 4 << 20  # of a piece, which grow from the first to the last
 _GAP = 64 << 10  # between two images that still follow each other: what lies there is read along
-_PIECES = 8  # held of a file
+_HELD_BYTES = 32 << 20  # of the pieces of a file
 
 
 def is_tar(path: str) -> bool:
@@ -146,7 +146,9 @@ class _Forward:
             end = start + max(min(length, _MOST_BYTES), stop - start)
             end = min([end, *(piece.start for piece in self._pieces if piece.start > start)])
             piece = _Piece(start, end)
-            self._pieces = [*self._pieces[1 - _PIECES :], piece]
+            self._pieces.append(piece)
+            while sum(one.stop - one.start for one in self._pieces) > _HELD_BYTES:
+                del self._pieces[0]
             return piece, True
 
     def _fetch(self, piece: _Piece) -> None:
