@@ -9,11 +9,14 @@ from pipelines.vision.networks import NETWORKS, PRECISIONS
 from tfrecords_schema.command import Settings, group, setting
 from tfrecords_schema.shards import SPLITS
 
-_CAPTIONS = "COCO or Karpathy JSON, Flickr8k.token.txt, CSV or JSONL of image,caption[,split]; splits are its own"
+_CAPTIONS = (
+    "COCO or Karpathy JSON, Flickr8k.token.txt, CSV or JSONL of image,caption[,split]; splits are its own; or images "
+    "with captions: tar shards ('{00000..00099}.tar'), Parquet, directories of a.jpg and a.txt"
+)
 
 
 def _captions(help: str) -> tuple[str, ...]:
-    return setting(help, (), metavar="FILE", reads="file")
+    return setting(help, (), metavar="FILE", reads="place")
 
 
 def _places(help: str) -> tuple[str, ...]:
@@ -40,6 +43,11 @@ class Data(Settings):
     test_captions: tuple[str, ...] = _captions("captions of the test split")
     test_images: tuple[str, ...] = _places("images of the test split only")
     val_fraction: float | None = setting("held out for validation, where there are no splits", None, least=0, most=1)
+    caption_field: str | None = setting(
+        "of images with captions: an ending or field of .json (default txt), or a column (default caption)",
+        None,
+        metavar="NAME",
+    )
     restval: str = setting("what Karpathy's restval counts as", "train", choices=(*SPLITS, "leave_out"))
     limit: int | None = setting("only the first N images of each split, for trying things out", None, least=1)
     max_captions: int | None = setting("only the first N captions of each image", None, least=1)

@@ -1,18 +1,22 @@
-"""What `pipelines.features` learns from, as a source of Items: COCO's layout, or captions files and places."""
+"""What `pipelines.features` learns from, as a source of Items: COCO's layout, captions files and places, or samples."""
 
 from __future__ import annotations
 
 import dataclasses
 import posixpath
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 from pipelines.listing.catalogue import Catalogue
 from pipelines.listing.entries import escape, unescape
 from pipelines.sources import captions_files, drafts
 from pipelines.sources.drafts import quoted
+from pipelines.sources.image_sets import ImageSets
 from pipelines.sources.locations import Locations
-from pipelines.storage import archives
+from pipelines.sources.places import forget
+from pipelines.sources.table_columns import Columns
+from tfrecords_schema.captions_json import NO_CAPTION
 from tfrecords_schema.errors import InputError, blaming
 from tfrecords_schema.shards import is_validation
 
@@ -40,20 +44,30 @@ _INSERT = """
 """
 
 
+_REPLACED = f"""
+    REPLACE ({{own}} AS split, CASE WHEN error IS NULL AND len(captions) = 0 THEN 'list' ELSE stage END AS stage,
+      CASE WHEN error IS NULL AND len(captions) = 0 THEN {quoted(NO_CAPTION.error)} ELSE error END AS error,
+      CASE WHEN error IS NULL AND len(captions) = 0 THEN {quoted(NO_CAPTION.message)} ELSE message END AS message)
+"""
+
+
 @dataclasses.dataclass(frozen=True)
 class CaptionFile:
-    """A captions file of any kind that `captions_files` reads, and where its images are.
+    """A captions file of any kind that `captions_files` reads, and where its images are; or a place with both.
 
     Attributes:
       split: of all its images; None where the file itself tells, or a fraction of them is to be held out.
       places: directories, zip files and patterns; none for a table of paths, which are taken from its own directory.
       flags: those that path and places came with, for messages.
+      field: of a place with images and captions, as `ImageSets` takes them: the ending, JSON field or column of the
+        captions, empty for the default. None for a captions file.
     """
 
     path: str
     places: tuple[str, ...]
     split: str | None = None
     flags: tuple[str, str] = ("--captions", "--images")
+    field: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,6 +75,7 @@ class CaptionedImages:
     """The images of captions files.
 
     Attributes:
+      rows_together: as of `ImageSets`.
       val_fraction: the share held out for validation of files without splits, by a hash of the id.
       restval: the split that Karpathy's `restval` images belong to; None leaves them out.
       limit: only so many images of each split, the first ones.
@@ -72,6 +87,7 @@ class CaptionedImages:
     restval: str | None = "train"
     limit: int | None = None
     max_captions: int | None = None
+    rows_together: int = 1000
 
     def metadata_fields(self) -> list[tuple[str, Any]]:
         """None: nothing but captions is carried along."""
@@ -83,11 +99,15 @@ class CaptionedImages:
         Raises:
           InputError: a file or a place is missing or of no known kind, has no images, or its splits do not fit.
         """
-        archives.open_archive.cache_clear()  # what an earlier run in this process saw may have changed
+        forget()
         if fraction := self.val_fraction:
             catalogue.define("is_held_out", lambda ids: [is_validation(unescape(one), fraction) for one in ids])
         for place, file in enumerate(self.files):
-            self._list_file(catalogue, place, file)
+            if file.field is None:
+                self._list_file(catalogue, place, file)
+        sets = [file for file in self.files if file.field is not None]
+        for split in dict.fromkeys(file.split for file in sets):
+            self._list_sets(catalogue, [file for file in sets if file.split == split])
         drafts.end(catalogue)
         catalogue.join_parts()
         self._cut(catalogue)
@@ -97,6 +117,7 @@ class CaptionedImages:
 
     def describe(self) -> dict[str, Any]:
         """As options that a later run is compared with."""
+        fields = [file.field for file in self.files if file.field]
         return {
             "captions": [f"{file.split or 'own splits'}: {file.path}" for file in self.files],
             "images": [list(file.places) for file in self.files],
@@ -104,6 +125,7 @@ class CaptionedImages:
             "restval": self.restval,
             "limit": self.limit,
             "max_captions": self.max_captions,
+            **({"caption_field": fields[0]} if fields else {}),
         }
 
     def _cut(self, catalogue: Catalogue) -> None:
@@ -114,6 +136,34 @@ class CaptionedImages:
                     catalogue.run("DELETE FROM entries WHERE split = ? AND position >= ?", split, position)
         if most := self.max_captions:
             catalogue.run(f"UPDATE entries SET captions = captions[1:{most}] WHERE len(captions) > {most}")
+
+    def _list_sets(self, catalogue: Catalogue, given: Sequence[CaptionFile]) -> None:
+        """Places with images and captions, of one split."""
+        replaced = _REPLACED.format(own=self._own_split(given[0].split))
+        flag = given[0].flags[0]
+        (first,) = catalogue.run("SELECT coalesce(max(position) >> 40, -1) + 1 FROM entries")[0]
+        columns = Columns(captions=given[0].field)
+        places = tuple(file.path for file in given)
+        try:
+            ImageSets(places, (), columns, "", None, self.rows_together, first, replaced).list_into(catalogue)
+        except InputError as error:
+            raise InputError(str(error).replace("--images:", f"{flag}:", 1)) from None
+        self._require_usable(catalogue, first, f"{flag}: {given[0].path}")
+
+    def _own_split(self, split: str | None) -> str:
+        """SQL of the split of images whose captions file, or place, tells none."""
+        if self.val_fraction and not split:
+            return "CASE WHEN is_held_out(id) THEN 'val' ELSE 'train' END"
+        return quoted(split or "train")
+
+    def _require_usable(self, catalogue: Catalogue, place: int, where: str) -> None:
+        usable, message = catalogue.run(
+            "SELECT count(*) FILTER (error IS NULL), arg_min(message, position) FROM entries "
+            f"WHERE position >> 40 >= {place}"
+        )[0]
+        if not usable:
+            found = f"none that could be used; the first: {unescape(message)}" if message else "none"
+            raise InputError(f"{where}: expected images with captions, found {found}")
 
     def _list_file(self, catalogue: Catalogue, place: int, file: CaptionFile) -> None:
         if not file.places and not captions_files.is_table(file.path):
@@ -130,21 +180,13 @@ class CaptionedImages:
             f"SELECT position, 0 AS rank, name FROM ({names}) "
             f"UNION ALL SELECT position, 1 AS rank, short FROM ({names}) WHERE short IS NOT NULL"
         )
-        own = quoted(file.split or "train")
-        if self.val_fraction and not file.split:
-            own = "CASE WHEN is_held_out(id) THEN 'val' ELSE 'train' END"
+        own = self._own_split(file.split)
         restval = "NULL" if self.restval is None else quoted(self.restval)
         catalogue.run(
             _INSERT.format(position=drafts.POSITION, own=own, restval=restval),
             *map(escape, (file.path, locations.fallback)),
         )
-        usable, message = catalogue.run(
-            "SELECT count(*) FILTER (error IS NULL), arg_min(message, position) FROM entries "
-            f"WHERE position >> 40 = {place}"
-        )[0]
-        if not usable:
-            found = f"none that could be used; the first: {unescape(message)}" if message else "none"
-            raise InputError(f"{file.flags[0]}: {file.path}: expected images with captions, found {found}")
+        self._require_usable(catalogue, place, f"{file.flags[0]}: {file.path}")
 
     def _check_splits(self, catalogue: Catalogue, file: CaptionFile) -> None:
         wants_none = file.split or self.val_fraction is not None

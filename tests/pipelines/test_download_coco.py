@@ -13,7 +13,8 @@ import zipfile
 import pytest
 
 from pipelines import download_coco
-from pipelines.sources.caption_flags import captioned_images
+from pipelines.settings.features import Data
+from pipelines.training_records.source import source_of
 from tests.support import ROOT, commands
 from tests.support.listing import listed
 from tests.support.processes import finish, wait_for
@@ -85,7 +86,7 @@ def test_what_comes_is_what_coco_dir_takes(server, coco_dir, tmp_path, capsys, y
         assert (output / f"{split}{year}.zip").read_bytes() == server.files[f"/zips/{split}{year}.zip"].data
         captions = (output / f"annotations/captions_{split}{year}.json").read_bytes()
         assert captions == (coco_dir / f"annotations/captions_{split}2017.json").read_bytes()
-    items = listed(captioned_images(str(output), year, {}, {}, None, "train"))
+    items = listed(source_of(Data(coco_dir=str(output), year=year), 1000))
     assert len(items) == 32 and all(item.version and not item.problem for item in items)
     told = capsys.readouterr().out
     size = sum(len(server.files[sent.path].data) for sent in server.log)
@@ -122,7 +123,7 @@ def test_one_split_and_the_test_images(server, tmp_path, capsys):
     download(server, tmp_path / "a", splits=("val",))
     assert names(tmp_path / "a") == WHOLE - {"train2017.zip", "annotations/captions_train2017.json"}
     assert "--val_fraction 0.05 --output" in capsys.readouterr().out
-    items = listed(captioned_images(str(tmp_path / "a"), "2017", {}, {}, 0.05, "train"))
+    items = listed(source_of(Data(coco_dir=str(tmp_path / "a"), val_fraction=0.05), 1000))
     assert len(items) == 8 and not any(item.problem for item in items)
     download(server, tmp_path / "b", splits=("test",))
     kept = {".download.lock", "test2017.zip", "image_info_test2017.zip", "annotations/image_info_test2017.json"}

@@ -5,14 +5,14 @@ import zipfile
 
 import pytest
 
-from pipelines.sources.caption_flags import captioned_images
+from pipelines.settings.features import Data
+from pipelines.training_records.source import source_of
 from tests.support.listing import counted, listed
 from tfrecords_schema.errors import InputError
 
 
 def source(directory, **flags):
-    given = {"captions": {}, "images": {}, "val_fraction": None, "restval": "train", **flags}
-    return captioned_images(str(directory), "2017", **given)
+    return source_of(Data(coco_dir=str(directory), **flags), 1000)
 
 
 def one_split(coco_dir, tmp_path, split, packed=False):
