@@ -12,7 +12,7 @@ from PIL import Image
 
 from pipelines.clock import StageClock
 from pipelines.items import ImageError, Item
-from pipelines.vision import images, memory, reading
+from pipelines.vision import images, memory, reading, resizing
 from tests.support import bounded
 
 
@@ -74,7 +74,7 @@ def test_strips_are_no_other_pixels(monkeypatch, mode):
     options = {"P": {"transparency": 7}, "RGB": {"transparency": (1, 2, 3)}}.get(mode, {})
     data = encoded(image, "PNG" if options else "TIFF", **options)
     whole = images.decode(data, 16).rgb
-    monkeypatch.setattr(images, "_STRIP_PIXELS", 230)
+    monkeypatch.setattr(resizing, "STRIP_PIXELS", 230)
     assert np.array_equal(images.decode(data, 16).rgb, whole) and whole.std() > 1
 
 

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from pipelines.items import ImageError
-from pipelines.vision import images
+from pipelines.vision import images, resizing
 
 RED_LEFT = np.zeros((40, 60, 3), np.uint8)
 RED_LEFT[:, :30] = (255, 0, 0)
@@ -37,11 +37,28 @@ def test_formats(kind):
     assert is_red_left(pixels)
 
 
-def test_equals_pillows_own_resize():
-    generator = np.random.default_rng(0)
-    image = Image.fromarray(generator.integers(0, 256, (50, 70, 3), np.uint8))
-    expected = np.asarray(image.resize((16, 16), Image.Resampling.BILINEAR))
-    assert np.array_equal(images.decode(encoded(image, "PNG"), 16).rgb, expected)
+def smooth(height: int, width: int, seed: int = 0) -> Image.Image:
+    """Noise of every scale, as photographs have it."""
+    generator = np.random.default_rng(seed)
+    coarse = Image.fromarray(generator.integers(0, 256, (max(1, height // 9), max(1, width // 9), 3), np.uint8))
+    fine = generator.normal(0, 12, (height, width, 3))
+    return Image.fromarray(np.uint8(np.clip(np.asarray(coarse.resize((width, height))) + fine, 0, 255)))
+
+
+@pytest.mark.parametrize("resizer", ["the fast one", "Pillow"])
+@pytest.mark.parametrize("size", [(70, 50), (640, 480), (333, 1000), (16, 40), (5, 7), (1, 1), (1, 600), (600, 1)])
+def test_equals_pillows_own_resize(monkeypatch, resizer, size):
+    """But for one pixel in some hundreds that lies between two values."""
+    if resizer == "Pillow":
+        monkeypatch.setattr(resizing, "fast", None)
+    elif resizing.fast is None:
+        pytest.skip("cykooz.resizer is not installed")
+    width, height = size
+    image = smooth(height, width)
+    expected = np.asarray(image.resize((99, 99), Image.Resampling.BILINEAR), int)
+    found = images.decode(encoded(image, "PNG"), 99).rgb
+    assert np.abs(found - expected).max() <= (height <= 16 * width)
+    assert (found != expected).mean() < (0.01 if height <= 16 * width else 0.25)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
