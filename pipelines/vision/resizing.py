@@ -22,7 +22,7 @@ try:
 except ImportError:
     fast = None
 
-STRIP_PIXELS = 1 << 18  # of an image at a time, since the resizer works on copies
+STRIP_PIXELS = 1 << 19  # of an image at a time, since the resizer works on copies; one strip of most photographs
 _thread = threading.local()
 
 
@@ -34,7 +34,7 @@ def resize(strips: Iterable[np.ndarray], size: int, axis: int = 1) -> np.ndarray
       axis: that is resized first.
     """
     narrow = [_along(strip, size, axis) for strip in strips]
-    return _along(np.concatenate(narrow, 1 - axis), size, 1 - axis)
+    return _along(np.concatenate(narrow, 1 - axis) if len(narrow) > 1 else narrow[0], size, 1 - axis)
 
 
 def cut(rgb: np.ndarray, axis: int) -> Iterable[np.ndarray]:

@@ -233,3 +233,10 @@ def test_threads_that_decode_share_one_budget(tmp_path, monkeypatch):
     found = list(reading.read_ahead(items, 16, reading.Reading(threads=8), 16, StageClock()))
     assert [loaded.rgb[8, 8].tolist() for _, loaded in found] == [[255, 0, 0]] * 20
     assert free == [720_000] * 20 and budget._free == 2_000_000
+
+
+def test_a_column_of_pixels_is_not_made_wide_before_it_is_short(tmp_path):
+    """299 columns of it would be 900 MB."""
+    (tmp_path / "a.png").write_bytes(png(1, 1_000_000, 8, 0))
+    (outcome,), peak_mb = bounded.read([str(tmp_path / "a.png")], limit_mb=400, size=299)
+    assert outcome == [[[0, 0, 0]] * 299] * 299 and peak_mb < 60
