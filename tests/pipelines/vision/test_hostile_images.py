@@ -1,6 +1,5 @@
 """Images that mean harm: what decoding takes is bounded, and what is refused has its reason."""
 
-import io
 import struct
 import threading
 import time
@@ -14,12 +13,7 @@ from pipelines.clock import StageClock
 from pipelines.items import ImageError, Item
 from pipelines.vision import images, memory, reading, resizing
 from tests.support import bounded
-
-
-def encoded(image: Image.Image, kind: str, **options) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
-    return buffer.getvalue()
+from tests.support.pictures import encoded
 
 
 def rejected(data: bytes, **options) -> tuple[str, str]:

@@ -1,20 +1,13 @@
-import io
-
 import numpy as np
 import pytest
 from PIL import Image
 
 from pipelines.items import ImageError
 from pipelines.vision import images, resizing
+from tests.support.pictures import encoded, smooth
 
 RED_LEFT = np.zeros((40, 60, 3), np.uint8)
 RED_LEFT[:, :30] = (255, 0, 0)
-
-
-def encoded(image: Image.Image, kind: str, **options) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
-    return buffer.getvalue()
 
 
 def is_red_left(pixels: images.Pixels) -> bool:
@@ -35,14 +28,6 @@ def test_formats(kind):
     assert pixels.rgb.shape == (16, 16, 3) and pixels.rgb.dtype == np.uint8
     assert (pixels.height, pixels.width) == (40, 60)
     assert is_red_left(pixels)
-
-
-def smooth(height: int, width: int, seed: int = 0) -> Image.Image:
-    """Noise of every scale, as photographs have it."""
-    generator = np.random.default_rng(seed)
-    coarse = Image.fromarray(generator.integers(0, 256, (max(1, height // 9), max(1, width // 9), 3), np.uint8))
-    fine = generator.normal(0, 12, (height, width, 3))
-    return Image.fromarray(np.uint8(np.clip(np.asarray(coarse.resize((width, height))) + fine, 0, 255)))
 
 
 @pytest.mark.parametrize("resizer", ["the fast one", "Pillow"])

@@ -9,7 +9,7 @@ from PIL import Image, ImageOps
 
 from pipelines.items import ImageError
 from pipelines.vision import headers, images, jpegs
-from tests.pipelines.vision.test_images import encoded, smooth
+from tests.support.pictures import encoded, smooth
 
 SIDES = [(1, 1), (7, 5), (64, 48), (131, 200)]
 KINDS = {
