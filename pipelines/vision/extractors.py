@@ -5,14 +5,13 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import os
-import warnings
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from pipelines.storage import saved_models
-from pipelines.vision import devices, images, random_weights
+from pipelines.vision import devices, images, keras_networks, random_weights
 from pipelines.vision.networks import find_network, weights_file
 from tfrecords_schema.errors import InputError
 from tfrecords_schema.manifests.dataset_info import FeatureSpec
@@ -84,7 +83,10 @@ class Extractor:
         """Builds the network with its weights; returns self."""
         tf = import_tensorflow()
         self.in_flight = devices.configure(tf)
-        forward = _saved_model(tf, self.weights) if self.name == SAVED_MODEL else self._keras_model()
+        if self.name == SAVED_MODEL:
+            forward = _saved_model(tf, self.weights)
+        else:
+            forward = keras_networks.forward(self.name, self.weights, self.grid, self.precision)
         signature = tf.TensorSpec([self.batch_size, self.size, self.size, 3], tf.uint8)
 
         @tf.function(input_signature=[signature])
@@ -93,45 +95,9 @@ class Extractor:
             return tf.reshape(tf.cast(features, tf.float32), [self.batch_size, *self.shape])
 
         concrete = function.get_concrete_function()
-        self._function = lambda pixels: concrete(tf.constant(pixels))
-        self(np.zeros(signature.shape, np.uint8))  # so that loading is told apart from running
+        # `forward` is held here: the variables live as long as it does.
+        self._function = lambda pixels, forward=forward: concrete(tf.constant(pixels))
         return self
-
-    def _keras_model(self) -> Callable:
-        """float32 pixels `[B, size, size, 3]` in 0..255 -> the network's feature; a function to be traced once."""
-        import keras
-        import tensorflow as tf
-
-        network = find_network(self.name)
-        endpoint = network.endpoint(self.grid)
-        before = keras.config.dtype_policy()
-        # Variables stay float32 and are cast: a checkpoint fits whatever the precision.
-        keras.config.set_dtype_policy(self.precision if self.precision == "float32" else f"mixed_{self.precision}")
-        try:
-            if self.weights == "random":
-                model = random_weights.build(network)
-            else:
-                path = weights_file(self.name, self.weights)
-                try:
-                    with warnings.catch_warnings():
-                        warnings.simplefilter("ignore")  # Keras' own, of every layer that does not fit
-                        model = network.build(path)
-                except Exception as error:
-                    reason = str(error).strip().replace("\n", " ")[:200]
-                    raise InputError(f"--weights: {path} does not fit {self.name}: {reason}") from None
-            if endpoint.layer:
-                model = keras.Model(model.inputs, model.get_layer(endpoint.layer).output)
-        finally:
-            keras.config.set_dtype_policy(before)
-        trainable = [variable.numpy() for variable in model.trainable_variables]
-        fixed = [variable.numpy() for variable in model.non_trainable_variables]
-
-        def forward(pixels):
-            # Weights as constants of the graph, which TensorFlow prepares once: a tenth faster than variables.
-            constants = [[tf.constant(value) for value in values] for values in (trainable, fixed)]
-            return model.stateless_call(*constants, network.preprocess(pixels), training=False)[0]
-
-        return forward
 
     def __call__(self, pixels: np.ndarray) -> np.ndarray:
         """Runs one batch of exactly `batch_size` images."""

@@ -1,0 +1,48 @@
+"""A network of the registry with its weights, as one function."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+from pipelines.vision import random_weights
+from pipelines.vision.folding import folded
+from pipelines.vision.networks import Network, find_network, weights_file
+from tfrecords_schema.errors import InputError
+
+
+def forward(name: str, weights: str, grid: bool, precision: str) -> Callable[[Any], Any]:
+    """float32 pixels `[B, size, size, 3]` in 0..255 -> the network's feature; a function to be traced once.
+
+    Arguments are the attributes of an Extractor.
+
+    Raises:
+      InputError: no such weights, or those of another network.
+    """
+    import keras
+
+    network = find_network(name)
+    endpoint = network.endpoint(grid)
+    before = keras.config.dtype_policy()
+    # Variables stay float32 and are cast: a checkpoint fits whatever the precision.
+    keras.config.set_dtype_policy(precision if precision == "float32" else f"mixed_{precision}")
+    try:
+        model = random_weights.build(network) if weights == "random" else _with_weights(name, network, weights)
+        if endpoint.layer:
+            model = keras.Model(model.inputs, model.get_layer(endpoint.layer).output)
+        model = folded(model)
+    finally:
+        keras.config.set_dtype_policy(before)
+    return lambda pixels: model(network.preprocess(pixels), training=False)
+
+
+def _with_weights(name: str, network: Network, weights: str) -> Any:
+    path = weights_file(name, weights)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Keras' own, of every layer that does not fit
+            return network.build(path)
+    except Exception as error:
+        reason = str(error).strip().replace("\n", " ")[:200]
+        raise InputError(f"--weights: {path} does not fit {name}: {reason}") from None
