@@ -52,7 +52,7 @@ def run(config: FeaturesConfig, beam_args: Sequence[str] = ()) -> dict[str, Any]
     data, network, words, running = config.data, config.network, config.words, config.running
     engine = choose(beam_args, running.gpu, running.accelerator)
     engine.require_reachable(**command.places(config))
-    source = source_of(data, config.records_per_shard)
+    images = source_of(data, config.records_per_shard)
     extractor = extractors.parse(
         network.extractor, network.weights, running.batch_size, network.feature_grid, network.precision
     )
@@ -64,7 +64,7 @@ def run(config: FeaturesConfig, beam_args: Sequence[str] = ()) -> dict[str, Any]
             **{f"feature_{key}": value for key, value in vars(spec).items() if key not in ("weights", "shape")},
             "max_pixels": running.max_pixels,
         },
-        other={**vars(words), "records_per_shard": config.records_per_shard, **source.describe()},
+        other={**vars(words), "records_per_shard": config.records_per_shard, **images.describe()},
     )
     maker = RecordMaker(
         extractor=extractor,
@@ -72,13 +72,18 @@ def run(config: FeaturesConfig, beam_args: Sequence[str] = ()) -> dict[str, Any]
         dtype=network.feature_dtype,
         max_caption_length=words.max_caption_length,
     )
-    names = Names(SPLITS, [maker.suffix], [VOCABULARY], DATASET_INFO)
+    names = Names(SPLITS, [maker.suffix], [VOCABULARY], DATASET_INFO, carries=True)
     how = (options, names, config.records_per_shard, started, running.overwrite, config.update)
     with contextlib.ExitStack() as held:
-        with start.listed(source) as catalogue:
+        with start.listed(images) as catalogue:
             if "train" not in (counts := catalogue.counts()):
                 raise InputError(f"--captions: expected images of the train split, found {counts}")
             listing, publication = held.enter_context(start.begin(catalogue, config.output, *how))
+            source = extractor.source()
+            carried = start.carry(source, spec.weights_digest, config.output) if source else ""
+            if carried:  # workers need not reach what was given
+                at = extractor.carried_at(config.output, carried, spec.weights_digest)
+                maker = dataclasses.replace(maker, extractor=at)
         shaping = {**options.image, "max_caption_length": words.max_caption_length}
         process = sharding.ProcessShard(maker, listing, shaping, options.image)
         vocabulary = beam.pvalue.AsSingleton(
@@ -88,7 +93,7 @@ def run(config: FeaturesConfig, beam_args: Sequence[str] = ()) -> dict[str, Any]
             engine.pipeline
             | steps.EveryShard(listing)
             | steps.MakeShards(process, engine.accelerator, vocabulary=vocabulary)
-            | steps.Finish(Publish(publication, spec, words.max_caption_length), vocabulary=vocabulary)
+            | steps.Finish(Publish(publication, spec, words.max_caption_length, carried), vocabulary=vocabulary)
         )
         ran = run_pipeline(engine, config.output, sum(counts.values()))
     return summarise(config.output, running.max_reject_fraction) if ran else {}
@@ -101,6 +106,7 @@ class Publish:
     publication: Any
     spec: Any
     max_caption_length: int
+    carried: str
 
     def __call__(self, results: list, vocabulary: str) -> Iterator[list[str]]:
         from pipelines.output.publishing import publish
@@ -119,6 +125,7 @@ class Publish:
                 vocabulary_size=len(words),
                 vocabulary_digest=words.digest,
                 vocabulary_file=name,
+                extractor=self.carried,
                 splits={
                     split: _split_info([r for r in results if prefix_of(r.name) == split])
                     for split in publication.expected
@@ -128,7 +135,7 @@ class Publish:
 
         output = publication.directory
         following = ("python", "-m", "trainer.task", "--data", output, "--job_dir", beside(output, "job"))
-        yield from publish(publication, results, following, manifest)
+        yield from publish(publication, results, following, manifest, carried=self.carried)
 
 
 def _split_info(results: list) -> Any:

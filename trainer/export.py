@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 from tfrecords_schema import command
 from tfrecords_schema.command import Settings, setting
 from tfrecords_schema.errors import InputError, told_in_one_line
-from tfrecords_schema.manifests.dataset_info import VOCABULARY
+from tfrecords_schema.manifests.dataset_info import CARRIED, VOCABULARY
 from tfrecords_schema.manifests.model_info import MODEL_INFO, ModelInfo, model_digest, open_export, read_weights
 from tfrecords_schema.quiet import import_tensorflow
-from tfrecords_schema.storage import copies, files, finding, objects, paths
+from tfrecords_schema.storage import carried, copies, files, finding, objects, paths
 from tfrecords_schema.vocabulary import Vocabulary
 from trainer.config import DecoderConfig
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from trainer.model.decoder import Decoder
     from trainer.search.caption_module import CaptionModule, Ensemble
 
-_OURS = {"saved_model.pb", "fingerprint.pb", "variables", "assets", VOCABULARY, MODEL_INFO}
+_OURS = {"saved_model.pb", "fingerprint.pb", "variables", "assets", VOCABULARY, MODEL_INFO, CARRIED}
 _OURS |= {f".{name}.tmp" for name in (VOCABULARY, MODEL_INFO)}  # what a kill may leave
 
 
@@ -77,12 +77,15 @@ def run(config: ExportConfig) -> ModelInfo:
     from trainer.search.caption_module import Ensemble
 
     decoders = [load_export(directory, info) for directory, (info, _) in zip(ensemble, opened, strict=True)]
-    info = dataclasses.replace(
-        first, decoder={"ensemble": [info.decoder for info, _ in opened], "attention": "none"}, metrics={}
-    )
+    having = [
+        (directory, info.extractor) for directory, (info, _) in zip(ensemble, opened, strict=True) if info.extractor
+    ]
+    weights_in, extractor = having[0] if having else ("", "")
+    members = {"ensemble": [info.decoder for info, _ in opened], "attention": "none"}
+    info = dataclasses.replace(first, decoder=members, metrics={}, extractor=extractor)
     tf = import_tensorflow()
     try:
-        info = write(Ensemble(decoders), vocabulary, info, output)
+        info = write(Ensemble(decoders), vocabulary, info, output, weights_in)
     except (OSError, tf.errors.OpError) as error:
         told = files.reason(error)
         raise InputError(f"--output: expected a directory that can be written, found {output}: {told}") from None
@@ -94,7 +97,7 @@ def load_export(directory: str, info: ModelInfo) -> Decoder:
     """The decoder inside an export directory, built anew from its configuration. Raises InputError."""
     from trainer.model.decoder import Decoder
 
-    with copies.temporary(directory) as local:
+    with copies.temporary(directory, but=CARRIED) as local:
         weights = read_weights(local, info, directory)  # first: they tell that the configuration is theirs
     try:
         decoder = Decoder(DecoderConfig(**info.decoder))
@@ -110,10 +113,13 @@ def load_export(directory: str, info: ModelInfo) -> Decoder:
     return decoder
 
 
-def write(decoder: Decoder | Ensemble, vocabulary: Vocabulary, info: ModelInfo, export_dir: str) -> ModelInfo:
+def write(
+    decoder: Decoder | Ensemble, vocabulary: Vocabulary, info: ModelInfo, export_dir: str, weights_in: str = ""
+) -> ModelInfo:
     """Writes `export_dir`, in one step: it is there whole or not at all. Returns `info` with the model's digest.
 
-    A remote one is whole when it has its model_info.json.
+    A remote one is whole when it has its model_info.json. The extractor's weights that `info` names are copied from
+    `weights_in`, a feature directory or another export.
 
     It has two signatures, which give ids `[B, K, T]`, log_prob and length `[B, K]`; see caption_module.py:
       caption: features `[B, ...]` float32, beam_width and max_length int32, length_penalty float32;
@@ -127,12 +133,12 @@ def write(decoder: Decoder | Ensemble, vocabulary: Vocabulary, info: ModelInfo, 
     info = dataclasses.replace(info, digest=model_digest(weights, info.decoder, vocabulary.digest))
     if paths.is_remote(export_dir):
         with tempfile.TemporaryDirectory(prefix="captioning-") as making:
-            _save(module, vocabulary, info, making)
+            _save(module, vocabulary, info, making, weights_in)
             _publish(making, export_dir)
         return info
     making, old = _beside(export_dir)
     files.delete(making, old)
-    _save(module, vocabulary, info, making)
+    _save(module, vocabulary, info, making, weights_in)
     # Moved away and not deleted: half of an export must never have its name.
     if os.path.lexists(export_dir):
         os.rename(export_dir, old)
@@ -141,9 +147,13 @@ def write(decoder: Decoder | Ensemble, vocabulary: Vocabulary, info: ModelInfo, 
     return info
 
 
-def _save(module: CaptionModule, vocabulary: Vocabulary, info: ModelInfo, directory: str) -> None:
+def _save(module: CaptionModule, vocabulary: Vocabulary, info: ModelInfo, directory: str, weights_in: str) -> None:
     tf = import_tensorflow()
     tf.saved_model.save(module, directory, signatures={"caption": module.caption, "sample": module.sample})
+    if name := info.extractor:
+        ways = "put them back, or make features and exports again"
+        target = os.path.join(directory, name)
+        carried.bring(paths.join(weights_in, name), target, info.features.weights_digest, weights_in, ways)
     files.replace(directory, {VOCABULARY: vocabulary.dumps().encode(), MODEL_INFO: info.dumps().encode()})
 
 
@@ -156,7 +166,10 @@ def _publish(making: str, uri: str) -> None:
     objects.delete([posixpath.join(uri, MODEL_INFO)])
     objects.delete(posixpath.join(uri, name) for name in old if name not in names)
     for name in names:
-        files.upload(os.path.join(making, name), posixpath.join(uri, name))
+        local, remote = os.path.join(making, name), posixpath.join(uri, name)
+        # Weights that are there have come whole, and their name says which.
+        if not (name.startswith(f"{CARRIED}/") and files.size(remote) == os.path.getsize(local)):
+            files.upload(local, remote)
 
 
 def require_ours(flag: str, directory: str) -> None:

@@ -132,12 +132,13 @@ def run(config: TaskConfig) -> dict[str, Any]:
                 digest="",
                 metrics=best,
                 search={"beam_width": training.beam_width, "length_penalty": training.length_penalty},
+                extractor=directory.info.extractor,
             )
-            info = export.write(decoder, directory.vocabulary, info, export_dir)
+            info = export.write(decoder, directory.vocabulary, info, export_dir, directory.path)
     print(f"best        {loop.line(best)}")
     print(f"export      {export_dir} (digest {info.digest[:12]}…)")
     weights = info.features.weights
-    own = () if weights in ("imagenet", "random") else ("--weights", weights)
+    own = () if info.extractor or weights in ("imagenet", "random") else ("--weights", weights)
     flags = ("--images", images, "--model", export_dir, *own, "--output", beside(job_dir, "captions"))
     print(on_screen(f"next        {shlex.join(('python', '-m', 'pipelines.caption', *flags))}"))
     return best

@@ -13,6 +13,7 @@ from pipelines.captions.detokenise import detokenise
 from pipelines.settings.search import Search
 from pipelines.storage import saved_models
 from tfrecords_schema.errors import InputError
+from tfrecords_schema.manifests.dataset_info import CARRIED
 from tfrecords_schema.manifests.model_info import ModelInfo, open_export, read_weights
 from tfrecords_schema.quiet import import_tensorflow
 from tfrecords_schema.storage import copies, files, paths
@@ -85,7 +86,7 @@ def check_model(directory: str, info: ModelInfo) -> None:
                 f"{where}: expected {name} to take features [batch, {', '.join(map(str, info.features.shape))}], found "
                 f"{inputs['features']}; export it again"
             )
-    read_weights(copies.local_copy(directory), info, where)
+    read_weights(copies.local_copy(directory, but=CARRIED), info, where)
 
 
 class Captioner:
@@ -105,7 +106,7 @@ class Captioner:
     def load(self) -> Captioner:
         """Loads the model, from a local copy where the directory is remote; returns self."""
         tf = import_tensorflow()
-        local = copies.local_copy(self.directory)
+        local = copies.local_copy(self.directory, but=CARRIED)
         info, self._vocabulary = open_model(local)
         # Whatever the image: a model that cannot say a word here is broken.
         anything = dataclasses.replace(self.search, min_length=2, no_repeat_ngram=0, forbid_unk=False)

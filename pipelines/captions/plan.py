@@ -21,7 +21,7 @@ from tfrecords_schema.errors import InputError
 from tfrecords_schema.manifests import caption_table
 from tfrecords_schema.manifests.dataset_info import FeatureSpec
 from tfrecords_schema.manifests.model_info import ModelInfo
-from tfrecords_schema.storage import files, paths
+from tfrecords_schema.storage import carried, files, paths
 
 _OF_IMAGES = ("root", "uri_column", "image_column", "id_column", "metadata_columns", "weights", "precision")
 
@@ -101,10 +101,15 @@ def _of_images(config: CaptionConfig, info: ModelInfo) -> _Parts:
     what, running = config.what, config.running
     if what.split:
         raise InputError("--split: expected --features beside it, found --images, which have no splits")
-    weights = _weights(config.network.weights, info.features)
-    extractor = extractors.of_spec(info.features, weights, running.batch_size, config.network.precision)
+    weights, digest = _weights(config.network.weights, info), ""
+    if weights is None:
+        weights, digest = paths.join(config.model, info.extractor), info.features.weights_digest
+        _require_carried(weights, info)
+    extractor = extractors.of_spec(info.features, weights, running.batch_size, config.network.precision, digest)
     spec = extractor.spec(info.features.dtype)
     spec.require_same(info.features, mine=f"--weights {weights}", theirs=f"--model {config.model}")
+    if digest:
+        spec = dataclasses.replace(spec, weights=info.features.weights)
     source = ImageSets(
         what.images,
         root=what.root,
@@ -130,12 +135,15 @@ def _of_features(config: CaptionConfig, directory: str, info: ModelInfo) -> _Par
     return source, stored.StoredFeatures(spec.shape, spec.dtype), spec, {"weights": spec.weights_digest}
 
 
-def _weights(given: str | None, expected: FeatureSpec) -> str:
-    """The weights to load: those asked for, else those the model's features were made with.
+def _weights(given: str | None, info: ModelInfo) -> str | None:
+    """The weights to load: those asked for, else None for what the model carries, else those of its features.
 
     Raises:
-      InputError: the model's were a file, which is not where it was.
+      InputError: the model, of an earlier version, carries none, and they were a file, which is not where it was.
     """
+    expected = info.features
+    if given is None and info.extractor:
+        return None
     if given is None and expected.weights not in ("imagenet", "random") and not _is_there(expected):
         kind = "SavedModel directory" if expected.extractor == extractors.SAVED_MODEL else "file"
         raise InputError(
@@ -143,6 +151,14 @@ def _weights(given: str | None, expected: FeatureSpec) -> str:
             "model's features were made with, found none there and no flag; give --weights FILE"
         )
     return given or expected.weights
+
+
+def _require_carried(path: str, info: ModelInfo) -> None:
+    """Raises InputError unless the weights that an export names are in it, and the right ones."""
+    ways = "export it again, or give --weights FILE"
+    local = carried.local_copy(path, info.features.weights_digest, "--model", ways)
+    if paths.is_local(path):  # of others the copy was checked when it came
+        carried.require(local, info.features.weights_digest, path, "--model", ways)
 
 
 def _is_there(spec: FeatureSpec) -> bool:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from tfrecords_schema import shards
 from tfrecords_schema.manifests.caption_table import SHARD_LIST
+from tfrecords_schema.manifests.dataset_info import is_carried
 from tfrecords_schema.storage import paths
 
 _MUCH = 2  # times as many images in a shard as were asked for
@@ -28,12 +29,14 @@ class Names:
       prefixes, suffixes: of shards, "captions" and ".parquet", and of what is made of a shard, ".csv".
       texts: the names of further files that a rerun replaces.
       manifest: of the one that readers trust, beside report.json.
+      carries: whether weights may lie in it, see `dataset_info.is_carried`.
     """
 
     prefixes: Sequence[str]
     suffixes: Sequence[str]
     texts: Sequence[str] = ()
     manifest: str = ""
+    carries: bool = False
 
     def has(self, name: str) -> bool:
         """Whether a file is called like one of ours, or nearly so: better to stop for one too many."""
@@ -42,6 +45,8 @@ class Names:
 
     def is_ours(self, name: str) -> bool:
         """Whether a file in an output of ours is a shard, or one of `roles` under any of its names."""
+        if self.carries and is_carried("/".join(name.split("/")[:2])):
+            return True
         parsed = shards.parse_shard_name(name)
         if parsed:
             return parsed[0] in self.prefixes and parsed[3] in self.suffixes

@@ -11,7 +11,7 @@ from pipelines.output.names import Names
 from tfrecords_schema import shards
 from tfrecords_schema.errors import InputError
 from tfrecords_schema.manifests.caption_table import REPORT, SHARD_LIST
-from tfrecords_schema.manifests.dataset_info import DATASET_INFO
+from tfrecords_schema.manifests.dataset_info import CARRIED, DATASET_INFO
 from tfrecords_schema.manifests.model_info import MODEL_INFO
 from tfrecords_schema.storage import files, finding, paths
 
@@ -31,7 +31,13 @@ _NOTHING = re.compile("(?!)")
 
 def check(directory: str, names: Names) -> None:
     """Raises InputError where something that a run would write to, or delete, is another's. Whatever the flags."""
-    folders = [files.WORK, places.SIDECARS, _REJECTS, *(paths.join(files.WORK, name) for name in _IN_WORK if name)]
+    folders = [
+        *([CARRIED] if names.carries else []),
+        files.WORK,
+        places.SIDECARS,
+        _REJECTS,
+        *(paths.join(files.WORK, name) for name in _IN_WORK if name),
+    ]
     for name in folders:
         if paths.is_local(directory) and os.path.islink(paths.join(directory, name)):
             raise InputError(
@@ -54,9 +60,10 @@ def check_nothing_of_ours(directory: str, names: Names, overwrite: bool) -> None
     has_sidecars = bool(finding.names(paths.join(directory, places.SIDECARS)))
     if overwrite and has_sidecars:
         return
-    rejects = [paths.join(_REJECTS, name) for name in finding.names(paths.join(directory, _REJECTS))]
+    below = [paths.join(_REJECTS, name) for name in finding.names(paths.join(directory, _REJECTS))]
+    below += [paths.join(CARRIED, name) for name in finding.names_below(paths.join(directory, CARRIED))]
     there = [name for name in finding.names(directory) if names.has(name)]
-    for name in there + [name for name in rejects if names.is_ours(name)]:
+    for name in there + [name for name in below if names.is_ours(name)]:
         ways = "--overwrite or another --output" if has_sidecars else "another --output"
         raise InputError(f"--output: {directory} holds {name}, but no {REPORT} of a run that made it; give {ways}")
 

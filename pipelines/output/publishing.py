@@ -22,6 +22,7 @@ from pipelines.output.report import make_report, write_shard_list
 from pipelines.output.sidecars import ShardResult
 from tfrecords_schema import shards
 from tfrecords_schema.manifests.caption_table import REPORT, SHARD_LIST
+from tfrecords_schema.manifests.dataset_info import CARRIED
 from tfrecords_schema.storage import files, finding, paths
 
 _THREADS = 16
@@ -77,6 +78,7 @@ def publish(
     following: Sequence[str],
     manifest: Callable[[], tuple[str, str, dict[str, str]]] | None = None,
     beside: Sequence[str] = (),
+    carried: str = "",
 ) -> Iterator[list[str]]:
     """Checks and publishes a finished run; yields the paths of files that nothing names any more, some at a time.
 
@@ -86,6 +88,7 @@ def publish(
       manifest: gives, once all else is in place, the name of what readers trust beside report.json, its text, and the
         names of files that it speaks of.
       beside: the names of files that were made of shards.
+      carried: the name of weights that are in the output already.
     """
     directory, named = publication.directory, {}
     by_prefix: dict[str, list[ShardResult]] = {prefix: [] for prefix in publication.expected}
@@ -109,7 +112,7 @@ def publish(
     files.write_text(directory, REPORT, report.dumps())
     kept = {*(result.name for result in results), *beside, *named.values()}
     kept |= {sidecars.name_of(result.name) for result in results}
-    stale = list(_stale(directory, kept, publication.names))
+    stale = list(_stale(directory, kept, carried, publication.names))
     yield from (stale[at : at + _DELETED_TOGETHER] for at in range(0, len(stale), _DELETED_TOGETHER))
 
 
@@ -139,13 +142,17 @@ def _counted(found: Iterator[Reject], reasons: collections.Counter) -> Iterator[
         yield reject
 
 
-def _stale(directory: str, kept: set[str], names: Names) -> Iterator[str]:
+def _stale(directory: str, kept: set[str], carried: str, names: Names) -> Iterator[str]:
     """Files of the output before, and of runs that did not end; and all that was needed only while this one ran."""
     for folder in ("", places.SIDECARS, "rejects"):
         for name in finding.names(paths.join(directory, folder) if folder else directory):
             whole = paths.join(folder, name) if folder else name
             if whole not in kept and (folder == places.SIDECARS or names.is_ours(whole)):
                 yield paths.join(directory, whole)
+    for name in finding.names_below(paths.join(directory, CARRIED)) if names.carries else ():
+        whole = paths.join(CARRIED, name)
+        if names.is_ours(whole) and not (carried and (whole == carried or whole.startswith(f"{carried}/"))):
+            yield paths.join(directory, whole)
     work = paths.join(directory, files.WORK)
     if paths.is_local(directory):
         yield work

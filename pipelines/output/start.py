@@ -11,6 +11,8 @@ from pipelines.output import lifecycle
 from pipelines.output.names import Names
 from pipelines.output.progress import LISTING, waiting
 from pipelines.output.publishing import Publication
+from tfrecords_schema.errors import InputError
+from tfrecords_schema.storage import carried, files
 
 
 @contextlib.contextmanager
@@ -44,3 +46,17 @@ def begin(
             listing.write(catalogue, present.names(listing.shards, names.suffixes[0]))
         free = present.free(names.roles())
         yield listing, Publication(directory, options.every, counts, started, names, present.current, free)
+
+
+def carry(source: str, digest: str, directory: str) -> str:
+    """Puts local weights into an output that is locked, where workers and later commands find them; returns their name.
+
+    They may have it before all else is complete: it is made of their digest, and no other weights ever have it.
+    """
+    name = carried.name_of(source, digest)
+    try:
+        carried.put(source, directory, name)
+    except OSError as error:
+        told = files.reason(error)
+        raise InputError(f"--output: expected a directory that can be written to, found {directory}: {told}") from None
+    return name

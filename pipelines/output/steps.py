@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -77,3 +79,6 @@ def _call(results: list[ShardResult], finish: Callable, **context) -> Iterator[l
 def _delete(stale: list[str]) -> None:
     objects.delete(path for path in stale if paths.is_remote(path))
     files.delete(*(path for path in stale if paths.is_local(path)))
+    for folder in {os.path.dirname(path) for path in stale if paths.is_local(path)}:
+        with contextlib.suppress(OSError):  # it is not empty
+            os.removedirs(folder)

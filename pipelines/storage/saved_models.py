@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -64,12 +63,3 @@ def told(load: Callable[[], _Loaded], where: str) -> _Loaded:
         tf.errors.OpError,
     ) as error:
         raise InputError(f"{where}: expected a whole SavedModel, found: {one_line(error)}; make it again") from None
-
-
-def regular_files(directory: str, where: str) -> list[str]:
-    """All files below a local directory, sorted. Raises InputError where one is none: a pipe would be read for ever."""
-    found = sorted(os.path.join(folder, name) for folder, _, names in os.walk(directory) for name in names)
-    for path in found:
-        if not os.path.isfile(path):
-            raise InputError(f"{where}: expected files alone, found {path}; delete it")
-    return found

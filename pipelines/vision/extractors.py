@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import os
 from collections.abc import Callable
 from typing import Any
 
@@ -16,7 +15,7 @@ from pipelines.vision.networks import find_network, weights_file
 from tfrecords_schema.errors import InputError
 from tfrecords_schema.manifests.dataset_info import FeatureSpec
 from tfrecords_schema.quiet import import_tensorflow
-from tfrecords_schema.storage import copies, files, paths
+from tfrecords_schema.storage import carried, copies, files, paths
 
 SAVED_MODEL = "saved_model"
 
@@ -34,6 +33,7 @@ class Extractor:
       grid: the last convolutional map instead of the pooled vector.
       precision: of the forward pass, one of networks.PRECISIONS; features are float32 whatever it is.
       batch_size: of every call, so that nothing is traced twice.
+      digest: of weights that a directory of ours carries, wherever it is; empty for others.
       size: of the square input, in pixels.
       in_flight: how many calls to make at a time; known once loaded.
     """
@@ -43,6 +43,7 @@ class Extractor:
     batch_size: int
     grid: bool = False
     precision: str = "float32"
+    digest: str = ""
     in_flight: int = dataclasses.field(default=1, init=False)
 
     def __post_init__(self):
@@ -60,14 +61,15 @@ class Extractor:
         Raises:
           InputError: the weights are not there.
         """
-        if self.name == SAVED_MODEL:
-            digest, label = _directory_digest(self.weights), paths.absolute(self.weights)
-        elif self.weights == "random":
+        source = self.source()
+        if source is None:
             digest = hashlib.sha256(f"{self.name}: {random_weights.RECIPE}".encode()).hexdigest()
-            label = self.weights
         else:
-            digest = _file_digest(weights_file(self.name, self.weights))
-            label = self.weights if self.weights == "imagenet" else paths.absolute(self.weights)
+            try:
+                digest = carried.digest_of(source)
+            except InputError as error:
+                raise InputError(f"--extractor {SAVED_MODEL}:{error}") from None
+        label = self.weights if self.weights in ("random", "imagenet") else paths.absolute(self.weights)
         return FeatureSpec(
             extractor=self.name,
             layer=self.layer,
@@ -79,14 +81,33 @@ class Extractor:
             resize=images.RESIZE,
         )
 
+    def source(self) -> str | None:
+        """The file or SavedModel directory with the weights, on this machine; None of "random", which has none.
+
+        Raises:
+          InputError: it is not there.
+        """
+        if self.digest:
+            return carried.local_copy(
+                self.weights, self.digest, self.name, "put them back, or make the directory again"
+            )
+        if self.name == SAVED_MODEL:
+            return copies.local_copy(self.weights)
+        return None if self.weights == "random" else weights_file(self.name, self.weights)
+
+    def carried_at(self, directory: str, name: str, digest: str) -> Extractor:
+        """The same with the weights that a directory carries."""
+        return dataclasses.replace(self, weights=paths.join(directory, name), digest=digest)
+
     def load(self) -> Extractor:
         """Builds the network with its weights; returns self."""
         tf = import_tensorflow()
         self.in_flight = devices.configure(tf)
+        source = self.source()
         if self.name == SAVED_MODEL:
-            forward = _saved_model(tf, self.weights)
+            forward = _saved_model(tf, str(source), f"--extractor {SAVED_MODEL}:{self.weights}")
         else:
-            forward = keras_networks.forward(self.name, self.weights, self.grid, self.precision)
+            forward = keras_networks.forward(self.name, source, self.grid, self.precision)
         signature = tf.TensorSpec([self.batch_size, self.size, self.size, 3], tf.uint8)
 
         @tf.function(input_signature=[signature])
@@ -120,14 +141,16 @@ def parse(name: str, weights: str, batch_size: int, grid: bool, precision: str) 
     return Extractor(SAVED_MODEL, directory, batch_size, grid, precision)
 
 
-def of_spec(spec: FeatureSpec, weights: str, batch_size: int, precision: str | None = None) -> Extractor:
-    """The extractor that makes features as `spec` says, with these weights.
+def of_spec(
+    spec: FeatureSpec, weights: str, batch_size: int, precision: str | None = None, digest: str = ""
+) -> Extractor:
+    """The extractor that makes features as `spec` says, with these weights; `digest` is that of carried ones.
 
     Raises:
       InputError: this version has no such network or layer.
     """
     for grid in (False, True):
-        extractor = Extractor(spec.extractor, weights, batch_size, grid, precision or spec.precision)
+        extractor = Extractor(spec.extractor, weights, batch_size, grid, precision or spec.precision, digest)
         if extractor.layer == spec.layer:
             return extractor
     raise InputError(
@@ -175,9 +198,8 @@ def _signature_shapes(directory: str, flag: str) -> list[list[list[int | None]]]
     return [list(saved_models.shapes(tensors).values()) for tensors in (signature.inputs, signature.outputs)]
 
 
-def _saved_model(tf, directory: str) -> Callable:
-    where = f"--extractor {SAVED_MODEL}:{directory}"
-    model = saved_models.told(lambda: tf.saved_model.load(copies.local_copy(directory)), where)
+def _saved_model(tf, directory: str, where: str) -> Callable:
+    model = saved_models.told(lambda: tf.saved_model.load(directory), where)
     signature = model.signatures["serving_default"]
     ((name, spec),) = signature.structured_input_signature[1].items()
 
@@ -186,17 +208,3 @@ def _saved_model(tf, directory: str) -> Callable:
         return output
 
     return run
-
-
-def _file_digest(path: str) -> str:
-    with open(path, "rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
-
-
-def _directory_digest(directory: str) -> str:
-    """SHA-256 of the names and contents of all files below a directory."""
-    digest = hashlib.sha256()
-    root = copies.local_copy(directory)
-    for path in saved_models.regular_files(root, f"--extractor {SAVED_MODEL}:{directory}"):
-        digest.update(f"{os.path.relpath(path, root)}\0{_file_digest(path)}\0".encode())
-    return digest.hexdigest()

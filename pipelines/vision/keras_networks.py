@@ -8,17 +8,19 @@ from typing import Any
 
 from pipelines.vision import random_weights
 from pipelines.vision.folding import folded
-from pipelines.vision.networks import Network, find_network, weights_file
+from pipelines.vision.networks import Network, find_network
 from tfrecords_schema.errors import InputError
 
 
-def forward(name: str, weights: str, grid: bool, precision: str) -> Callable[[Any], Any]:
+def forward(name: str, path: str | None, grid: bool, precision: str) -> Callable[[Any], Any]:
     """float32 pixels `[B, size, size, 3]` in 0..255 -> the network's feature; a function to be traced once.
 
-    Arguments are the attributes of an Extractor.
+    Args:
+      name, grid, precision: as of an Extractor.
+      path: a local `.h5` file; None for seeded random weights.
 
     Raises:
-      InputError: no such weights, or those of another network.
+      InputError: the weights are another network's.
     """
     import keras
 
@@ -28,7 +30,7 @@ def forward(name: str, weights: str, grid: bool, precision: str) -> Callable[[An
     # Variables stay float32 and are cast: a checkpoint fits whatever the precision.
     keras.config.set_dtype_policy(precision if precision == "float32" else f"mixed_{precision}")
     try:
-        model = random_weights.build(network) if weights == "random" else _with_weights(name, network, weights)
+        model = random_weights.build(network) if path is None else _with_weights(name, network, path)
         if endpoint.layer:
             model = keras.Model(model.inputs, model.get_layer(endpoint.layer).output)
         model = folded(model)
@@ -37,8 +39,7 @@ def forward(name: str, weights: str, grid: bool, precision: str) -> Callable[[An
     return lambda pixels: model(network.preprocess(pixels), training=False)
 
 
-def _with_weights(name: str, network: Network, weights: str) -> Any:
-    path = weights_file(name, weights)
+def _with_weights(name: str, network: Network, path: str) -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Keras' own, of every layer that does not fit

@@ -23,6 +23,7 @@ from tfrecords_schema.vocabulary import Vocabulary
 SCHEMA_VERSION = 2
 DATASET_INFO = "dataset_info.json"
 VOCABULARY = "vocabulary.txt"
+CARRIED = "extractor"  # below a feature directory or an export: the weights that features are made with
 MOST_IDS = 10_000  # in a caption
 _Shape = Annotated[tuple[Annotated[int, msgspec.Meta(ge=1, le=1 << 24)], ...], msgspec.Meta(min_length=1, max_length=4)]
 CaptionLength = Annotated[int, msgspec.Meta(ge=3, le=MOST_IDS)]
@@ -75,6 +76,17 @@ class FeatureSpec:
                 raise InputError(f"{field.name} differs: {mine} has {a}, {theirs} has {b}")
 
 
+def check_carried(name: str, spec: FeatureSpec) -> None:
+    """Raises InputError where a description names weights, which readers will open, that are not carried ones."""
+    if name and not (is_carried(name) and name.startswith(f"{CARRIED}/{spec.weights_digest[:16]}")):
+        raise InputError(f"extractor: expected {CARRIED}/ and the weights' digest, found {name[:100]!r}")
+
+
+def is_carried(name: str) -> bool:
+    """Whether a path below a directory of ours may be that of carried weights, a file or a SavedModel."""
+    return re.fullmatch(CARRIED + r"/[0-9a-f]{16}(\.h5|\.weights\.h5)?", name) is not None
+
+
 @dataclasses.dataclass(frozen=True)
 class ShardInfo:
     """One file: its name, records, captions, bytes, and the SHA-256 of these bytes."""
@@ -106,6 +118,7 @@ class DatasetInfo:
     """The whole of dataset_info.json. `max_caption_length` counts START and END.
 
     `vocabulary_file` is another name than usual where a later run has changed the words of a complete directory.
+    `extractor` is the name of the weights that the directory carries, a file or a SavedModel; "" where it has none.
     """
 
     features: FeatureSpec
@@ -114,10 +127,12 @@ class DatasetInfo:
     vocabulary_digest: str
     splits: dict[str, SplitInfo]
     vocabulary_file: str = VOCABULARY
+    extractor: str = ""
     schema_version: int = SCHEMA_VERSION
 
     def __post_init__(self):
         # Names are joined to the directory: one that leads out of it must never be followed.
+        check_carried(self.extractor, self.features)
         if not shards.is_named(self.vocabulary_file, VOCABULARY):
             raise InputError(f"vocabulary_file: expected {VOCABULARY}, found {self.vocabulary_file[:100]!r}")
         for split, info in self.splits.items():

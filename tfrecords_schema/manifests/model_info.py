@@ -14,7 +14,14 @@ from typing import Any
 import numpy as np
 
 from tfrecords_schema.errors import InputError
-from tfrecords_schema.manifests.dataset_info import VOCABULARY, CaptionLength, FeatureSpec, parse_versioned, text_of
+from tfrecords_schema.manifests.dataset_info import (
+    VOCABULARY,
+    CaptionLength,
+    FeatureSpec,
+    check_carried,
+    parse_versioned,
+    text_of,
+)
 from tfrecords_schema.quiet import import_tensorflow
 from tfrecords_schema.text import one_line
 from tfrecords_schema.vocabulary import Vocabulary
@@ -39,6 +46,7 @@ class ModelInfo:
       digest: SHA-256 of weights, configuration and vocabulary; names this model in every table it makes.
       metrics: of the exported epoch on the validation images, e.g. {"val_loss": 2.98, "cider": 48.1}.
       search: beam_width and length_penalty that they were captioned with, for whoever does not say otherwise.
+      extractor: the name of the weights for these features, below the export, a file or a SavedModel; "" for none.
     """
 
     decoder: dict[str, Any]
@@ -48,9 +56,11 @@ class ModelInfo:
     digest: str
     metrics: dict[str, Any]
     search: dict[str, float]
+    extractor: str = ""
     schema_version: int = SCHEMA_VERSION
 
     def __post_init__(self):
+        check_carried(self.extractor, self.features)
         for name, (least, most) in _SEARCH.items():
             found = self.search.get(name)
             if found is None or not least <= found <= most:

@@ -25,17 +25,18 @@ def place() -> str:
     return machine.private_directory("trainer")
 
 
-def local_copy(directory: str) -> str:
+def local_copy(directory: str, but: str = "") -> str:
     """A local directory with the same files: itself where it is local, else one copy for all processes of this machine.
 
-    The copy's name follows from the names and versions of the files, so that one that changed is copied anew.
+    Without the folder of the name `but`, if that is given. The copy's name follows from the names and versions of the
+    files, so that one that changed is copied anew.
 
     Raises:
       InputError: the directory for copies is somebody else's.
     """
     if paths.is_local(directory):
         return directory
-    root, listed = directory.rstrip("/") + "/", finding.versions_below(directory)
+    root, listed = directory.rstrip("/") + "/", _listed(directory, but)
     digest = hashlib.sha256(repr(listed).encode()).hexdigest()[:16]
     parent = machine.private_directory("copies")
     target = os.path.join(parent, digest)
@@ -46,14 +47,19 @@ def local_copy(directory: str) -> str:
         except BaseException:
             shutil.rmtree(making)
             raise
-        if finding.versions_below(directory) != listed:  # it was replaced meanwhile, and what we have is of both
+        if _listed(directory, but) != listed:  # it was replaced meanwhile, and what we have is of both
             shutil.rmtree(making)
-            return local_copy(directory)
+            return local_copy(directory, but)
         try:
             os.rename(making, target)
         except OSError:  # another process was quicker
             shutil.rmtree(making)
     return target
+
+
+def _listed(directory: str, but: str) -> list[tuple[str, str]]:
+    without = paths.join(directory.rstrip("/"), but, "")
+    return [entry for entry in finding.versions_below(directory) if not (but and entry[0].startswith(without))]
 
 
 def feature_directory(
@@ -89,13 +95,17 @@ def feature_directory(
 
 
 @contextlib.contextmanager
-def temporary(directory: str) -> Iterator[str]:
-    """A local directory with the same files while this is entered; itself where it is local. Raises OSError."""
+def temporary(directory: str, but: str = "") -> Iterator[str]:
+    """A local directory with the same files while this is entered; itself where it is local. Raises OSError.
+
+    A folder of the name `but` is left out of a copy.
+    """
     if paths.is_local(directory):
         yield directory
         return
     with tempfile.TemporaryDirectory(prefix="captioning-") as target:
-        fetch(directory, finding.names_below(directory), target)
+        names = finding.names_below(directory)
+        fetch(directory, [name for name in names if not (but and name.startswith(f"{but}/"))], target)
         yield target
 
 

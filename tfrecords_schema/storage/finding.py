@@ -40,7 +40,10 @@ def names(directory: str) -> list[str]:
 
 
 def names_below(directory: str) -> list[str]:
-    """The names of all files below a remote directory, relative to it, sorted. Raises OSError."""
+    """The names of all files below a directory, relative to it, sorted; links are not followed. Raises OSError."""
+    if paths.is_local(directory):
+        found = (os.path.join(folder, name) for folder, _, there in os.walk(directory) for name in there)
+        return sorted(os.path.relpath(path, directory) for path in found)
     root = directory.rstrip("/") + "/"
     return sorted(path.removeprefix(root) for batch in objects.listing(root) for path, _, _ in batch)
 

@@ -18,7 +18,7 @@ from tfrecords_schema import record
 from tfrecords_schema import shards as shard_files
 from tfrecords_schema.errors import InputError, reading
 from tfrecords_schema.manifests.dataset_info import DATASET_INFO, DatasetInfo, ShardInfo, open_features
-from tfrecords_schema.storage import copies, files, paths
+from tfrecords_schema.storage import carried, copies, files, paths
 from tfrecords_schema.text import one_line
 from tfrecords_schema.vocabulary import Vocabulary
 from trainer.model.scaling import pool
@@ -56,6 +56,8 @@ def open_directory(path: str, check: Callable[[], None] = lambda: None) -> Featu
     if paths.is_remote(path):
         texts = {DATASET_INFO: info.dumps(), info.vocabulary_file: vocabulary.dumps()}
         path = copies.feature_directory(path, texts, shards, check)
+    if info.extractor:  # the export carries them on: what is wrong with them is told now, and not after the training
+        _require_weights(given, path, info)
     for shard in shards:
         file = os.path.join(path, shard.name)
         try:
@@ -70,6 +72,21 @@ def open_directory(path: str, check: Callable[[], None] = lambda: None) -> Featu
     if "train" not in info.splits or not info.splits["train"].images:
         raise InputError(f"--data: {given} holds no training images")
     return FeatureDirectory(path, info, vocabulary)
+
+
+def _require_weights(given: str, local: str, info: DatasetInfo) -> None:
+    """Brings the extractor's weights into a local copy of a feature directory; checks them. Raises InputError."""
+    digest, ways = info.features.weights_digest, "put them back or make the features again"
+    source, target = paths.join(given, info.extractor), os.path.join(local, info.extractor)
+    if paths.is_remote(given) and not os.path.exists(target):
+        try:
+            carried.bring(source, target, digest, "--data", ways)
+        except OSError as error:
+            raise InputError(
+                f"--data: {source}: expected weights that can be copied here: {files.reason(error)}"
+            ) from None
+    elif not paths.is_remote(given):
+        carried.require(target, digest, source, "--data", ways)
 
 
 def _require_digests(directory: str, shards: Sequence[ShardInfo], check: Callable[[], None]) -> None:
