@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
+from trainer.search.constraints import without
+
 
 class Hypotheses(NamedTuple):
     """The captions found, best first.
@@ -32,11 +34,11 @@ def length_normaliser(length, alpha):
 
 
 class _Beams(NamedTuple):
-    """Where the search stands. Of B * K hypotheses only L go through `step`, those of A images."""
+    """Where the search stands. Of B * K live hypotheses only L go through `step`, those of A images."""
 
-    found: Hypotheses  # [B, K, ...]
-    ended: Any  # [B, K]
-    rows: Any  # [L], which hypotheses, numbered in [B * K]
+    live: Hypotheses  # [B, K, ...], best first; minus infinity in places of the dead
+    finished: Hypotheses  # [B, K, ...], best first
+    rows: Any  # [L], which live hypotheses, numbered in [B * K]
     last: Any  # [L], the ids that `step` reads next
     state: Any  # [L, ...]
     images: Any  # [A], which images, numbered in [B]
@@ -58,16 +60,22 @@ def beam_search(
     context: Any = (),
     record: Callable | None = None,
 ) -> Hypotheses:
-    """Keeps the K best hypotheses of each image, word by word.
+    """Keeps the K best live hypotheses of each image, word by word, and apart from them its K best finished ones.
 
-    A hypothesis that ends is frozen: it keeps its ids and its score, and competes with those that go on under the
-    length penalty, until all K have ended or `max_steps` ids are reached. Hypotheses are chosen by log probability
-    divided by `length_normaliser`; ties go to the one that ranked higher before, then to the smaller id. A hypothesis
-    from which no word is allowed dies; its place is empty.
+    Of all extensions of an image's live hypotheses by one word, the K best by log probability are looked at: those of
+    them that end are finished. The K best of those that do not end live on. So a live hypothesis never takes the place
+    of a finished one (im2txt's `TopN`, T5X's `decoding.beam_search`). The finished are ranked by log probability
+    divided by `length_normaliser`. Ties go to what ended first, then to what ranked higher before, then to the smaller
+    id.
 
-    Only what goes on is computed. Without a context that is each hypothesis that has not ended: one an image at first,
-    and fewer and fewer at the end, since the longest caption of a batch is much longer than most. With one it is all K
-    hypotheses of each image that has any to go on with.
+    A live hypothesis dies when no word is allowed, and when it cannot beat the worst of K finished ones any more: as
+    log probabilities only fall, what it has, divided by the normaliser of the greatest length, is the best that can
+    become of it. The search ends when all are dead, or at the greatest length. What was cut there ranks below all that
+    ended. If K is at least the number of captions there are, all are found, in their order.
+
+    Only what lives is computed. Without a context that is each live hypothesis: one an image at first, and fewer and
+    fewer at the end, since the longest caption of a batch is much longer than most. With one it is all K hypotheses of
+    each image that has any.
 
     Args:
       step: (ids int32 `[N]`, state, context) -> (logits float `[N, V]`, state): for any N without a context; with one
@@ -76,7 +84,7 @@ def beam_search(
       batch_size: B.
       beam_width: K, scalar; may be a tensor.
       max_steps: T, scalar; may be a tensor.
-      length_penalty: GNMT's alpha, scalar, 0 for none.
+      length_penalty: GNMT's alpha, scalar, 0 for none, never negative.
       start, end, pad: ids.
       allowed: (log probabilities `[N, V]`, ids `[N, T]`, i) -> the same with minus infinity for words that must not
         come next; see constraints.py. What is left is not scaled up for it.
@@ -87,9 +95,9 @@ def beam_search(
     alpha = tf.cast(length_penalty, tf.float32)
     is_whole = bool(tf.nest.flatten(context))  # whether all K hypotheses of an image go through `step` together
 
-    def going_on(found: Hypotheses, ended):
+    def going_on(live: Hypotheses):
         """(rows, images) that are to go through `step` next."""
-        alive = ~ended & tf.math.is_finite(found.log_prob)  # [B, K]
+        alive = tf.math.is_finite(live.log_prob)  # [B, K]
         images = tf.reduce_any(alive, axis=1)  # [B]
         rows = tf.repeat(images, beam_width) if is_whole else tf.reshape(alive, [-1])
         return _where(rows), _where(images)
@@ -97,79 +105,108 @@ def beam_search(
     def one_word(i, beams: _Beams):
         logits, state = step(beams.last, beams.state, beams.context)
         log_probs = tf.nn.log_softmax(tf.cast(logits, tf.float32))  # [L, V]
-        ids = tf.reshape(beams.found.ids, [-1, max_steps])
+        ids = tf.reshape(beams.live.ids, [-1, max_steps])
         log_probs = allowed(log_probs, tf.gather(ids, beams.rows), i)
         recorded = record(state) if record else ()
-        found, ended, parents = _extended(beams, log_probs, recorded, i, alpha, end, pad)
-        rows, images = going_on(found, ended)
+        live, finished, parents = _extended(beams, log_probs, recorded, i, alpha, end)
+        can_win = live.log_prob / length_normaliser(max_steps, alpha) > _scores(finished, alpha)[:, -1:]
+        live = live._replace(log_prob=tf.where(can_win, live.log_prob, float("-inf")))
+        rows, images = going_on(live)
         places = _inverse(beams.rows, batch_size * beam_width)  # of the old rows, in [L]
         parents = tf.gather(places, tf.gather(parents, rows))
-        last = tf.gather(tf.reshape(found.ids, [-1, max_steps])[:, i], rows)
+        last = tf.gather(tf.reshape(live.ids, [-1, max_steps])[:, i], rows)
         kept = tf.gather(_inverse(beams.images, batch_size), images)  # in [A]
         state, context = gathered(state, parents), gathered(beams.context, kept)
-        return i + 1, _Beams(found, ended, rows, last, state, images, context)
+        return i + 1, _Beams(live, finished, rows, last, state, images, context)
 
     nothing = Hypotheses(
         ids=tf.fill([batch_size, beam_width, max_steps], pad),
-        # All hypotheses of an image are equal at first; only one may have descendants, or the beam would hold copies.
-        log_prob=tf.one_hot(tf.zeros([batch_size], tf.int32), beam_width, 0.0, float("-inf")),
+        log_prob=tf.fill([batch_size, beam_width], float("-inf")),
         length=tf.zeros([batch_size, beam_width], tf.int32),
         recorded=_nothing_recorded(record, state, batch_size, beam_width, max_steps),
     )
-    ended = tf.zeros([batch_size, beam_width], tf.bool)
-    rows, images = going_on(nothing, ended)
+    # All hypotheses of an image are equal at first; only one may have descendants, or the beam would hold copies.
+    first = tf.one_hot(tf.zeros([batch_size], tf.int32), beam_width, 0.0, float("-inf"))
+    live = nothing._replace(log_prob=first)
+    rows, images = going_on(live)
     last = tf.fill(tf.shape(rows), start)
-    beams = _Beams(nothing, ended, rows, last, gathered(state, rows // beam_width), images, context)
+    beams = _Beams(live, nothing, rows, last, gathered(state, rows // beam_width), images, context)
     _, beams = tf.while_loop(
         lambda i, beams: (i < max_steps) & (tf.size(beams.rows) > 0),
         one_word,
         (tf.constant(0), beams),
         shape_invariants=(tf.TensorShape([]), _shapes(beams)),
     )
-    return _ranked(beams.found, alpha, beam_width)
+    return _best(beams, beam_width)
 
 
-def _extended(beams: _Beams, log_probs, recorded, i, alpha, end: int, pad: int):
-    """The K best of all one-word extensions of each image's hypotheses, at step i.
+def _scores(found: Hypotheses, alpha):
+    """What finished hypotheses are ranked by, `[B, K]`."""
+    return found.log_prob / length_normaliser(found.length, alpha)
+
+
+def _extended(beams: _Beams, log_probs, recorded, i, alpha, end: int):
+    """The live hypotheses with one word more, at step i.
 
     Args:
       log_probs: `[L, V]`, of the words that may come next.
       recorded: `[L, R]`, or ().
 
     Returns:
-      (found `[B, K, ...]`, ended `[B, K]`, for each of B * K hypotheses which one it extends).
+      (live `[B, K, ...]`, finished `[B, K, ...]`, for each of B * K live ones which one it extends).
     """
-    found, ended, rows = beams.found, beams.ended, beams.rows[:, None]
-    images, beam_width, max_steps = tf.unstack(tf.shape(found.ids))
+    live = beams.live
+    images, beam_width, _ = tf.unstack(tf.shape(live.ids))
     # No more than the K best words of a hypothesis can be among the K best of its image.
-    best, words = tf.math.top_k(log_probs, tf.minimum(beam_width, tf.shape(log_probs)[-1]))  # [L, k]
+    best, words = tf.math.top_k(without([end], log_probs), tf.minimum(beam_width, tf.shape(log_probs)[-1]))  # [L, k]
     k = tf.shape(best)[1]
-    shape = [images * beam_width, k]
-    # What has ended goes on in one way only, with PAD, at no cost.
-    frozen = tf.one_hot(tf.zeros_like(ended, tf.int32), k, 0.0, float("-inf"))  # [B, K, k]
-    best = tf.reshape(tf.scatter_nd(rows, best, shape), [images, beam_width, k])
-    words = tf.reshape(tf.tensor_scatter_nd_update(tf.fill(shape, pad), rows, words), [images, beam_width, k])
-    words = tf.where(ended[:, :, None], pad, words)
-    candidates = found.log_prob[:, :, None] + tf.where(ended[:, :, None], frozen, best)  # [B, K, k]
-    length = found.length + tf.cast(~ended, tf.int32)  # [B, K]
-    score = candidates / length_normaliser(length, alpha)[:, :, None]
-    _, chosen = tf.math.top_k(tf.reshape(score, [images, beam_width * k]), beam_width)  # [B, K]
-    parents = chosen // k
-    words = tf.gather(tf.reshape(words, [images, beam_width * k]), chosen, batch_dims=1)
-    at_i = tf.range(max_steps) == i  # [T]
-    kept = found.recorded
-    if not isinstance(recorded, tuple):
-        now = tf.scatter_nd(rows, tf.cast(recorded, tf.float32), [images * beam_width, recorded.shape[-1]])
-        now = tf.where(ended[:, :, None, None], 0.0, tf.reshape(now, [images, beam_width, 1, -1]))  # [B, K, 1, R]
-        kept = tf.gather(tf.where(at_i[:, None], now, kept), parents, batch_dims=1)
-    found = Hypotheses(
-        ids=tf.where(at_i, words[:, :, None], tf.gather(found.ids, parents, batch_dims=1)),
-        log_prob=tf.gather(tf.reshape(candidates, [images, beam_width * k]), chosen, batch_dims=1),
-        length=tf.gather(length, parents, batch_dims=1),
-        recorded=kept,
-    )
-    ended = tf.gather(ended, parents, batch_dims=1) | (words == end)
-    return found, ended, tf.reshape(parents + tf.range(images)[:, None] * beam_width, [-1])
+
+    def of_all(values, missing):
+        """`[L, n]` -> `[B, K, n]`."""
+        every = tf.fill([images * beam_width, tf.shape(values)[1]], tf.cast(missing, values.dtype))
+        every = tf.tensor_scatter_nd_update(every, beams.rows[:, None], values)
+        return tf.reshape(every, [images, beam_width, tf.shape(values)[1]])
+
+    best = tf.reshape(live.log_prob[:, :, None] + of_all(best, float("-inf")), [images, beam_width * k])
+    ends = live.log_prob + of_all(log_probs[:, end, None], float("-inf"))[:, :, 0]  # [B, K]
+    words = tf.reshape(of_all(words, 0), [images, beam_width * k])
+    now = () if isinstance(recorded, tuple) else of_all(tf.cast(recorded, tf.float32), 0.0)  # [B, K, R]
+
+    def extended(parents, words, log_prob) -> Hypotheses:
+        """Those in the places `parents` `[B, K]`, each with a word."""
+        ids, recorded = tf.nest.map_structure(
+            lambda kept, now: _with(_of_image(kept, parents), i, now),
+            (live.ids, live.recorded),
+            (words, tf.nest.map_structure(lambda each: _of_image(each, parents), now)),
+        )
+        return Hypotheses(ids, log_prob, tf.fill(tf.shape(parents), i + 1), recorded)
+
+    def with_ended() -> Hypotheses:
+        ended = extended(
+            tf.where(is_end, place, 0), tf.fill(tf.shape(place), end), tf.where(is_end, chosen, float("-inf"))
+        )
+        both = tf.nest.map_structure(lambda *two: tf.concat(two, axis=1), beams.finished, ended)
+        _, order = tf.math.top_k(_scores(both, alpha), beam_width)
+        return tf.nest.map_structure(lambda tensor: _of_image(tensor, order), both)
+
+    chosen, place = tf.math.top_k(tf.concat([ends, best], axis=1), beam_width)  # [B, K]
+    is_end = (place < beam_width) & tf.math.is_finite(chosen)
+    finished = tf.cond(tf.reduce_any(is_end), with_ended, lambda: beams.finished)  # most steps end nothing
+    log_prob, place = tf.math.top_k(best, beam_width)
+    parents = place // k
+    live = extended(parents, _of_image(words, place), log_prob)
+    return live, finished, tf.reshape(parents + tf.range(images)[:, None] * beam_width, [-1])
+
+
+def _of_image(tensor, places):
+    """`[B, N, ...]` at places `[B, K]` of each image: `[B, K, ...]`."""
+    return tf.gather(tensor, places, batch_dims=1)
+
+
+def _with(tensor, i, now):
+    """`[B, K, T, ...]` with `now` `[B, K, ...]` at step i."""
+    at_i = tf.reshape(tf.range(tf.shape(tensor)[2]) == i, [-1] + [1] * (len(tensor.shape) - 3))
+    return tf.where(at_i, now[:, :, None], tensor)
 
 
 def _where(mask):
@@ -198,7 +235,7 @@ def _shapes(beams: _Beams) -> _Beams:
             tensors,
         )
 
-    return _Beams(*(free(3 if name in ("found", "ended") else 1, value) for name, value in beams._asdict().items()))
+    return _Beams(*(free(3 if name in ("live", "finished") else 1, value) for name, value in beams._asdict().items()))
 
 
 def _nothing_recorded(record: Callable | None, state, batch_size, beam_width, max_steps):
@@ -208,7 +245,9 @@ def _nothing_recorded(record: Callable | None, state, batch_size, beam_width, ma
     return tf.zeros([batch_size, beam_width, max_steps, record(state).shape[-1]])
 
 
-def _ranked(found: Hypotheses, alpha, beam_width) -> Hypotheses:
-    """By the score they competed with, best first."""
-    _, order = tf.math.top_k(found.log_prob / length_normaliser(found.length, alpha), beam_width)
-    return tf.nest.map_structure(lambda tensor: tf.gather(tensor, order, batch_dims=1), found)
+def _best(beams: _Beams, beam_width) -> Hypotheses:
+    """The finished, then, if they are fewer than K, what was cut."""
+    both = tf.nest.map_structure(lambda *two: tf.concat(two, axis=1), beams.finished, beams.live)
+    is_there = tf.cast(tf.math.is_finite(both.log_prob), tf.float32)
+    _, order = tf.math.top_k(is_there, beam_width)  # of equals, the first
+    return tf.nest.map_structure(lambda tensor: _of_image(tensor, order), both)
