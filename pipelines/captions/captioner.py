@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from pipelines.captions.detokenise import detokenise
+from pipelines.captions.word_ids import NO_WORDS, WordIds
 from pipelines.settings.search import Search
 from pipelines.storage import saved_models
 from tfrecords_schema.errors import InputError
@@ -23,9 +24,15 @@ BATCH = 128
 _MULTIPLE = 32  # fewer images, at a shard's end, are padded to such a number: few sizes, known from the start
 
 # What the signatures take and give; model_info.json's schema version stands for them.
-_CONSTRAINTS = ("features", "min_length", "no_repeat_ngram", "forbid_unk")
-_INPUTS = {"caption": ("beam_width", "max_length", "length_penalty"), "sample": ("uniform", "temperature", "top_p")}
-_OUTPUTS = {"ids", "log_prob", "length"}
+_CONSTRAINTS = {"min_length", "no_repeat_ngram", "forbid_unk", "forbidden", "prefix"}
+_BEAMS = {"beam_width", "max_length", "length_penalty", "beam_groups", "diversity_penalty"}
+_INPUTS = {
+    "caption": {"features", *_BEAMS, *_CONSTRAINTS},
+    "sample": {"features", "uniform", "temperature", "top_p", *_CONSTRAINTS},
+    "score": {"features", "ids"},
+}
+_FOUND = {"ids", "log_prob", "length", "word_log_prob"}
+_OUTPUTS = {"caption": _FOUND, "sample": _FOUND, "score": {"word_log_prob"}}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,6 +43,7 @@ class Caption:
       log_prob: the natural logarithm, summed over its words and END, in the model's own words of probability: whatever
         was forbidden, and at whatever temperature it was drawn.
       words: that the text is made of.
+      word_log_probs: of each word, and of END if it has one, given those before it; their sum is `log_prob`.
       attention: float32 `[len(words), P]`, where on the feature grid the model looked for each word; None where it has
         no attention, or nobody asked.
     """
@@ -43,6 +51,7 @@ class Caption:
     text: str
     log_prob: float
     words: tuple[str, ...] = ()
+    word_log_probs: tuple[float, ...] = ()
     attention: np.ndarray | None = None
 
 
@@ -74,9 +83,9 @@ def check_model(directory: str, info: ModelInfo) -> None:
                 f"{where}: expected a SavedModel with the signature {name}, found {found}; export it again"
             )
         inputs, outputs = (saved_models.shapes(of) for of in (signatures[name].inputs, signatures[name].outputs))
-        if set(inputs) != {*_CONSTRAINTS, *given} or not outputs.keys() >= _OUTPUTS:
+        if set(inputs) != given or not outputs.keys() >= _OUTPUTS[name]:
             found = f"{', '.join(inputs)} and {', '.join(outputs)}"
-            expected = f"{', '.join(sorted({*_CONSTRAINTS, *given}))} and {', '.join(sorted(_OUTPUTS))}"
+            expected = f"{', '.join(sorted(given))} and {', '.join(sorted(_OUTPUTS[name]))}"
             raise InputError(
                 f"{where}: expected inputs and outputs of {name}: {expected}, found {found}; export it again"
             )
@@ -94,12 +103,21 @@ class Captioner:
     `load` reads the SavedModel; before it, a Captioner is small and can be pickled.
 
     Args:
+      words: ids of what every caption begins with, and of what none says.
       attention: captions are to have it.
       capitalise: texts begin with a capital letter.
     """
 
-    def __init__(self, directory: str, search: Search, attention: bool = False, capitalise: bool = False):
-        self.directory, self.search, self.attention, self.capitalise = directory, search, attention, capitalise
+    def __init__(
+        self,
+        directory: str,
+        search: Search,
+        words: WordIds = NO_WORDS,
+        attention: bool = False,
+        capitalise: bool = False,
+    ):
+        self.directory, self.search, self.words = directory, search, words
+        self.attention, self.capitalise = attention, capitalise
         self._signatures: dict[str, Any] = {}
 
     def load(self) -> Captioner:
@@ -114,7 +132,7 @@ class Captioner:
             self._model = tf.saved_model.load(local)
             self._signatures = dict(self._model.signatures)
             # Traces, which is part of loading.
-            return self._run(np.zeros([BATCH, *info.features.shape], np.float32), [""], anything)
+            return self._run(np.zeros([BATCH, *info.features.shape], np.float32), [""], anything, NO_WORDS)
 
         found = saved_models.told(load, f"--model: {self.directory}")
         if not np.isfinite(found["log_prob"][0, 0]):
@@ -125,10 +143,12 @@ class Captioner:
         """At most `captions_per_image` different captions an image; fewer, or none, where the model knows no more."""
         padded = np.zeros((-(-len(features) // _MULTIPLE) * _MULTIPLE, *features.shape[1:]), np.float32)
         padded[: len(features)] = features
-        found = self._run(padded, image_ids, self.search)
+        found = self._run(padded, image_ids, self.search, self.words)
         return [self._captions({name: array[row] for name, array in found.items()}) for row in range(len(features))]
 
-    def _run(self, features: np.ndarray, image_ids: Sequence[str], search: Search) -> dict[str, np.ndarray]:
+    def _run(
+        self, features: np.ndarray, image_ids: Sequence[str], search: Search, words: WordIds
+    ) -> dict[str, np.ndarray]:
         """The signature's outputs."""
         import tensorflow as tf
 
@@ -137,6 +157,8 @@ class Captioner:
             "min_length": tf.constant(search.min_length),
             "no_repeat_ngram": tf.constant(search.no_repeat_ngram),
             "forbid_unk": tf.constant(search.forbid_unk),
+            "forbidden": tf.constant(words.forbidden, tf.int32),
+            "prefix": tf.constant([words.prefix] * len(features), tf.int32),
         }
         if search.sample:
             signature, flag = "sample", "captions_per_image"
@@ -151,6 +173,8 @@ class Captioner:
                 "beam_width": tf.constant(search.beam_width),
                 "max_length": tf.constant(search.max_length),
                 "length_penalty": tf.constant(search.length_penalty, tf.float32),
+                "beam_groups": tf.constant(search.beam_groups),
+                "diversity_penalty": tf.constant(search.diversity_penalty, tf.float32),
             }
         try:
             return {name: tensor.numpy() for name, tensor in self._signatures[signature](**inputs).items()}
@@ -180,5 +204,6 @@ class Captioner:
             words = tuple(self._vocabulary.words_of(found["ids"][k]))
             weights = found["attention"][k, : len(words)] if self.attention else None
             text = detokenise(words, self.capitalise)
-            captions.setdefault(text, Caption(text, float(found["log_prob"][k]), words, weights))
+            each = tuple(found["word_log_prob"][k, : found["length"][k]].tolist())
+            captions.setdefault(text, Caption(text, float(found["log_prob"][k]), words, each, weights))
         return list(captions.values())[: self.search.captions_per_image]

@@ -10,6 +10,7 @@ from typing import Any
 
 from pipelines.captions import captioner, stored
 from pipelines.captions.rows import ExtractedFeatures, FeatureMaker, RowMaker
+from pipelines.captions.word_ids import word_ids
 from pipelines.output.lifecycle import Options
 from pipelines.settings.caption import CaptionConfig
 from pipelines.sources.image_sets import ImageSets
@@ -34,6 +35,7 @@ class Plan:
       source: of the images.
       features: where their features come from, `spec` what these are.
       options: what the table follows from.
+      word_scores: whether the table tells the log probability of each word.
     """
 
     source: ImageSets | stored.FeatureRecords
@@ -42,11 +44,12 @@ class Plan:
     model: captioner.Captioner
     info: ModelInfo
     options: Options
+    word_scores: bool
 
     def row_maker(self, further: list[tuple[str, Any]]) -> RowMaker:
         """What makes the shards; `further` are the names and Arrow types of columns that are carried along."""
-        schema = caption_table.schema(self._metadata(), further, self.model.attention)
-        return RowMaker(self.features, self.model, schema, tuple(name for name, _ in further))
+        schema = caption_table.schema(self._metadata(), further, self.model.attention, self.word_scores)
+        return RowMaker(self.features, self.model, schema, tuple(name for name, _ in further), self.word_scores)
 
     def _metadata(self) -> dict[str, str]:
         """The key-value metadata of the Parquet files."""
@@ -73,7 +76,7 @@ def plan(config: CaptionConfig) -> Plan:
       InputError: a flag, or the model, does not fit.
     """
     what, table = config.what, config.table
-    info, _ = captioner.open_model(config.model)
+    info, vocabulary = captioner.open_model(config.model)
     search = config.search.resolved(info)
     if table.attention and info.decoder.get("attention", "none") == "none":
         raise InputError(f"--attention: expected a model with attention, found none in {config.model}; leave it out")
@@ -82,16 +85,18 @@ def plan(config: CaptionConfig) -> Plan:
         raise InputError(f"--images or --features: expected one of them, found {found}; see --help")
     parts = _of_features(config, what.features, info) if what.features else _of_images(config, info)
     source, features, spec, image = parts
+    words = word_ids(search, vocabulary)
     other = {
         "model": info.digest,
         **search.describe(),
+        "forbid_words": list(words.forbidden),
         **source.describe(),
         "rows_per_file": table.rows_per_file,
-        **{name: True for name in ("attention", "capitalise") if getattr(table, name)},
+        **{name: True for name in ("attention", "capitalise", "word_scores") if getattr(table, name)},
     }
     captioner.check_model(config.model, info)  # last, since it takes seconds
-    model = captioner.Captioner(config.model, search, table.attention, table.capitalise)
-    return Plan(source, features, spec, model, info, Options(image, other))
+    model = captioner.Captioner(config.model, search, words, table.attention, table.capitalise)
+    return Plan(source, features, spec, model, info, Options(image, other), table.word_scores)
 
 
 _Parts = tuple[ImageSets | stored.FeatureRecords, FeatureMaker, FeatureSpec, dict[str, Any]]

@@ -20,6 +20,7 @@ from pipelines.vision.extractors import Extractor
 from pipelines.vision.reading import Reading
 from tfrecords_schema.manifests import caption_table
 from tfrecords_schema.storage import files
+from tfrecords_schema.vocabulary import END, SPECIAL_WORDS
 
 # A row group is what a reader takes at once: many rows for whoever reads one column, and not too many bytes.
 _ROWS_PER_GROUP = 8192
@@ -68,12 +69,14 @@ class RowMaker:
       features, captioner: not yet loaded; the captioner was trained on these features.
       schema: Arrow's, of the table.
       further: the names of the columns that Items' metadata are the values of.
+      word_scores: whether captions are told word by word.
     """
 
     features: FeatureMaker
     captioner: Captioner
     schema: Any
     further: tuple[str, ...] = ()
+    word_scores: bool = False
     suffix: str = ".parquet"
     keeps_rows: bool = True
 
@@ -129,13 +132,21 @@ class RowMaker:
             "width": size[1],
             "caption": best.text,
             "log_prob": best.log_prob,
-            "captions": [{"caption": c.text, "log_prob": c.log_prob} for c in captions],
+            "captions": [self._entry(caption) for caption in captions],
             **dict(zip(self.further, item.metadata, strict=True)),
         }
         if best.attention is not None:
             pairs = zip(best.words, best.attention, strict=True)
             row[caption_table.ATTENTION] = [{"word": word, "weights": weights} for word, weights in pairs]
         return row
+
+    def _entry(self, caption: Caption) -> dict[str, Any]:
+        entry: dict[str, Any] = {"caption": caption.text, "log_prob": caption.log_prob}
+        if self.word_scores:
+            # One that was cut has no END, which zip leaves out then.
+            pairs = zip((*caption.words, SPECIAL_WORDS[END]), caption.word_log_probs, strict=False)
+            entry[caption_table.WORDS] = [{"word": word, "log_prob": log_prob} for word, log_prob in pairs]
+        return entry
 
 
 def regrouped(outcomes: Iterator[FeatureBatch | Reject], size: int) -> Iterator[FeatureBatch | Reject]:

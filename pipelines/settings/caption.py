@@ -54,6 +54,7 @@ class Table(Settings):
 
     format: tuple[str, ...] = setting("beside Parquet; coco is COCO's results JSON", (), choices=FORMATS)
     attention: bool = setting("a column of where an attention model looked, by word", False)
+    word_scores: bool = setting("the log probability of each word, in the column captions", False)
     capitalise: bool = setting("captions begin with a capital letter", False)
     rows_per_file: int = setting("images in an output file, about", 1000, least=1)
 

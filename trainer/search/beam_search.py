@@ -8,29 +8,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from trainer.search.constraints import without
-
-
-class Hypotheses(NamedTuple):
-    """The captions found, best first.
-
-    Attributes:
-      ids: int32 `[B, K, T]`; START is left out, END is the last id, then PAD. A hypothesis that reached the greatest
-        length has no END.
-      log_prob: float32 `[B, K]`, the sum of the natural log probabilities of a hypothesis' ids, END included; minus
-        infinity in a place that is empty because fewer than K different captions exist.
-      length: int32 `[B, K]`, how many ids a hypothesis has, END included.
-      recorded: float32 `[B, K, T, R]`, what was recorded when each id was chosen, zeros after END; or ().
-    """
-
-    ids: Any
-    log_prob: Any
-    length: Any
-    recorded: Any = ()
-
-
-def length_normaliser(length, alpha):
-    """GNMT's divisor of log probabilities, `((5 + length) / 6) ** alpha` (https://arxiv.org/abs/1609.08144, eq. 14)."""
-    return tf.pow((5.0 + tf.cast(length, tf.float32)) / 6.0, alpha)
+from trainer.search.hypotheses import Hypotheses, chosen, gathered, joined, length_normaliser, none_yet, penalised
 
 
 class _Beams(NamedTuple):
@@ -43,6 +21,7 @@ class _Beams(NamedTuple):
     state: Any  # [L, ...]
     images: Any  # [A], which images, numbered in [B]
     context: Any  # [A, ...]
+    words: Any  # [B, K, T], what the live hypotheses chose in each step
 
 
 def beam_search(
@@ -59,7 +38,8 @@ def beam_search(
     allowed: Callable,
     context: Any = (),
     record: Callable | None = None,
-) -> Hypotheses:
+    penalty: Callable | None = None,
+) -> tuple[Hypotheses, Any]:
     """Keeps the K best live hypotheses of each image, word by word, and apart from them its K best finished ones.
 
     Of all extensions of an image's live hypotheses by one word, the K best by log probability are looked at: those of
@@ -86,10 +66,15 @@ def beam_search(
       max_steps: T, scalar; may be a tensor.
       length_penalty: GNMT's alpha, scalar, 0 for none, never negative.
       start, end, pad: ids.
-      allowed: (log probabilities `[N, V]`, ids `[N, T]`, i) -> the same with minus infinity for words that must not
-        come next; see constraints.py. What is left is not scaled up for it.
+      allowed: (log probabilities `[N, V]`, ids `[N, T]`, i, images `[N]`) -> the same with minus infinity for words
+        that must not come next; see constraints.py. What is left is not scaled up for it.
       context: nest of tensors `[B, ...]` that all hypotheses of an image share, and no step changes; or ().
       record: (state after a step) -> float `[N, R]`, to be kept for the word that this step chose.
+      penalty: (log probabilities `[N, V]`, i, images `[N]`) -> what words other than END are to be chosen by in this
+        step in place of their log probabilities, which do not change; see diverse.py.
+
+    Returns:
+      (Hypotheses, int32 `[B, K, T]`: the words that the live hypotheses chose in each step, PAD for the dead).
     """
     batch_size, beam_width = tf.convert_to_tensor(batch_size), tf.convert_to_tensor(beam_width)
     alpha = tf.cast(length_penalty, tf.float32)
@@ -106,10 +91,13 @@ def beam_search(
         logits, state = step(beams.last, beams.state, beams.context)
         log_probs = tf.nn.log_softmax(tf.cast(logits, tf.float32))  # [L, V]
         ids = tf.reshape(beams.live.ids, [-1, max_steps])
-        log_probs = allowed(log_probs, tf.gather(ids, beams.rows), i)
+        of = beams.rows // beam_width  # [L], the image of each
+        log_probs = allowed(log_probs, tf.gather(ids, beams.rows), i, of)
+        others = without([end], log_probs)
+        ranked = penalty(others, i, of) if penalty else others
         recorded = record(state) if record else ()
-        live, finished, parents = _extended(beams, log_probs, recorded, i, alpha, end)
-        can_win = live.log_prob / length_normaliser(max_steps, alpha) > _scores(finished, alpha)[:, -1:]
+        live, finished, parents = _extended(beams, log_probs[:, end], others, ranked, recorded, i, alpha, end)
+        can_win = live.log_prob / length_normaliser(max_steps, alpha) > penalised(finished, alpha)[:, -1:]
         live = live._replace(log_prob=tf.where(can_win, live.log_prob, float("-inf")))
         rows, images = going_on(live)
         places = _inverse(beams.rows, batch_size * beam_width)  # of the old rows, in [L]
@@ -117,39 +105,33 @@ def beam_search(
         last = tf.gather(tf.reshape(live.ids, [-1, max_steps])[:, i], rows)
         kept = tf.gather(_inverse(beams.images, batch_size), images)  # in [A]
         state, context = gathered(state, parents), gathered(beams.context, kept)
-        return i + 1, _Beams(live, finished, rows, last, state, images, context)
+        words = tf.where(tf.math.is_finite(live.log_prob), live.ids[:, :, i], pad)
+        return i + 1, _Beams(live, finished, rows, last, state, images, context, _with(beams.words, i, words))
 
-    nothing = Hypotheses(
-        ids=tf.fill([batch_size, beam_width, max_steps], pad),
-        log_prob=tf.fill([batch_size, beam_width], float("-inf")),
-        length=tf.zeros([batch_size, beam_width], tf.int32),
-        recorded=_nothing_recorded(record, state, batch_size, beam_width, max_steps),
-    )
+    recorded = record(state).shape[-1] if record else None
+    nothing = none_yet(batch_size, beam_width, max_steps, pad, recorded)
     # All hypotheses of an image are equal at first; only one may have descendants, or the beam would hold copies.
     first = tf.one_hot(tf.zeros([batch_size], tf.int32), beam_width, 0.0, float("-inf"))
     live = nothing._replace(log_prob=first)
     rows, images = going_on(live)
     last = tf.fill(tf.shape(rows), start)
-    beams = _Beams(live, nothing, rows, last, gathered(state, rows // beam_width), images, context)
+    beams = _Beams(live, nothing, rows, last, gathered(state, rows // beam_width), images, context, nothing.ids)
     _, beams = tf.while_loop(
         lambda i, beams: (i < max_steps) & (tf.size(beams.rows) > 0),
         one_word,
         (tf.constant(0), beams),
         shape_invariants=(tf.TensorShape([]), _shapes(beams)),
     )
-    return _best(beams, beam_width)
+    return _best(beams, beam_width), beams.words
 
 
-def _scores(found: Hypotheses, alpha):
-    """What finished hypotheses are ranked by, `[B, K]`."""
-    return found.log_prob / length_normaliser(found.length, alpha)
-
-
-def _extended(beams: _Beams, log_probs, recorded, i, alpha, end: int):
+def _extended(beams: _Beams, of_end, others, ranked, recorded, i, alpha, end: int):
     """The live hypotheses with one word more, at step i.
 
     Args:
-      log_probs: `[L, V]`, of the words that may come next.
+      of_end: `[L]`, the log probability of END.
+      others: `[L, V]`, those of the other words that may come next.
+      ranked: `[L, V]`, what these are chosen by.
       recorded: `[L, R]`, or ().
 
     Returns:
@@ -157,9 +139,6 @@ def _extended(beams: _Beams, log_probs, recorded, i, alpha, end: int):
     """
     live = beams.live
     images, beam_width, _ = tf.unstack(tf.shape(live.ids))
-    # No more than the K best words of a hypothesis can be among the K best of its image.
-    best, words = tf.math.top_k(without([end], log_probs), tf.minimum(beam_width, tf.shape(log_probs)[-1]))  # [L, k]
-    k = tf.shape(best)[1]
 
     def of_all(values, missing):
         """`[L, n]` -> `[B, K, n]`."""
@@ -167,40 +146,47 @@ def _extended(beams: _Beams, log_probs, recorded, i, alpha, end: int):
         every = tf.tensor_scatter_nd_update(every, beams.rows[:, None], values)
         return tf.reshape(every, [images, beam_width, tf.shape(values)[1]])
 
-    best = tf.reshape(live.log_prob[:, :, None] + of_all(best, float("-inf")), [images, beam_width * k])
-    ends = live.log_prob + of_all(log_probs[:, end, None], float("-inf"))[:, :, 0]  # [B, K]
-    words = tf.reshape(of_all(words, 0), [images, beam_width * k])
-    now = () if isinstance(recorded, tuple) else of_all(tf.cast(recorded, tf.float32), 0.0)  # [B, K, R]
+    def flat(values):
+        return tf.reshape(values, [images, -1])
+
+    # No more than the K best words of a hypothesis can be among the K best of its image.
+    rank, words = tf.math.top_k(ranked, tf.minimum(beam_width, tf.shape(ranked)[-1]))  # [L, k]
+    k = tf.shape(words)[1]
+    of_words = flat(of_all(tf.gather(others, words, batch_dims=1), float("-inf")))  # [B, K * k]
+    rank = flat(live.log_prob[:, :, None] + of_all(rank, float("-inf")))
+    words = flat(of_all(words, 0))
+    of_end = flat(of_all(of_end[:, None], float("-inf")))  # [B, K]
+    recorded = tf.nest.map_structure(lambda each: of_all(tf.cast(each, tf.float32), 0.0), recorded)  # [B, K, R]
 
     def extended(parents, words, log_prob) -> Hypotheses:
-        """Those in the places `parents` `[B, K]`, each with a word."""
-        ids, recorded = tf.nest.map_structure(
-            lambda kept, now: _with(_of_image(kept, parents), i, now),
-            (live.ids, live.recorded),
-            (words, tf.nest.map_structure(lambda each: _of_image(each, parents), now)),
+        """Those in the places `parents` `[B, K]`, each with a word of some log probability."""
+        old = chosen(live, parents)
+        return Hypotheses(
+            ids=_with(old.ids, i, words),
+            log_prob=old.log_prob + log_prob,
+            length=tf.fill(tf.shape(parents), i + 1),
+            word_log_prob=_with(old.word_log_prob, i, log_prob),
+            recorded=tf.nest.map_structure(
+                lambda *two: _with(two[0], i, two[1]), old.recorded, chosen(recorded, parents)
+            ),
         )
-        return Hypotheses(ids, log_prob, tf.fill(tf.shape(parents), i + 1), recorded)
 
     def with_ended() -> Hypotheses:
+        parents = tf.where(is_end, place, 0)
         ended = extended(
-            tf.where(is_end, place, 0), tf.fill(tf.shape(place), end), tf.where(is_end, chosen, float("-inf"))
+            parents, tf.fill(tf.shape(place), end), tf.where(is_end, chosen(of_end, parents), float("-inf"))
         )
-        both = tf.nest.map_structure(lambda *two: tf.concat(two, axis=1), beams.finished, ended)
-        _, order = tf.math.top_k(_scores(both, alpha), beam_width)
-        return tf.nest.map_structure(lambda tensor: _of_image(tensor, order), both)
+        both = joined(beams.finished, ended)
+        _, order = tf.math.top_k(penalised(both, alpha), beam_width)
+        return chosen(both, order)
 
-    chosen, place = tf.math.top_k(tf.concat([ends, best], axis=1), beam_width)  # [B, K]
-    is_end = (place < beam_width) & tf.math.is_finite(chosen)
+    best, place = tf.math.top_k(tf.concat([live.log_prob + of_end, rank], axis=1), beam_width)  # [B, K]
+    is_end = (place < beam_width) & tf.math.is_finite(best)
     finished = tf.cond(tf.reduce_any(is_end), with_ended, lambda: beams.finished)  # most steps end nothing
-    log_prob, place = tf.math.top_k(best, beam_width)
+    _, place = tf.math.top_k(rank, beam_width)
     parents = place // k
-    live = extended(parents, _of_image(words, place), log_prob)
+    live = extended(parents, chosen(words, place), chosen(of_words, place))
     return live, finished, tf.reshape(parents + tf.range(images)[:, None] * beam_width, [-1])
-
-
-def _of_image(tensor, places):
-    """`[B, N, ...]` at places `[B, K]` of each image: `[B, K, ...]`."""
-    return tf.gather(tensor, places, batch_dims=1)
 
 
 def _with(tensor, i, now):
@@ -219,11 +205,6 @@ def _inverse(places, size):
     return tf.scatter_nd(places[:, None], tf.range(tf.size(places)), [size])
 
 
-def gathered(tensors, places):
-    """A nest of tensors at some of its first dimension's places."""
-    return tf.nest.map_structure(lambda tensor: tf.gather(tensor, places), tensors)
-
-
 def _shapes(beams: _Beams) -> _Beams:
     """The shapes in the loop: fewer and fewer rows go on, and the beam's width may be a tensor."""
 
@@ -235,19 +216,14 @@ def _shapes(beams: _Beams) -> _Beams:
             tensors,
         )
 
-    return _Beams(*(free(3 if name in ("live", "finished") else 1, value) for name, value in beams._asdict().items()))
-
-
-def _nothing_recorded(record: Callable | None, state, batch_size, beam_width, max_steps):
-    """Zeros `[B, K, T, R]` for what `record` gives, or ()."""
-    if record is None:
-        return ()
-    return tf.zeros([batch_size, beam_width, max_steps, record(state).shape[-1]])
+    return _Beams(
+        *(free(3 if name in ("live", "finished", "words") else 1, value) for name, value in beams._asdict().items())
+    )
 
 
 def _best(beams: _Beams, beam_width) -> Hypotheses:
     """The finished, then, if they are fewer than K, what was cut."""
-    both = tf.nest.map_structure(lambda *two: tf.concat(two, axis=1), beams.finished, beams.live)
+    both = joined(beams.finished, beams.live)
     is_there = tf.cast(tf.math.is_finite(both.log_prob), tf.float32)
     _, order = tf.math.top_k(is_there, beam_width)  # of equals, the first
-    return tf.nest.map_structure(lambda tensor: _of_image(tensor, order), both)
+    return chosen(both, order)
