@@ -65,6 +65,7 @@ setup(
     extras_require=EXTRAS,
     entry_points={
         "console_scripts": [
+            "caption-download-coco = pipelines.download_coco:main",
             "caption-features = pipelines.features:main",
             "caption-train = trainer.task:main",
             "caption-images = pipelines.caption:main",

@@ -43,8 +43,8 @@ def run(config: FeaturesConfig, beam_args: Sequence[str] = ()) -> dict[str, Any]
     from pipelines.output import lifecycle, sharding, start, steps
     from pipelines.output.names import Names
     from pipelines.output.report import summarise
-    from pipelines.sources.captioned_images import captioned_images
     from pipelines.training_records.records import RecordMaker
+    from pipelines.training_records.source import source_of
     from pipelines.training_records.words import MakeVocabulary
     from pipelines.vision import extractors
     from pipelines.vision.reading import Reading
@@ -52,9 +52,7 @@ def run(config: FeaturesConfig, beam_args: Sequence[str] = ()) -> dict[str, Any]
     data, network, words, running = config.data, config.network, config.words, config.running
     engine = choose(beam_args, running.gpu, running.accelerator)
     engine.require_reachable(**command.places(config))
-    source = captioned_images(
-        data.coco_dir, data.year, data.by_split("captions"), data.by_split("images"), data.val_fraction, data.restval
-    )
+    source = source_of(data, config.records_per_shard)
     extractor = extractors.parse(
         network.extractor, network.weights, running.batch_size, network.feature_grid, network.precision
     )

@@ -17,7 +17,7 @@ def hold(path: str, busy: str) -> contextlib.AbstractContextManager:
       InputError: another process holds it; the message is `busy`.
       OSError: the file cannot be made, or is a link, which would have it made elsewhere, or a pipe.
     """
-    handle = open(path, "a", opener=_open_itself)  # noqa: SIM115 - the caller gives it to `with`
+    handle = open(path, "a", opener=open_itself)  # noqa: SIM115 - the caller gives it to `with`
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -28,7 +28,8 @@ def hold(path: str, busy: str) -> contextlib.AbstractContextManager:
     return handle
 
 
-def _open_itself(path: str, flags: int) -> int:
+def open_itself(path: str, flags: int) -> int:
+    """An opener for `open` that makes a file, and refuses a link, or to wait for a pipe. Raises OSError."""
     return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
 
 

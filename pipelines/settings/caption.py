@@ -9,7 +9,10 @@ from pipelines.settings.search import Search
 from pipelines.vision.networks import PRECISIONS
 from tfrecords_schema.command import Settings, group, setting
 
-_IMAGES = "quoted patterns ('photos/**.jpg'), directories, zip files; tables (CSV, TSV, JSONL, Parquet); a COCO JSON"
+_IMAGES = (
+    "quoted patterns ('photos/**.jpg'), directories, zip files; tar shards ('{00000..00099}.tar'); tables (CSV, TSV, "
+    "JSONL, Parquet); a COCO JSON"
+)
 FORMATS = ("jsonl", "csv", "coco")
 
 
@@ -22,10 +25,14 @@ class Images(Settings):
         "where names in tables lie (default: beside it)", (), metavar="PLACE", reads="place"
     )
     uri_column: str | None = setting("of a table, with names or URIs (default: guessed)", None, metavar="NAME")
-    image_column: str | None = setting("of a Parquet table, with the images' bytes", None, metavar="NAME")
+    image_column: str | None = setting(
+        "of a Parquet table, with bytes; of tar shards: the images' ending", None, metavar="NAME"
+    )
     id_column: str | None = setting("of a table (default: image_id or id, if there is one)", None, metavar="NAME")
     metadata_columns: tuple[str, ...] = setting(
-        "of a table, to be carried along into the output", (), metavar="NAME[=NEW]"
+        "of a table, or endings and .json fields of tar shards, to be carried along into the output",
+        (),
+        metavar="NAME[=NEW]",
     )
     features: str | None = setting(
         "output of pipelines.features: captions it without the images", None, metavar="DIR", reads="folder"

@@ -9,11 +9,14 @@ from pipelines.vision.networks import NETWORKS, PRECISIONS
 from tfrecords_schema.command import Settings, group, setting
 from tfrecords_schema.shards import SPLITS
 
-_CAPTIONS = "COCO or Karpathy JSON, Flickr8k.token.txt, CSV or JSONL of image,caption[,split]; splits are its own"
+_CAPTIONS = (
+    "COCO or Karpathy JSON, Flickr8k.token.txt, CSV or JSONL of image,caption[,split]; splits are its own; or images "
+    "with captions: tar shards ('{00000..00099}.tar'), Parquet, directories of a.jpg and a.txt"
+)
 
 
 def _captions(help: str) -> tuple[str, ...]:
-    return setting(help, (), metavar="FILE", reads="file")
+    return setting(help, (), metavar="FILE", reads="place")
 
 
 def _places(help: str) -> tuple[str, ...]:
@@ -25,7 +28,10 @@ class Data(Settings):
     """Which images and captions to learn from."""
 
     coco_dir: str | None = setting(
-        "with train<year>/ (or .zip), val<year>/ and annotations/", None, metavar="DIR", reads="folder"
+        "with train<year>/ (or .zip), val<year>/ and annotations/; one of the two is enough with --val_fraction",
+        None,
+        metavar="DIR",
+        reads="folder",
     )
     year: str = setting("of --coco_dir", "2017")
     captions: tuple[str, ...] = _captions(_CAPTIONS)
@@ -37,7 +43,14 @@ class Data(Settings):
     test_captions: tuple[str, ...] = _captions("captions of the test split")
     test_images: tuple[str, ...] = _places("images of the test split only")
     val_fraction: float | None = setting("held out for validation, where there are no splits", None, least=0, most=1)
+    caption_field: str | None = setting(
+        "of images with captions: an ending or field of .json (default txt), or a column (default caption)",
+        None,
+        metavar="NAME",
+    )
     restval: str = setting("what Karpathy's restval counts as", "train", choices=(*SPLITS, "leave_out"))
+    limit: int | None = setting("only the first N images of each split, for trying things out", None, least=1)
+    max_captions: int | None = setting("only the first N captions of each image", None, least=1)
 
     def by_split(self, kind: str) -> dict[str | None, tuple[str, ...]]:
         """The values of `--captions` or `--images` (under None), and those of each split."""

@@ -1,28 +1,31 @@
-"""What `pipelines.features` learns from, as a source of Items: COCO's layout, or captions files and places."""
+"""What `pipelines.features` learns from, as a source of Items: COCO's layout, captions files and places, or samples."""
 
 from __future__ import annotations
 
 import dataclasses
 import posixpath
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from pipelines.listing.catalogue import Catalogue
 from pipelines.listing.entries import escape, unescape
 from pipelines.sources import captions_files, drafts
 from pipelines.sources.drafts import quoted
+from pipelines.sources.image_sets import ImageSets
 from pipelines.sources.locations import Locations
-from pipelines.storage import archives
+from pipelines.sources.places import forget
+from pipelines.sources.table_columns import Columns
+from tfrecords_schema.captions_json import NO_CAPTION
 from tfrecords_schema.errors import InputError, blaming
-from tfrecords_schema.shards import SPLITS, is_validation
-from tfrecords_schema.storage import files, finding, paths
+from tfrecords_schema.shards import is_validation
 
 _IN_SEVERAL_SPLITS = """
     SELECT one.split, other.split, count(*)
     FROM entries AS one JOIN entries AS other ON one.id = other.id AND one.uri = other.uri AND one.split < other.split
     GROUP BY ALL ORDER BY ALL
 """
+_LAST = "SELECT position FROM entries WHERE split = ? ORDER BY position LIMIT 1 OFFSET ?"
 # An entry that names no image has its captions file for a URI.
 _INSERT = """
     INSERT INTO entries BY NAME
@@ -41,20 +44,30 @@ _INSERT = """
 """
 
 
+_REPLACED = f"""
+    REPLACE ({{own}} AS split, CASE WHEN error IS NULL AND len(captions) = 0 THEN 'list' ELSE stage END AS stage,
+      CASE WHEN error IS NULL AND len(captions) = 0 THEN {quoted(NO_CAPTION.error)} ELSE error END AS error,
+      CASE WHEN error IS NULL AND len(captions) = 0 THEN {quoted(NO_CAPTION.message)} ELSE message END AS message)
+"""
+
+
 @dataclasses.dataclass(frozen=True)
 class CaptionFile:
-    """A captions file of any kind that `captions_files` reads, and where its images are.
+    """A captions file of any kind that `captions_files` reads, and where its images are; or a place with both.
 
     Attributes:
       split: of all its images; None where the file itself tells, or a fraction of them is to be held out.
       places: directories, zip files and patterns; none for a table of paths, which are taken from its own directory.
       flags: those that path and places came with, for messages.
+      field: of a place with images and captions, as `ImageSets` takes them: the ending, JSON field or column of the
+        captions, empty for the default. None for a captions file.
     """
 
     path: str
     places: tuple[str, ...]
     split: str | None = None
     flags: tuple[str, str] = ("--captions", "--images")
+    field: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,13 +75,19 @@ class CaptionedImages:
     """The images of captions files.
 
     Attributes:
+      rows_together: as of `ImageSets`.
       val_fraction: the share held out for validation of files without splits, by a hash of the id.
       restval: the split that Karpathy's `restval` images belong to; None leaves them out.
+      limit: only so many images of each split, the first ones.
+      max_captions: only so many captions of each image, the first ones.
     """
 
     files: tuple[CaptionFile, ...]
     val_fraction: float | None = None
     restval: str | None = "train"
+    limit: int | None = None
+    max_captions: int | None = None
+    rows_together: int = 1000
 
     def metadata_fields(self) -> list[tuple[str, Any]]:
         """None: nothing but captions is carried along."""
@@ -80,25 +99,71 @@ class CaptionedImages:
         Raises:
           InputError: a file or a place is missing or of no known kind, has no images, or its splits do not fit.
         """
-        archives.open_archive.cache_clear()  # what an earlier run in this process saw may have changed
+        forget()
         if fraction := self.val_fraction:
             catalogue.define("is_held_out", lambda ids: [is_validation(unescape(one), fraction) for one in ids])
         for place, file in enumerate(self.files):
-            self._list_file(catalogue, place, file)
+            if file.field is None:
+                self._list_file(catalogue, place, file)
+        sets = [file for file in self.files if file.field is not None]
+        for split in dict.fromkeys(file.split for file in sets):
+            self._list_sets(catalogue, [file for file in sets if file.split == split])
         drafts.end(catalogue)
         catalogue.join_parts()
+        self._cut(catalogue)
         for one, other, shared in catalogue.run(_IN_SEVERAL_SPLITS):
             print(f"WARNING: {shared:,} images are in both {one} and {other}.", file=sys.stderr, flush=True)
         catalogue.set_duplicates_aside()
 
     def describe(self) -> dict[str, Any]:
         """As options that a later run is compared with."""
+        fields = [file.field for file in self.files if file.field]
         return {
             "captions": [f"{file.split or 'own splits'}: {file.path}" for file in self.files],
             "images": [list(file.places) for file in self.files],
             "val_fraction": self.val_fraction,
             "restval": self.restval,
+            "limit": self.limit,
+            "max_captions": self.max_captions,
+            **({"caption_field": fields[0]} if fields else {}),
         }
+
+    def _cut(self, catalogue: Catalogue) -> None:
+        """Leaves out what is more than was asked for; only now is known what belongs to one image, in which split."""
+        if self.limit is not None:
+            for split in catalogue.counts():
+                for (position,) in catalogue.run(_LAST, split, self.limit):
+                    catalogue.run("DELETE FROM entries WHERE split = ? AND position >= ?", split, position)
+        if most := self.max_captions:
+            catalogue.run(f"UPDATE entries SET captions = captions[1:{most}] WHERE len(captions) > {most}")
+
+    def _list_sets(self, catalogue: Catalogue, given: Sequence[CaptionFile]) -> None:
+        """Places with images and captions, of one split."""
+        replaced = _REPLACED.format(own=self._own_split(given[0].split))
+        flag = given[0].flags[0]
+        (first,) = catalogue.run("SELECT coalesce(max(position) >> 40, -1) + 1 FROM entries")[0]
+        columns = Columns(captions=given[0].field)
+        places = tuple(file.path for file in given)
+        try:
+            ImageSets(places, (), columns, "", None, self.rows_together, first, replaced).list_into(catalogue)
+        except InputError as error:
+            raise InputError(str(error).replace("--images:", f"{flag}:", 1)) from None
+        self._require_usable(catalogue, first, f"{flag}: {given[0].path}")
+
+    def _own_split(self, split: str | None) -> str:
+        """SQL of the split of images whose captions file, or place, tells none."""
+        if self.val_fraction and not split:
+            return "CASE WHEN is_held_out(id) THEN 'val' ELSE 'train' END"
+        return quoted(split or "train")
+
+    def _require_usable(self, catalogue: Catalogue, place: int, where: str) -> None:
+        usable, message = catalogue.run(
+            "SELECT count(*) FILTER (error IS NULL), arg_min(message, position) FROM entries "
+            f"WHERE position >> 40 >= {place}"
+        )[0]
+        if not usable:
+            found = f"none that could be used; the first: {unescape(message)}" if message else "none"
+            raise InputError(f"{where}: expected images with captions, found {found}")
 
     def _list_file(self, catalogue: Catalogue, place: int, file: CaptionFile) -> None:
         if not file.places and not captions_files.is_table(file.path):
@@ -115,91 +180,16 @@ class CaptionedImages:
             f"SELECT position, 0 AS rank, name FROM ({names}) "
             f"UNION ALL SELECT position, 1 AS rank, short FROM ({names}) WHERE short IS NOT NULL"
         )
-        own = quoted(file.split or "train")
-        if self.val_fraction and not file.split:
-            own = "CASE WHEN is_held_out(id) THEN 'val' ELSE 'train' END"
+        own = self._own_split(file.split)
         restval = "NULL" if self.restval is None else quoted(self.restval)
         catalogue.run(
             _INSERT.format(position=drafts.POSITION, own=own, restval=restval),
             *map(escape, (file.path, locations.fallback)),
         )
-        usable, message = catalogue.run(
-            "SELECT count(*) FILTER (error IS NULL), arg_min(message, position) FROM entries "
-            f"WHERE position >> 40 = {place}"
-        )[0]
-        if not usable:
-            found = f"none that could be used; the first: {unescape(message)}" if message else "none"
-            raise InputError(f"{file.flags[0]}: {file.path}: expected images with captions, found {found}")
+        self._require_usable(catalogue, place, f"{file.flags[0]}: {file.path}")
 
     def _check_splits(self, catalogue: Catalogue, file: CaptionFile) -> None:
         wants_none = file.split or self.val_fraction is not None
         if wants_none and catalogue.run("SELECT 1 FROM drafts WHERE split IS NOT NULL LIMIT 1"):
             way = "give it with --captions" if file.split else "leave out --val_fraction"
             raise InputError(f"expected captions without splits, found {file.path} with its own; {way}")
-
-
-def captioned_images(
-    coco_dir: str | None,
-    year: str,
-    captions: Mapping[str | None, Sequence[str]],
-    images: Mapping[str | None, Sequence[str]],
-    val_fraction: float | None,
-    restval: str,
-) -> CaptionedImages:
-    """The source of `pipelines.features`.
-
-    Args:
-      captions: captions files by split; those under None tell splits themselves, or have none.
-      images: directories, zip files and patterns by split; those under None are for every split without its own.
-
-    Raises:
-      InputError: the flags contradict each other, or do not say what to read.
-    """
-    given = [
-        _flag(split, kind) for kind, by in (("captions", captions), ("images", images)) for split in by if by[split]
-    ]
-    if coco_dir:
-        if given or val_fraction is not None:
-            other = given[0] if given else "--val_fraction"
-            raise InputError(f"{other}: expected either --coco_dir, which has its splits, or {other}, found both")
-        if not finding.is_directory(coco_dir):
-            raise InputError(f"--coco_dir: expected a directory, found none at {coco_dir}")
-        found = [_coco_split(coco_dir, split, year) for split in ("train", "val")]
-        return CaptionedImages(tuple(found))
-    found = []
-    for split, given_files in captions.items():
-        places = tuple(images.get(split) or images.get(None) or ())
-        where = _flag(split if images.get(split) else None, "images")
-        found += [CaptionFile(path, places, split, (_flag(split, "captions"), where)) for path in given_files]
-    for split in SPLITS:
-        if images.get(split) and not captions.get(split):
-            flag = _flag(split, "images")
-            raise InputError(f"{flag}: expected {_flag(split, 'captions')} beside it, found none")
-    spelled = [paths.absolute(file.path) for file in found]
-    if len(set(spelled)) < len(spelled):
-        twice = next(path for path in spelled if spelled.count(path) > 1)
-        raise InputError(
-            f"--captions: expected each captions file once, found {twice} twice; its captions would count twice"
-        )
-    if not found:
-        raise InputError("--coco_dir, --captions or --train_captions: expected one of them, found none")
-    if val_fraction is not None and (captions.get("val") or not 0 < val_fraction < 1):
-        why = "--val_captions as well" if captions.get("val") else val_fraction
-        raise InputError(f"--val_fraction: expected a number between 0 and 1, and no --val_captions, found {why}")
-    if val_fraction is not None:  # it is taken from what would be for training
-        found = [dataclasses.replace(f, split=None if f.split == "train" else f.split) for f in found]
-    return CaptionedImages(tuple(found), val_fraction, None if restval == "leave_out" else restval)
-
-
-def _flag(split: str | None, kind: str) -> str:
-    return f"--{split}_{kind}" if split else f"--{kind}"
-
-
-def _coco_split(coco_dir: str, split: str, year: str) -> CaptionFile:
-    """One split of COCO's layout, its images unpacked or in the zip file that COCO is distributed as."""
-    images = paths.join(coco_dir, f"{split}{year}")
-    archive = images + ".zip"
-    unpacked = paths.is_local(images) and finding.is_directory(images)
-    place = archive if not unpacked and files.exists(archive) else images
-    path = paths.join(coco_dir, "annotations", f"captions_{split}{year}.json")
-    return CaptionFile(path, (place,), split, ("--coco_dir and --year", "--coco_dir and --year"))

@@ -26,6 +26,7 @@ _SCHEMA = pa.schema(
         ("version", pa.string()),
         ("split", pa.string()),
         ("captions", pa.list_(pa.string())),
+        ("run", pa.uint64()),
         ("error", pa.string()),
         ("message", pa.string()),
     ]
@@ -38,7 +39,7 @@ def begin(catalogue: Catalogue) -> None:
 
     Columns: `place`, the number of what lists it; `number` in there; `line`, where it stands in a table; `name` of the
     file, and a `short` one if it has another; `id` where one is given; `uri` and `version` where they are known;
-    `split`; `captions`; `error` and `message` of what is wrong; m0, m1, … as in a listing.
+    `split`; `captions`; `run` as a listing has it; `error` and `message` of what is wrong; m0, m1, … as in a listing.
     """
     carried = list(entries.schema(catalogue.metadata))[len(entries.schema()) :]
     catalogue.create("drafts", pa.schema([*_SCHEMA, *carried]))
@@ -69,6 +70,18 @@ def texts_of_each(values: Sequence[Sequence[str]]) -> pa.Array:
     """A column of lists of texts."""
     ends = itertools.accumulate(map(len, values), initial=0)
     return pa.ListArray.from_arrays(pa.array(ends, pa.int32()), entries.texts([one for each in values for one in each]))
+
+
+def captions_of(values: Sequence[Any], by_line: bool = False) -> pa.Array:
+    """A column of captions: of a text, each of its lines or all of it; of a list, its texts; none of anything else."""
+
+    def found(value: Any) -> list[str]:
+        if isinstance(value, str):
+            value = value.splitlines() if by_line else [value]
+        texts = value if isinstance(value, list) else []
+        return [text for text in texts if isinstance(text, str) and text.strip()]
+
+    return texts_of_each(list(map(found, values)))
 
 
 def learn_schemes(catalogue: Catalogue) -> None:

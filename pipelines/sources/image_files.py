@@ -90,8 +90,9 @@ class FilePlace:
         if not passed_over:
             return f"none in {self.given}, which has no files"
         way = self._every()
-        if ".parquet" in passed_over:
-            way = f"; {paths.join(self.given, '*.parquet')!r} takes tables"
+        for ending, what in ((".parquet", "tables"), (".tar", "tar shards")):
+            if ending in passed_over:
+                way = f"; {paths.join(self.given, f'*{ending}')!r} takes {what}"
         way = way if self.kind == "directory" else ""
         return f"only other files in {self.given} ({_endings(passed_over)}){way}"
 

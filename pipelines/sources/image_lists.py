@@ -32,7 +32,7 @@ _ODD_FOLDERS = r"//|(^|/)\.\.?(/|$)|/$"  # what `normalised` may change: only su
 _NOTHING = Chosen(None, None, None, ())
 _UNKNOWN = (KeyError, NotImplementedError, OverflowError)  # Arrow's dates and time zones that Python does not know
 _INSERT = """
-    INSERT INTO entries BY NAME
+    INSERT INTO entries BY NAME SELECT * {replaced} FROM (
     WITH rows AS (
         SELECT *, {position} AS position, coalesce(message, name) IS NULL AS in_cell, {below} AS below
         FROM drafts WHERE place = {place} AND {position} < {end}
@@ -45,8 +45,8 @@ _INSERT = """
       CASE WHEN coalesce(rows.message, found.message) IS NOT NULL THEN 'list' END AS stage,
       CASE WHEN rows.message IS NOT NULL THEN 'BadEntry'
         WHEN found.message IS NOT NULL THEN 'AmbiguousName' END AS error,
-      coalesce(rows.message, found.message) AS message, []::VARCHAR[] AS captions{carried}
-    FROM rows LEFT JOIN found USING (position)
+      coalesce(rows.message, found.message) AS message, coalesce(captions, []) AS captions{carried}
+    FROM rows LEFT JOIN found USING (position))
 """
 
 
@@ -105,7 +105,7 @@ class ImageList:
         if not self._table.columns:
             return
         named = not chosen.image or self._some_without_bytes()
-        columns = [str(name) for name in [chosen.name] * named + [chosen.id] * bool(chosen.id)]
+        columns = [*filter(None, [chosen.name if named else None, chosen.id, chosen.captions])]
         with blaming("--images"), reading(self.path, "a table of images", *_UNKNOWN):
             in_cells = self._parquet.has_bytes(chosen.image) if named and chosen.image else None
             for rows in self._table.rows(columns, chosen.metadata):
@@ -114,6 +114,8 @@ class ImageList:
                 if in_cells is not None:
                     in_cell = np.fromiter(itertools.islice(in_cells, count), bool, count)
                 found = self._checked(rows, in_cell, named)
+                if chosen.captions:
+                    found["captions"] = drafts.captions_of(_listed(rows.columns[len(columns) - 1]))
                 for index, values in enumerate(rows.columns[len(columns) :]):
                     found[f"m{index}"] = entries.store(values, metadata[index][1])
                 yield drafts.batch(place, range(number, number + count), found)
@@ -160,11 +162,9 @@ class ImageList:
         """Makes entries of its drafts.
 
         Args:
-          locations: where names are looked up.
-          root: whether these are --root.
-          given: what `_INSERT` wants to know: `below`, SQL of what ids are made of; `prefix` of ids where neither a
-            column nor a name gives one; `together`, how many rows with bytes make a run; `end`, the first position that
-            is too much.
+          locations: where names are looked up; `root`, whether these are --root.
+          given: for `_INSERT`: SQL of `below`, `replaced` and the `prefix` of ids; `together`, how many rows with bytes
+            make a run; `end`, the first position that is too much.
 
         Raises:
           InputError: nothing here reads its URIs, or not one of its first names is found.
@@ -221,7 +221,7 @@ def _listed(values: Any) -> list[Any]:
 
 def _shown(values: Any, row: int) -> str:
     try:
-        value = _listed(values[row : row + 1])[0]
+        (value,) = _listed(values[row : row + 1])
     except (ValueError, *_UNKNOWN):
         return "what Python cannot hold"
     return "nothing" if value is None or value == "" else repr(value)[:60]

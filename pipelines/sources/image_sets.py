@@ -1,32 +1,27 @@
-"""What `pipelines.caption --images` takes: files, directories, zip files and tables in any mix, as one source."""
+"""What `pipelines.caption --images` takes: files, directories, archives and tables in any mix, as one source."""
 
 from __future__ import annotations
 
 import dataclasses
-import functools
 import itertools
-import os
 import posixpath
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from pipelines.listing.catalogue import Catalogue
 from pipelines.listing.entries import escape, unescape
 from pipelines.sources import drafts, tables
 from pipelines.sources.drafts import quoted
-from pipelines.sources.image_files import FilePlace, common_directory, has_image_ending, name_below
+from pipelines.sources.image_files import FilePlace, common_directory, name_below
 from pipelines.sources.image_ids import learn_names
 from pipelines.sources.image_lists import ImageList
 from pipelines.sources.locations import Locations
+from pipelines.sources.places import Place, forget, open_places
+from pipelines.sources.sample_places import SamplePlace, Samples, open_samples
 from pipelines.sources.table_columns import NO_COLUMNS, Columns, merge_types
-from pipelines.storage import archives, parquet_cells
 from tfrecords_schema.errors import InputError, blaming
-from tfrecords_schema.storage import finding, paths
+from tfrecords_schema.storage import paths
 
-_ACCEPTED = (
-    "a quoted pattern such as 'photos/**.jpg', a directory, a zip file, an image file, a table "
-    f"({', '.join(tables.ENDINGS)}) or a COCO .json"
-)
 _NO_END = 1 << 62
 _IN_ORDER = """
     UPDATE drafts SET number = sorted.number
@@ -42,10 +37,10 @@ _FOUND_AGAIN = """
     )
 """
 _INSERT_FILES = """
-    INSERT INTO entries BY NAME
-    SELECT 'captions' AS split, {position} AS position, id_of({below}) AS id, uri, version,
-      CASE WHEN error IS NOT NULL THEN 'list' END AS stage, error, message, []::VARCHAR[] AS captions
-    FROM drafts WHERE uri IS NOT NULL AND {position} < {end}
+    INSERT INTO entries BY NAME SELECT * {replaced} FROM (
+    SELECT 'captions' AS split, {position} AS position, run, coalesce(id, id_of({below})) AS id, uri, version,
+      CASE WHEN error IS NOT NULL THEN 'list' END AS stage, error, message, coalesce(captions, []) AS captions{carried}
+    FROM drafts WHERE uri IS NOT NULL AND {position} < {end})
 """
 
 
@@ -60,7 +55,10 @@ class ImageSets:
       columns: of the tables.
       excluding: a directory whose files are passed over: the output, which may lie below the images.
       limit: only so many, from the beginning.
-      rows_together: so many rows that hold images are read together, by the worker that makes their shard.
+      rows_together: so many rows, or members of a tar file, that hold images are read together, by the worker that
+        makes their shard.
+      first_place: the number of the first place, where there are others in the catalogue.
+      replaced: SQL, `REPLACE (… AS split)`, of columns of the listing that are to be others.
     """
 
     images: tuple[str, ...]
@@ -69,17 +67,21 @@ class ImageSets:
     excluding: str = ""
     limit: int | None = None
     rows_together: int = 1000
+    first_place: int = 0
+    replaced: str = ""
 
     def metadata_fields(self) -> list[tuple[str, Any]]:
         """(name, Arrow type) of the columns that Items' metadata hold. Raises InputError as `list`."""
-        for cache in (archives.open_archive, parquet_cells.open_cells, open_list):
-            cache.cache_clear()  # what an earlier run in this process saw may have changed
+        forget()
         self.columns.check()
         names = [name for _, name in self.columns.carried()]
         if not names:
             return []
-        opened = [place for place in self._places() if isinstance(place, ImageList)]
+        places = self._places()
+        opened = [place for place in places.values() if isinstance(place, ImageList)]
         types = [(table.path, kinds) for table in opened if (kinds := table.metadata_types()) is not None]
+        if samples := _samples(places):
+            types.append((samples[0][1].path, self._open_samples(samples).types()))
         return list(zip(names, merge_types(types, names), strict=True))
 
     def list_into(self, catalogue: Catalogue) -> None:
@@ -91,8 +93,9 @@ class ImageSets:
           InputError: a place holds no images or is none, a table is not as expected, or a flag does not fit.
         """
         places = self._places()
-        lists = {number: place for number, place in enumerate(places) if isinstance(place, ImageList)}
-        self._check_flags(lists.values())
+        lists = {number: place for number, place in places.items() if isinstance(place, ImageList)}
+        samples = _samples(places)
+        self._check_flags(lists.values(), bool(samples))
         with blaming("--root"):
             root = Locations(catalogue, self.root) if self.root else None
         drafts.begin(catalogue)
@@ -100,28 +103,34 @@ class ImageSets:
             place.drafts(number, catalogue.metadata)
             if isinstance(place, ImageList)
             else place.drafts(number, self.excluding)
-            for number, place in enumerate(places)
+            for number, place in places.items()
+            if not isinstance(place, SamplePlace)
         )
         catalogue.fill("drafts", itertools.chain.from_iterable(found))
-        for number, place in enumerate(places):
-            if isinstance(place, FilePlace) and paths.is_remote(place.given):  # whose files come in no order
+        if samples:
+            catalogue.fill("drafts", self._open_samples(samples).drafts(catalogue.metadata, self.rows_together))
+        for number, place in places.items():
+            # Whose files come in no order.
+            if isinstance(place, FilePlace) and place.kind != "image" and paths.is_remote(place.given):
                 catalogue.run(_IN_ORDER.format(place=number))
         drafts.learn_schemes(catalogue)
         prefixes = _prefixes(catalogue, {number: place.path for number, place in lists.items()})
-        below = self._learn_ids(catalogue, places)
+        below = self._learn_ids(catalogue, list(places.values()))
         if len(places) - len(lists) > 1:
             catalogue.run(_FOUND_AGAIN)
         last = f"SELECT {drafts.POSITION} FROM drafts ORDER BY 1 LIMIT 1 OFFSET {self.limit}"
         end = next((end for (end,) in catalogue.run(last)), _NO_END) if self.limit is not None else _NO_END
-        catalogue.run(_INSERT_FILES.format(below=below, end=end, position=drafts.POSITION))
+        given = {"below": below, "end": end, "replaced": self.replaced}
+        carried = "".join(f", m{index}" for index in range(len(catalogue.metadata)))
+        catalogue.run(_INSERT_FILES.format(carried=carried, position=drafts.POSITION, **given))
         for number, table in lists.items():
-            given = {"below": below, "prefix": prefixes[number], "end": end, "together": self.rows_together}
+            given |= {"prefix": prefixes[number], "together": self.rows_together}
             where = root or Locations(catalogue, (posixpath.dirname(table.path) or ".",))
             table.insert(catalogue, number, where, bool(root), given)
         drafts.end(catalogue)
         catalogue.set_duplicates_aside()
 
-    def _learn_ids(self, catalogue: Catalogue, places: Sequence[FilePlace | ImageList]) -> str:
+    def _learn_ids(self, catalogue: Catalogue, places: Sequence[Place]) -> str:
         """Makes the macro `id_of`; returns SQL of what it is to be given. Files and names in tables share it."""
         directory = common_directory(place.root() for place in places if isinstance(place, FilePlace))
         first, last = catalogue.run(
@@ -141,22 +150,32 @@ class ImageSets:
     def bytes(self, catalogue: Catalogue) -> int | None:
         """Of all images together, as far as listings tell; None where they tell nothing."""
         size = "try_cast(split_part(version, ':', 1) AS BIGINT)"
-        usable = f"count(*) FILTER (run IS NOT NULL), sum({size}) FILTER (run IS NULL AND error IS NULL)"
+        lists = {number: place for number, place in self._places().items() if isinstance(place, ImageList)}
+        in_cell = f"(run IS NOT NULL AND list_contains({list(lists)}::BIGINT[], position >> 40))"
+        usable = f"count(*) FILTER ({in_cell}), sum({size}) FILTER (NOT {in_cell} AND error IS NULL)"
         cells, total = catalogue.run(f"SELECT {usable} FROM entries")[0]
         total = int(total or 0)
         if cells:
-            stored = [place.image_bytes() for place in self._places() if isinstance(place, ImageList)]
+            stored = [place.image_bytes() for place in lists.values()]
             total += sum(size for _, size in stored) * cells // sum(rows for rows, _ in stored)
         return total or None
 
-    def _check_flags(self, lists: Collection[ImageList]) -> None:
-        given = [*self.columns.given(), *["root"] * bool(self.root)]
+    def _check_flags(self, lists: Collection[ImageList], has_samples: bool) -> None:
+        of_samples = ("image_column", "metadata_columns") if has_samples else ()
+        given = [flag for flag in (*self.columns.given(), *["root"] * bool(self.root)) if flag not in of_samples]
         if given and not (any(one.is_table for one in lists) or (lists and given == ["root"])):
             kinds = ", ".join(tables.ENDINGS)
             raise InputError(f"--{given[0]}: expected a table ({kinds}) among --images, found none; leave it out")
 
-    def _places(self) -> Sequence[FilePlace | ImageList]:
-        return open_places(self.images, self.columns)
+    def _places(self) -> dict[int, Place]:
+        return dict(enumerate(open_places(self.images, self.columns), self.first_place))
+
+    def _open_samples(self, samples: list[tuple[int, SamplePlace]]) -> Samples:
+        return open_samples(tuple(samples), self.columns)
+
+
+def _samples(places: dict[int, Place]) -> list[tuple[int, SamplePlace]]:
+    return [(number, place) for number, place in places.items() if isinstance(place, SamplePlace)]
 
 
 def _prefixes(catalogue: Catalogue, given: dict[int, str]) -> dict[int, str]:
@@ -167,58 +186,3 @@ def _prefixes(catalogue: Catalogue, given: dict[int, str]) -> dict[int, str]:
     query = f"SELECT place, {below} AS name FROM (VALUES {known}) AS known(place, name)"
     learn_names(catalogue, f"SELECT name FROM ({query})")
     return {place: quoted(prefix) for place, prefix in catalogue.run(f"SELECT place, id_of(name) FROM ({query})")}
-
-
-def open_places(images: tuple[str, ...], columns: Columns) -> list[FilePlace | ImageList]:
-    """The places of all values of --images, in their order, each once.
-
-    Raises:
-      InputError: one is not there, is of no known kind, or is a table without the columns.
-    """
-    places: dict[str, FilePlace | ImageList] = {}
-    for given in images:
-        for kind, path, version in _expanded(given):
-            # A pattern of images may be the name of a directory too.
-            place = FilePlace(path, kind) if kind != "list" else open_list(path, version, columns)
-            places.setdefault(f"{kind} {paths.absolute(path)}", place)
-    return list(places.values())
-
-
-@functools.lru_cache(maxsize=4096)
-def open_list(path: str, version: str, columns: Columns) -> ImageList:
-    """A table or COCO JSON, with what was learned of it, once per process."""
-    return ImageList(path, version, columns)
-
-
-def _expanded(given: str) -> Iterator[tuple[str, str, str]]:
-    """(kind, path, version) of each place that a value means."""
-    local = paths.is_local(given)
-    there = os.path.lexists(given) if local else paths.is_pattern(given) and finding.is_directory(given)
-    pattern = paths.is_pattern(given) and not there
-    is_list = tables.is_table(given) or given.lower().endswith(".json")
-    if there and finding.is_directory(given):
-        yield "directory", given, ""
-    elif is_list or archives.is_archive(given):
-        found = finding.glob_versions(given)
-        if not found:
-            raise _nothing_at(given, pattern)
-        for path, version in found:
-            yield "list" if is_list else "zip", path, version
-    elif pattern:
-        yield "pattern", given, ""
-    elif has_image_ending(given):
-        if local and not there:
-            raise _nothing_at(given, pattern)
-        yield "image", given, ""
-    elif not local and paths.has_filesystem(given):  # object stores have no directories to ask for
-        yield "directory", given, ""
-    elif there:
-        raise InputError(f"--images: expected {_ACCEPTED}, found {given!r}, whose ending is of none of them")
-    else:
-        raise _nothing_at(given, pattern)
-
-
-def _nothing_at(given: str, pattern: bool) -> InputError:
-    if pattern:
-        return InputError(f"--images: expected images, found no file that matches {given!r}")
-    return InputError(f"--images: expected {_ACCEPTED}, found no file at {given!r}")

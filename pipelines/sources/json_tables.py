@@ -7,7 +7,7 @@ import json
 import pickle
 import tempfile
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -27,32 +27,31 @@ _TOKEN = uuid.uuid4().hex
 _BETWEEN = f',"{_TOKEN}",'
 
 
-class JsonlTable:
-    """One JSON object a line. A column of one type has it; any other is text that holds JSON.
+Objects = tuple[Sequence[Any], list[dict[str, Any] | str]]  # where each stands, and it, or what is wrong with it
 
-    It is parsed once, since that takes longest; what is kept of it lies in a file.
+
+class ObjectTable:
+    """JSON objects as rows. A column of one type has it; any other is text that holds JSON.
+
+    They are read once, since that takes longest; what is kept of them lies in a file.
 
     Args:
-      wanted: columns that may be asked for; which there are, and what they hold, only all lines tell.
+      chunks: some objects at a time.
+      wanted: columns that may be asked for; which there are, and what they hold, only all objects tell.
     """
 
-    unit = "line {}"
-
-    def __init__(self, path: str, wanted: Sequence[str]):
-        self._path = path
+    def __init__(self, chunks: Iterable[Objects], wanted: Sequence[str]):
         self._kept = tempfile.TemporaryFile()  # noqa: SIM115 (closed with this)
         self._kinds: dict[str, set[str]] = {name: set() for name in wanted}
         columns: dict[str, Any] = {}
-        has_rows = False
+        self.has_rows = False
         with uncollected():
-            for lines, found in _json_chunks(path):
-                self._keep(lines, found, columns)
-                has_rows |= bool(found)
+            for places, found in chunks:
+                self._keep(places, found, columns)
+                self.has_rows |= bool(found)
         self.columns = list(columns)
-        if has_rows and not columns:  # where there are no columns, no rows are looked for
-            raise InputError(f"{path}: expected a JSON object with columns in each line, found none in any")
 
-    def _keep(self, places: Sequence[int], found: list[dict[str, Any] | str], columns: dict[str, Any]) -> None:
+    def _keep(self, places: Sequence[Any], found: list[dict[str, Any] | str], columns: dict[str, Any]) -> None:
         problems = {row: one for row, one in enumerate(found) if isinstance(one, str)}
         objects: list[dict[str, Any]] = [{} if isinstance(one, str) else one for one in found]
         for one in objects:
@@ -91,6 +90,17 @@ class JsonlTable:
         return kind if kind in ("bool", "int", "float", "str") else "json"
 
 
+class JsonlTable(ObjectTable):
+    """One JSON object a line."""
+
+    unit = "line {}"
+
+    def __init__(self, path: str, wanted: Sequence[str]):
+        super().__init__(_json_chunks(path), wanted)
+        if self.has_rows and not self.columns:  # where there are no columns, no rows are looked for
+            raise InputError(f"{path}: expected a JSON object with columns in each line, found none in any")
+
+
 def _kinds(values: list[Any]) -> set[str]:
     types = set(map(type, values))
     is_large = int in types and any(type(one) is int and not -(1 << 63) <= one < 1 << 63 for one in values)
@@ -111,7 +121,7 @@ def json_lines(path: str) -> Iterator[tuple[int, dict[str, Any] | str]]:
         yield from zip(lines, found, strict=True)
 
 
-def _json_chunks(path: str) -> Iterator[tuple[Sequence[int], list[dict[str, Any] | str]]]:
+def _json_chunks(path: str) -> Iterator[Objects]:
     with reading(path, "JSON Lines in UTF-8"), open_text(path) as text:
         start = 1
         for lines in _some(text):

@@ -14,7 +14,7 @@ from pipelines.listing.catalogue import CHUNK, Catalogue
 from pipelines.listing.entries import escape, texts, unescape
 from pipelines.storage import archives
 from tfrecords_schema.errors import InputError
-from tfrecords_schema.storage import faults, files, finding, paths
+from tfrecords_schema.storage import braces, faults, files, finding, paths
 from tfrecords_schema.text import one_line
 
 _FILES = pa.schema([(name, pa.string()) for name in ("place", "path", "uri", "version", "same")])
@@ -37,7 +37,7 @@ class Locations:
     def __init__(self, catalogue: Catalogue, places: Iterable[str]):
         self._catalogue = catalogue
         catalogue.run("CREATE TABLE IF NOT EXISTS files (place TEXT, path TEXT, uri TEXT, version TEXT, same TEXT)")
-        self._places = [found for place in places for found in _expanded(place)]
+        self._places = [found for place in places for one in braces.expand(place) for found in _expanded(one)]
         alone = len(self._places) == 1
         self._directories = [place for place in self._places if _is_directory(place, alone)]
         for place in self._places:

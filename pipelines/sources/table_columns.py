@@ -15,6 +15,8 @@ from tfrecords_schema.manifests import caption_table
 _IMAGE_NAMES = ("image", "img", "picture", "photo", "jpg", "jpeg", "png", "webp", "image_bytes", "bytes", "content")
 _URI_NAMES = ("image_uri", "uri", "url", "image_url", "image_path", "path", "file_name", "filename", "file", "image")
 _ID_NAMES = ("image_id", "id")
+_KEY = "key"  # of what img2dataset writes, which has its images in it
+CAPTIONS = "caption"  # the column of captions, by default
 _TAKEN = frozenset((*caption_table.COLUMNS, caption_table.ATTENTION))
 
 
@@ -24,15 +26,17 @@ class Columns:
 
     Attributes:
       uri: names or URIs of images.
-      image: images themselves, in Parquet: bytes, or Hugging Face's struct of bytes and path.
+      image: images themselves, in Parquet: bytes, or Hugging Face's struct of bytes and path; of samples, their ending.
       id: ids; by default `image_id` or `id` where there is one.
       metadata: those to be carried to the output, each NAME, or NAME=NEW to give it another name there.
+      captions: captions, a text or a list of texts; empty for the default of the place; None where none are wanted.
     """
 
     uri: str | None = None
     image: str | None = None
     id: str | None = None
     metadata: tuple[str, ...] = ()
+    captions: str | None = None
 
     def given(self) -> dict[str, Any]:
         """Those that are given, by flag."""
@@ -57,7 +61,7 @@ class Columns:
 
     def wanted(self) -> list[str]:
         """Names that the columns of a table may have."""
-        given = [self.uri, self.image, self.id, *(name for name, _ in self.carried())]
+        given = [self.uri, self.image, self.id, self.captions, *(name for name, _ in self.carried())]
         return list(dict.fromkeys([*filter(None, given), *_URI_NAMES, *_ID_NAMES]))
 
     def carried(self) -> list[tuple[str, str]]:
@@ -78,12 +82,14 @@ class Chosen:
       name: the column, or leaf, of names and URIs; None for bytes without any.
       id: None where there is none.
       metadata: in the order of the flag.
+      captions: None where none are wanted.
     """
 
     image: str | None
     name: str | None
     id: str | None
     metadata: tuple[str, ...]
+    captions: str | None = None
 
 
 def choose(table: Table, path: str, columns: Columns) -> Chosen:
@@ -94,12 +100,15 @@ def choose(table: Table, path: str, columns: Columns) -> Chosen:
     """
     found = ", ".join(map(repr, table.columns[:30])) or "no columns"
     metadata = tuple(name for name, _ in columns.carried())
+    captions = None if columns.captions is None else columns.captions or CAPTIONS
     wanted = [("uri_column", columns.uri), ("image_column", columns.image), ("id_column", columns.id)]
+    wanted.append(("caption_field", captions))
     for flag, name in [*wanted, *(("metadata_columns", name) for name in metadata)]:
         if name is not None and name not in table.columns:
             raise InputError(f"--{flag}: {path}: expected a column {name!r}, found {found}")
-    item_id = columns.id or next((name for name in _ID_NAMES if name in table.columns), None)
     image, name = columns.image or _guess_image(table, columns), columns.uri
+    id_names = (*_ID_NAMES, _KEY) if image else _ID_NAMES
+    item_id = columns.id or next((name for name in id_names if name in table.columns), None)
     if image:
         leaf = isinstance(table, ParquetTable) and parquet_cells.bytes_leaf(table.schema, image)
         if not leaf:
@@ -108,7 +117,7 @@ def choose(table: Table, path: str, columns: Columns) -> Chosen:
                 f"--image_column: {path}: expected a Parquet column of bytes, found {kind}; --uri_column is for names"
             )
         has_path = leaf != image and table.types([image])[0].get_field_index("path") >= 0
-        return Chosen(image, f"{image}.path" if has_path else None, item_id, metadata)
+        return Chosen(image, f"{image}.path" if has_path else None, item_id, metadata, captions)
     name = name or next((one for one in _URI_NAMES if one in table.columns and _is_text(table, one)), None)
     if name is None:
         raise InputError(
@@ -118,7 +127,7 @@ def choose(table: Table, path: str, columns: Columns) -> Chosen:
     if not _is_text(table, name):
         kind = table.types([name])[0]
         raise InputError(f"--uri_column: {path}: expected text in column {name!r}, found type {kind}")
-    return Chosen(None, name, item_id, metadata)
+    return Chosen(None, name, item_id, metadata, captions)
 
 
 def _guess_image(table: Table, columns: Columns) -> str | None:

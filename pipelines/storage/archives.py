@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import bz2
 import collections
-import contextlib
-import functools
 import lzma
 import os
 import re
@@ -18,7 +16,8 @@ from concurrent.futures import Future
 from typing import BinaryIO
 
 from pipelines.items import ImageError
-from tfrecords_schema.storage import files, objects, paths
+from pipelines.storage import ranges
+from tfrecords_schema.storage import files
 from tfrecords_schema.text import one_line
 
 _SEPARATOR = "!/"
@@ -73,7 +72,7 @@ class _Open:
         """Has every directory be read anew."""
         with self._lock:
             self._archives.clear()
-        _descriptor.cache_clear()
+        ranges.forget()
 
     def _shrink(self) -> None:
         with self._lock:
@@ -86,23 +85,6 @@ class _Open:
 
 
 open_archive = _Open()
-
-
-class _Descriptor:
-    """An open local file, closed when nobody has it any more."""
-
-    def __init__(self, path: str):
-        self.number = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-
-    def __del__(self):
-        with contextlib.suppress(AttributeError):  # it could not be opened
-            os.close(self.number)
-
-
-@functools.lru_cache(maxsize=32)
-def _descriptor(path: str) -> _Descriptor:
-    """One for all threads, and not many of them, however many archives there are."""
-    return _Descriptor(path)
 
 
 def _opened(handle: BinaryIO) -> zipfile.ZipFile:
@@ -175,21 +157,16 @@ class Archive:
         if not 0 <= info.header_offset <= self._bytes - info.compress_size:
             raise ImageError("read", "DamagedMember", f"it lies outside the {self._bytes} bytes of its archive")
         length = _LOCAL_HEADER.size + len(info.filename.encode()) + _MAX_EXTRA + info.compress_size
-        data = self._range(info.header_offset, length)
+        data = ranges.read(self.path, info.header_offset, info.header_offset + length)
         if data[:4] != b"PK\x03\x04" or len(data) < _LOCAL_HEADER.size:
             raise ImageError("read", "DamagedMember", "no member begins where the archive's directory says")
         name_bytes, extra_bytes = _LOCAL_HEADER.unpack_from(data)
         start = _LOCAL_HEADER.size + name_bytes + extra_bytes
         packed = data[start : start + info.compress_size]
         if len(packed) < info.compress_size:
-            packed = self._range(info.header_offset + start, info.compress_size)
+            start += info.header_offset
+            packed = ranges.read(self.path, start, start + info.compress_size)
         return packed
-
-    def _range(self, offset: int, length: int) -> bytes:
-        if paths.is_remote(self.path):
-            return objects.read(self.path, offset, offset + length)
-        descriptor = _descriptor(self.path)  # held by this name until it is read, whoever is opened meanwhile
-        return os.pread(descriptor.number, length, offset)
 
 
 def _unpacked(packed: bytes, info: zipfile.ZipInfo) -> bytes:

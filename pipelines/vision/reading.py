@@ -14,7 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 from pipelines.clock import StageClock
 from pipelines.items import ImageError, Item
-from pipelines.storage import archives, parquet_cells
+from pipelines.storage import archives, parquet_cells, tars
 from pipelines.vision import devices, images, memory
 from tfrecords_schema.storage import faults, files, paths
 
@@ -56,8 +56,8 @@ def some_can_be_read(items: Iterable[Item]) -> bool:
 
 
 def is_inside_a_file(uri: str) -> bool:
-    """Whether an image is a member of a zip file or a cell of a Parquet file, by its URI."""
-    return archives.parse_uri(uri) is not None or parquet_cells.parse_uri(uri) is not None
+    """Whether an image is a member of a zip or tar file or a cell of a Parquet file, by its URI."""
+    return any(parse(uri) is not None for parse in (archives.parse_uri, parquet_cells.parse_uri, tars.parse_uri))
 
 
 def read_ahead(
@@ -117,7 +117,7 @@ def _check_size(size: int) -> None:
 
 
 def read(uri: str, retries: int | None = None, admit: Callable[[int], None] = _check_size) -> bytes:
-    """All of a file, of a member of a zip file, or of a cell of a Parquet file.
+    """All of a file, of a member of a zip or tar file, or of a cell of a Parquet file.
 
     Args:
       retries: how often it is tried again after a passing fault; None for the default.
@@ -148,6 +148,9 @@ def _read(uri: str, admit: Callable[[int], None]) -> bytes:
     cell = parquet_cells.parse_uri(uri)
     if cell and not paths.is_file(uri):
         return parquet_cells.read(*cell, admit)
+    part = tars.parse_uri(uri)
+    if part and not paths.is_file(uri):
+        return tars.read(*part, admit)
     member = archives.parse_uri(uri)
     if member and not paths.is_file(uri):
         return archives.open_archive(member[0]).read(member[1], admit)

@@ -25,6 +25,8 @@ _OF_LISTS = {
     "table_parquet": _images("tables/rows.parquet"),
     "parquet_images": _images("tables/cells.parquet", "tables/structs.parquet"),
     "zip": _images("zips/0.zip", "zips/1.zip", "zips/2.zip", "zips/3.zip"),
+    "tar": _images("tars/0.tar", "tars/1.tar", "tars/2.tar"),
+    "captions_tar": Format(("tars",), ("tars/0.tar",), listings.tar_captions),
 }
 _OF_DIRECTORIES = {
     "features": Format(("features",), ("features/*",), readers.stored_features),

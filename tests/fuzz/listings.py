@@ -1,4 +1,4 @@
-"""Readers of what lists images: captions files, tables, zip files; each image is then read and decoded too."""
+"""Readers of what lists images: captions files, tables, zip and tar files; each image is then read and decoded too."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import io
 import json
 import pathlib
 import posixpath
+import re
+import tarfile
 import zipfile
 from collections.abc import Callable
 
@@ -34,10 +36,17 @@ def captions(given: pathlib.Path, _: pathlib.Path) -> Seen:
 
 
 def images(given: pathlib.Path, _: pathlib.Path, *names: str) -> Seen:
-    """Tables, COCO JSONs and zip files that are given as --images."""
+    """Tables, COCO JSONs, zip and tar files that are given as --images."""
     counts = {".json": _json_entries, ".csv": _csv_names, ".jsonl": _line_names, ".parquet": _rows, ".zip": _members}
+    counts[".tar"] = _keys
     paths = [given / name for name in names]
     return _seen(ImageSets(tuple(map(str, paths))), sum(counts[path.suffix](path) for path in paths))
+
+
+def tar_captions(given: pathlib.Path, _: pathlib.Path) -> Seen:
+    """A tar shard whose captions are a field of its JSON."""
+    path = given / "tars/0.tar"
+    return _seen(CaptionedImages((CaptionFile(str(path), (), field="said"),)), _keys(path))
 
 
 def target(given: pathlib.Path, *endings: str) -> pathlib.Path:
@@ -74,7 +83,8 @@ def _counting(count: Callable[[pathlib.Path], int]) -> Callable[[pathlib.Path], 
             return count(path)
         except (
             *(AttributeError, KeyError, NotImplementedError, OSError, RecursionError, TypeError, ValueError),
-            *(csv.Error, pa.ArrowException, zipfile.BadZipFile),
+            *(csv.Error, pa.ArrowException, tarfile.TarError, zipfile.BadZipFile),
+            MemoryError,  # Python's tarfile makes room for all that a header claims
         ):
             return 0
 
@@ -113,3 +123,12 @@ def _members(path: pathlib.Path) -> int:
     with zipfile.ZipFile(path) as found:
         names = {name for name in found.namelist() if has_image_ending(name) and "__MACOSX" not in name}
     return len({posixpath.normpath(name) for name in names})
+
+
+@_counting
+def _keys(path: pathlib.Path) -> int:
+    """Those of images; ones whose names are odd may not be counted, as others group them otherwise."""
+    with tarfile.open(path) as found:
+        names = [info.name for info in found if info.isreg() and info.type != tarfile.GNUTYPE_SPARSE]
+    keys = {name.partition(".")[0] for name in names if re.fullmatch(r"(?i)[^./_][^./]*\.jpg", name)}
+    return len(keys)

@@ -7,7 +7,15 @@ import pathlib
 import random
 from collections.abc import Callable, Sequence
 
-from tests.fuzz import json_mutations, odd, parquet_mutations, record_mutations, text_mutations, zip_mutations
+from tests.fuzz import (
+    json_mutations,
+    odd,
+    parquet_mutations,
+    record_mutations,
+    tar_mutations,
+    text_mutations,
+    zip_mutations,
+)
 
 _OF_BYTES = 0.4  # the share of files whose bytes are changed, whatever they say
 
@@ -169,5 +177,6 @@ _BY_ENDING: dict[str, Callable[[pathlib.Path, random.Random, str], str]] = {
     ".txt": text_mutations.mutate_lines,
     ".parquet": parquet_mutations.mutate,
     ".zip": zip_mutations.mutate,
+    ".tar": tar_mutations.mutate,
     ".tfrecord": record_mutations.mutate,
 }

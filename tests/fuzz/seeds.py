@@ -6,6 +6,7 @@ import csv
 import json
 import pathlib
 import shutil
+import tarfile
 import zipfile
 
 import pyarrow as pa
@@ -15,7 +16,7 @@ from PIL import Image
 
 from pipelines.vision import networks
 from scripts import scenes
-from tests.support import commands
+from tests.support import commands, tar_files
 from tests.support.small import TINY, train_without_java, write_features
 from tfrecords_schema.vocabulary import Vocabulary
 
@@ -45,6 +46,7 @@ def gather(directory: pathlib.Path, coco_dir: pathlib.Path, trained: pathlib.Pat
         shutil.copytree(trained / "job", directory / "job", ignore=shutil.ignore_patterns("tensorboard"))
     _captions(directory, names)
     _tables(directory, images, names)
+    _tars(directory, images, names)
     _words(directory)
     table = directory / "captions"
     model = str(directory / "job/export")
@@ -136,6 +138,19 @@ def _tables(directory: pathlib.Path, images: pathlib.Path, names: list[str]) -> 
         with zipfile.ZipFile(directory / f"zips/{number}.zip", "w", method) as archive:
             for name, data in zip(names, content, strict=True):
                 archive.writestr(f"photos/{name}", data)
+
+
+def _tars(directory: pathlib.Path, images: pathlib.Path, names: list[str]) -> None:
+    """Shards in every form of tar, with a sample of each image."""
+    (directory / "tars").mkdir()
+    for number, form in enumerate([tarfile.PAX_FORMAT, tarfile.GNU_FORMAT, tarfile.USTAR_FORMAT]):
+        members = []
+        for name in names:
+            stem = f"{number}{name.partition('.')[0]}"
+            members.append((f"{stem}.jpg", (images / name).read_bytes()))
+            members.append((f"{stem}.txt", "A large red circle of caf\u00e9s.".encode()))
+            members.append((f"{stem}.json", json.dumps({"key": stem, "said": ["One.", "Two."]}).encode()))
+        tar_files.write(directory / f"tars/{number}.tar", members, form)
 
 
 def _words(directory: pathlib.Path) -> None:

@@ -33,12 +33,14 @@ def short_run(valid, tmp_path_factory):
     return json.loads(counts.read_text()), ran.stdout + ran.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SHORT)
 def test_nothing_that_is_read_does_more_than_be_refused(short_run, name):
     counts, printed = short_run
     assert sum(counts[name].values()) == SHORT[name].cases and "bad" not in counts[name], printed
 
 
+@pytest.mark.slow
 def test_files_that_stay_valid_are_read_and_others_refused(short_run):
     """Else cases would say nothing: every format has both."""
     read = {name for name, found in short_run[0].items() if found.get("rows") or found.get("rejects")}

@@ -242,7 +242,7 @@ def test_other_options_are_refused_with_the_difference(make_features):
         ),
         (
             "--coco_dir {coco} --year 2014 --weights random",
-            "expected a directory, a zip file or a pattern, found none at {coco}/train2014",
+            "--coco_dir and --year: expected train2014 and val2014, directories or zip files, found neither in {coco}",
         ),
         ("--coco_dir {coco} --weights none.h5", "--weights: expected imagenet, random or a Keras .h5 file, found no"),
         (

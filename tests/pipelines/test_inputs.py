@@ -7,15 +7,17 @@ import shutil
 import zipfile
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from pipelines import features
 from pipelines.captions import captioner
-from tests.support import commands
+from tests.support import commands, tar_files
 from tests.support.outputs import annotations, content, read_split, replace
 from tests.support.small import train
 from tfrecords_schema.errors import InputError
+from tfrecords_schema.vocabulary import Vocabulary, count_words
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +60,30 @@ def other_forms(coco_dir, tmp_path_factory) -> pathlib.Path:
         for caption in captions
     ]
     (directory / "table.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows_))
+    write_samples(directory, coco_dir, entries)
     return directory
+
+
+def write_samples(directory: pathlib.Path, coco_dir: pathlib.Path, entries) -> None:
+    """Tar shards of ten images, a directory of the same files, and Parquet with images, as img2dataset has them."""
+    for split in ("train", "val"):
+        of_split = [(pathlib.Path(name), captions) for own, _, name, captions in entries if own == split]
+        samples = []
+        for name, captions in of_split:
+            data = (coco_dir / f"{split}2017" / name).read_bytes()
+            texts = {"txt": "\n".join(captions), "json": json.dumps({"said": captions})}
+            samples.append(
+                [(str(name), data), *((f"{name.stem}.{ending}", text.encode()) for ending, text in texts.items())]
+            )
+        for number in range(-(-len(samples) // 10)):
+            members = [member for one in samples[10 * number : 10 * number + 10] for member in one]
+            tar_files.write(directory / f"{split}-{number:05}.tar", members)
+            (directory / f"files/{split}/{number:05}").mkdir(parents=True)
+            for name, data in members:
+                (directory / f"files/{split}/{number:05}" / name).write_bytes(data)
+        columns = {"caption": [captions for _, captions in of_split], "key": [name.stem for name, _ in of_split]}
+        columns["jpg"] = [one[0][1] for one in samples]
+        pq.write_table(pa.table(columns), directory / f"{split}.parquet")
 
 
 def by_file(output: pathlib.Path, split: str) -> dict[str, tuple]:
@@ -83,6 +108,16 @@ FORMS = {
     "Flickr8k with its lists, a pattern": {"captions": ["{forms}/Flickr8k.token.txt"], "images": ["{coco}/**/*.jpg"]},
     "CSV, zip files": {"captions": ["{forms}/table.csv"], "images": ["{forms}/train2017.zip", "{forms}/val2017.zip"]},
     "JSONL of whole paths": {"captions": ["{forms}/table.jsonl"]},
+    "tar shards, a caption a line": {
+        "train_captions": ["{forms}/train-{{00000..00002}}.tar"],
+        "val_captions": ["{forms}/val-*.tar"],
+    },
+    "tar shards, captions in JSON": {
+        "train_captions": ["{forms}/train-*.tar"],
+        "val_captions": ["{forms}/val-*.tar"],
+        "caption_field": "said",
+    },
+    "directories of samples": {"train_captions": ["{forms}/files/train"], "val_captions": ["{forms}/files/val"]},
     "COCO files by split": {
         "train_captions": ["{coco}/annotations/captions_train2017.json"],
         "val_captions": ["{coco}/annotations/captions_val2017.json"],
@@ -106,6 +141,18 @@ def test_every_form_gives_the_same_records(form, make_features, made_features, c
     for split, count in (("train", 24), ("val", 8)):
         found = by_file(output, split)
         assert len(found) == count and found == by_file(made_features, split)
+
+
+def test_parquet_with_images_and_captions_gives_the_same_records(make_features, made_features, other_forms):
+    captions = {f"{split}_captions": [f"{other_forms}/{split}.parquet"] for split in ("train", "val")}
+    output, report = make_features(coco_dir=None, **captions)
+    assert report["rejects"] == 0 and report["inputs"] == 32
+    for split in ("train", "val"):
+        found = {f"{r['image/id']}.jpg": list(r["caption/text"]) for r in read_split(output, split)}
+        assert found == {name: list(captions) for name, (captions, *_) in by_file(made_features, split).items()}
+        assert sorted(str(known[2]) for known in by_file(output, split).values()) == sorted(
+            str(known[2]) for known in by_file(made_features, split).values()
+        )
 
 
 def test_validation_images_are_held_out_by_id(make_features, other_forms, coco_dir):
@@ -222,6 +269,37 @@ def test_other_words_keep_the_features_where_update_says_so(make_features, table
     never_loads(monkeypatch)
     make_features(**flags, min_word_count=3, update=True)
     assert content(output) == content(expected)
+
+
+def test_fewer_captions_keep_the_features_and_count_fewer_words(make_features, coco_dir, tmp_path, monkeypatch):
+    output, _ = make_features()
+    with pytest.raises(
+        InputError, match=r"max_captions was None, now 2\); give --update \(features of images that stay"
+    ):
+        make_features(max_captions=2)
+    never_loads(monkeypatch)
+    _, report = make_features(max_captions=2, update=True)
+    assert report["kept"] == report["records"] == 32 and report["captions"] == 64
+    said = {split: annotations(coco_dir, split) for split in ("train", "val")}
+    for split, captions in said.items():
+        assert {r["image/id"]: r["caption/text"] for r in read_split(output, split)} == {
+            image_id: every[:2] for image_id, every in captions.items()
+        }
+    (words,) = output.glob("vocabulary*.txt")
+    used = [caption for every in said["train"].values() for caption in every[:2]]
+    assert Vocabulary.loads(words.read_text()) == Vocabulary.from_counts(count_words(used), 10_000, 1)
+
+
+def test_a_trial_of_some_images_is_built_upon(make_features, coco_dir, tmp_path):
+    """--limit is of each split, so that a trial can be validated; without it later, its images are kept."""
+    output, report = make_features(limit=5)
+    for split in ("train", "val"):
+        first = sorted(annotations(coco_dir, split), key=int)[:5]  # as the captions file has them
+        assert sorted((r["image/id"] for r in read_split(output, split)), key=int) == first
+    with pytest.raises(InputError, match=r"limit was 5, now None\); give --update"):
+        make_features()
+    _, report = make_features(update=True)
+    assert (report["kept"], report["new"]) == (10, 22)
 
 
 def test_a_replaced_image_redoes_its_shard_and_no_other(make_features, table, coco_dir, tmp_path):

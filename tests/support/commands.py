@@ -29,6 +29,13 @@ def gallery(**flags: Any) -> None:
     gallery.run(command.make(gallery.GalleryConfig, flags))
 
 
+def download_coco(**flags: Any) -> None:
+    """`pipelines.download_coco`."""
+    from pipelines import download_coco
+
+    download_coco.run(command.make(download_coco.DownloadCocoConfig, flags))
+
+
 def task(**flags: Any) -> dict[str, Any]:
     """`trainer.task`; the figures of the best epoch."""
     from trainer import task

@@ -24,6 +24,7 @@ class Proxy:
       hurt: how many were.
       methods: of those requests that may be hurt.
       broken: ends of paths that are never answered but with "busy".
+      served: (path, bytes) of each answer to a GET, so far.
     """
 
     def __init__(self, endpoint: str, target: str, seed: int):
@@ -31,6 +32,7 @@ class Proxy:
         self.share, self.hurts, self.hurt = 0.0, HURTS[:3], 0
         self.methods = ("GET", "PUT", "POST", "HEAD", "DELETE")
         self.broken: tuple[str, ...] = ()
+        self.served: list[tuple[str, int]] = []
         self._random, self._lock = random.Random(seed), threading.Lock()
 
     def choose(self, method: str, path: str) -> str | None:
@@ -69,6 +71,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             connection.request(self.command, self.path, content, dict(self.headers.items()))
             answer = connection.getresponse()
             body = answer.read()
+        if self.command == "GET":
+            self.proxy.served.append((self.path.partition("?")[0], len(body)))
         own = {"connection", "transfer-encoding", "content-length", "server", "date"}
         headers = [(name, value) for name, value in answer.getheaders() if name.lower() not in own]
         length = answer.getheader("Content-Length") if self.command == "HEAD" else None

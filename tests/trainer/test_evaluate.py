@@ -70,6 +70,7 @@ def run(references, results, tmp_path):
     return run
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("java") is None, reason="needs Java")
 def test_the_real_pipelines_table_with_java(trained, coco_dir, tmp_path, capsys):
     """Images -> pipelines.caption -> trainer.evaluate; the figures are the Scorer's for the table's own captions."""

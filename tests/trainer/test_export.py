@@ -269,6 +269,7 @@ def test_a_beam_of_one_is_greedy():
         going_on &= last != 2
 
 
+@pytest.mark.slow
 def test_the_export_needs_no_python_of_ours(written, tmp_path):
     directory = str(written("attention"))
     code = (

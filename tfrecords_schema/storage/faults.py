@@ -33,6 +33,7 @@ _ALONE = {
     "EndpointConnectionError",
     "ConnectTimeoutError",
     "gaierror",
+    "UnansweredError",
 }
 _retries: contextvars.ContextVar[int | None] = contextvars.ContextVar("read_retries", default=None)
 _answered: set[str] = set()

@@ -107,11 +107,12 @@ def images(directory: FeatureDirectory, split: str, shards: Sequence[int] | None
 
 
 def place_of_images(directory: FeatureDirectory) -> str:
-    """Where the first validation image was, or the first training image without any: its directory or zip file."""
+    """Where the first validation image was, or the first training image without any: its directory or archive."""
     val = directory.info.splits.get("val")
     first = next(iter(images(directory, "val" if val and val.images else "train")))
     uri = first["image/uri"].numpy().decode("utf-8", "replace")
-    archive = re.search(r"\.zip(?=!/)", uri, re.IGNORECASE)  # a member's URI is `images.zip!/folder/name.jpg`
+    # A member's URI is `images.zip!/folder/name.jpg`; a cell's `images.parquet!/column/17`.
+    archive = re.search(r"\.(zip|tar|parquet)(?=!/)", uri, re.IGNORECASE)
     return uri[: archive.end()] if archive else posixpath.dirname(uri)
 
 

@@ -69,6 +69,7 @@ def test_a_damaged_model_is_refused(damage, refused, export_dir):
     assert re.search(expected, told), told
 
 
+@pytest.mark.slow
 def test_a_saved_model_of_another_kind_is_refused(refused, export_dir, attentive, tmp_path):
     """Without our signatures, and with them but for features of another shape."""
     TINY.build(None).export(str(tmp_path / "net"), verbose=False)

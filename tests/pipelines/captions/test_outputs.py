@@ -142,6 +142,7 @@ def test_attention_of_a_model_without_it_is_refused(run, tmp_path):
     assert not (tmp_path / "captions").exists()
 
 
+@pytest.mark.slow
 def test_drawn_captions_are_of_the_seed_and_the_image_alone(run, coco_dir, tmp_path):
     """The same in another order, in other batches, among other images; others with another seed."""
     drawing = {"sample": True, "captions_per_image": 4, "temperature": 1.5}

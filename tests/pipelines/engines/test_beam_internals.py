@@ -33,6 +33,7 @@ def write_level(path: str) -> None:
         handle.write(str(logging.getLogger().level))
 
 
+@pytest.mark.slow
 def test_worker_processes_are_told_to_be_quiet(tmp_path):
     """The real ones."""
     engine = choose(["--direct_num_workers=2", "--direct_running_mode=multi_processing"])

@@ -97,6 +97,7 @@ class TestJob:
         assert max(jobs[name].sizes) < 130_000
 
 
+@pytest.mark.slow
 def test_a_job_is_as_large_for_a_thousand_images_as_for_ten(bucket, tiny_network):
     sizes = {}
     for count in (10, 1_000):

@@ -3,11 +3,13 @@
 import shutil
 
 import pyarrow.parquet as pq
+import pytest
 
 from pipelines.training_records.records import RecordMaker
 from tests.support.outputs import content
 
 
+@pytest.mark.slow
 def test_images_that_change_while_a_run_goes_on(make_features, coco_dir, tmp_path, monkeypatch):
     """Each is a record or a reject, and a rerun makes of them what a first run would have made."""
     coco = shutil.copytree(coco_dir, tmp_path / "coco")

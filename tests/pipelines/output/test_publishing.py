@@ -23,7 +23,7 @@ def test_readers_find_a_whole_output_whenever_a_run_is_killed(tmp_path):
     assert int(done.stdout.split()[0]) >= 20
 
 
-@pytest.mark.parametrize("rerun", [False, True])
+@pytest.mark.parametrize("rerun", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_publishing_twice_changes_nothing(make_features, coco_dir, tmp_path, monkeypatch, rerun):
     """Engines may ask for the last step again, also when what it does not need any more is being deleted."""
     call = steps._call

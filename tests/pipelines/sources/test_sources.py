@@ -154,3 +154,36 @@ def test_files_without_a_usable_image_are_refused(tmp_path):
         listed(CaptionedImages((CaptionFile(str(tmp_path / "coco.json"), (str(tmp_path),)),)))
     with pytest.raises(InputError, match=r"--images: expected where the images of .*coco.json are, found nothing"):
         listed(CaptionedImages((CaptionFile(str(tmp_path / "coco.json"), ()),)))
+
+
+def test_a_limit_is_of_each_split_and_takes_the_first(tmp_path):
+    """Counted after rows of one image are joined; what is rejected counts too, what is left out is in no warning."""
+    rows = [
+        {"image": f"{n // 2}.jpg", "caption": f"{n}.", "split": ("train", "val")[n // 2 % 5 == 4]} for n in range(40)
+    ]
+    rows[2]["caption"] = rows[3]["caption"] = ""
+    rows.append({"image": "19.jpg", "caption": "Again.", "split": "train"})
+    found = listed(table(tmp_path, rows, limit=3))
+    assert [(i.split, i.id, i.captions) for i in found] == [
+        *(("train", "0", ("0.", "1.")), ("train", "1", ()), ("train", "2", ("4.", "5."))),
+        *(("val", "4", ("8.", "9.")), ("val", "9", ("18.", "19.")), ("val", "14", ("28.", "29."))),
+    ]
+    assert [i.problem.error for i in found if i.problem] == ["NoCaption"]
+    assert counted(table(tmp_path, rows, limit=4)) == {"train": 4, "val": 4}
+    assert counted(table(tmp_path, rows, limit=100)) == {"train": 17, "val": 4}
+
+
+def test_a_limit_is_of_what_is_held_out_too(tmp_path):
+    rows = [{"image": f"{number}.jpg", "caption": "A."} for number in range(200)]
+    every = listed(table(tmp_path, rows, val_fraction=0.1))
+    few = listed(table(tmp_path, rows, val_fraction=0.1, limit=5))
+    for split in ("train", "val"):
+        assert [i.id for i in few if i.split == split] == [i.id for i in every if i.split == split][:5]
+
+
+def test_the_first_captions_of_an_image_wherever_they_stand(tmp_path):
+    rows = [("a", "1."), ("b", "1."), ("a", "2."), ("c", ""), ("a", "3."), ("b", "2.")]
+    source = table(tmp_path, [{"image": f"{i}.jpg", "caption": c} for i, c in rows], max_captions=2)
+    assert {i.id: i.captions for i in listed(source)} == {"a": ("1.", "2."), "b": ("1.", "2."), "c": ()}
+    source = table(tmp_path, [{"image": f"{i}.jpg", "caption": c} for i, c in rows], max_captions=1)
+    assert {i.id: i.captions for i in listed(source)} == {"a": ("1.",), "b": ("1.",), "c": ()}

@@ -138,6 +138,7 @@ def test_directories_without_a_saved_model(tmp_path):
         Extractor("saved_model", str(tmp_path), 4)
 
 
+@pytest.mark.slow
 def test_looking_at_a_saved_model_leaves_the_devices_to_the_workers(tmp_path):
     """In a process of its own: TensorFlow refuses to set threads once it has taken its devices into use."""
     path = save(tmp_path / "model", [None, 32, 32, 3], lambda images: tf.reduce_mean(images, (1, 2)))

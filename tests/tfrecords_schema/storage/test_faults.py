@@ -12,12 +12,15 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipelines.items import ImageError
-from pipelines.storage import archives, parquet_cells
+from pipelines.sources.image_sets import ImageSets
+from pipelines.storage import archives, parquet_cells, tars
 from pipelines.vision import reading
-from tests.support import hurting, stores
+from tests.support import hurting, stores, tar_files
+from tests.support.listing import listed
 from tfrecords_schema.storage import clients, faults, files, finding
 
 COUNT = 300
+SAMPLE = {"jpg": 20_000, "txt": 50, "json": 400}  # bytes of the files of a sample
 CONTENT = {f"{number:03}.jpg": os.urandom(5_000) for number in range(COUNT)}
 
 
@@ -37,6 +40,7 @@ def store(server, monkeypatch):
             monkeypatch.setenv(name, proxy.endpoint if value == server.endpoint else value)
         clients.use_flags({})
         archives.open_archive.cache_clear()
+        tars.forget()
         yield server, proxy
     clients.use_flags({})
 
@@ -104,6 +108,36 @@ def test_members_of_zip_files_and_cells_of_tables_are_read_again(store):
                 assert error.value.error == "Unreachable", (hurt, error.value.message)
     proxy.share = 0
     assert read_all([members[0], cells[0]], 0) == [CONTENT["000.jpg"]] * 2
+
+
+def test_a_tar_shard_is_fetched_once_by_who_lists_it_and_once_by_who_reads_its_images(store, tmp_path):
+    """In pieces of megabytes, whatever the threads' order; and far less of it where few images are asked for."""
+    server, proxy = store
+    members = [(f"{number:04}.{ending}", os.urandom(size)) for number in range(600) for ending, size in SAMPLE.items()]
+    path = tar_files.write(tmp_path / "x.tar", members)
+    server.put("x.tar", path.read_bytes())
+    total, expected = path.stat().st_size, [data for name, data in members if name.endswith(".jpg")]
+    proxy.served.clear()
+    items = listed(ImageSets((server.url("x.tar"),), rows_together=300))
+    uris = [item.uri for item in items]
+    asked = [size for path, size in proxy.served if path.endswith("x.tar")]
+    assert len(uris) == 600 and sum(asked) < 1.05 * total and len(asked) < 20
+    proxy.served.clear()
+    assert read_all(uris, 0) == expected
+    asked = [size for path, size in proxy.served if path.endswith("x.tar")]
+    assert sum(asked) < 1.05 * total and len(asked) < 25
+    tars.forget()
+    proxy.served.clear()
+    assert read_all(uris[::50], 0) == expected[::50]
+    asked = [size for path, size in proxy.served if path.endswith("x.tar")]
+    assert sum(asked) < 0.2 * total
+    tars.forget()
+    proxy.share, proxy.hurts = 0.2, ("reset", "busy")
+    assert read_all(uris, faults.READ_RETRIES) == expected
+    proxy.share = 1
+    tars.forget()
+    (found,) = read_all(uris[:1], 0)
+    assert found.error == "Unreachable"
 
 
 def test_a_table_that_was_unreachable_in_its_middle_is_read_when_it_is_there_again(store):

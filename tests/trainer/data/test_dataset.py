@@ -17,6 +17,7 @@ def shelf(tmp_path, monkeypatch):
     return tmp_path / "shelf"
 
 
+@pytest.mark.slow
 def test_a_vocabulary_that_a_rerun_changed_is_found_by_its_name(trained, shelf):
     """Also in the copy of a remote directory."""
     shutil.copytree(trained / "features", shelf / "features")

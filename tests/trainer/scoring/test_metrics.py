@@ -42,6 +42,7 @@ def fake_java(monkeypatch, tmp_path):
     return make
 
 
+@pytest.mark.slow
 @needs_java
 def test_scores_equal_pycocoevalcaps_own_pipeline(scorer):
     from pycocoevalcap.bleu.bleu import Bleu

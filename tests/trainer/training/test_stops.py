@@ -104,6 +104,7 @@ def run(data, job, **changes):
     return small.train_without_java(data, job, **{**STOPPABLE, "self_critical": 0, "checkpoint_steps": 0, **changes})
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_no_number_stops_the_run_with_the_checkpoint_before_it_intact(data, tmp_path, monkeypatch):
     """After some good steps one batch holds an infinite feature."""
     from trainer.data.batches import Batches
@@ -125,7 +126,7 @@ def test_a_loss_that_is_no_number_stops_the_run_with_the_checkpoint_before_it_in
     assert np.isfinite(best["loss"])
 
 
-@pytest.mark.parametrize("way", ["gone", "cut short"])
+@pytest.mark.parametrize("way", ["gone", pytest.param("cut short", marks=pytest.mark.slow)])
 def test_a_shard_that_changes_while_training_is_named(data, tmp_path, capsys, monkeypatch, way):
     """Streamed: the second epoch finds another file than the first."""
     from trainer.training.loop import PhaseRun
@@ -166,7 +167,10 @@ def done(data, tmp_path_factory) -> tuple[pathlib.Path, dict]:
     return job, run(data, job)
 
 
-@pytest.mark.parametrize("damage", ["data cut short", "data gone", "index gone", "all gone"])
+@pytest.mark.parametrize(
+    "damage",
+    [pytest.param(one, marks=pytest.mark.slow) for one in ("data cut short", "data gone", "index gone")] + ["all gone"],
+)
 def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(data, done, tmp_path, capsys, damage):
     job, expected = shutil.copytree(done[0], tmp_path / "job"), done[1]
     directory = job / "checkpoints/cross_entropy"

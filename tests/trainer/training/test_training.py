@@ -15,7 +15,7 @@ import tensorflow as tf
 from PIL import Image
 
 from pipelines.captions.captioner import open_model
-from tests.support import ROOT, decoders
+from tests.support import ROOT, decoders, tar_files
 from tests.support.outputs import annotations, history, replace, rows, sign
 from tests.support.small import SMALL, TINY, train, write_features
 from tfrecords_schema import command, shards
@@ -214,7 +214,7 @@ def test_the_command_that_is_told_next_captions_images_when_pasted(coco_dir, tmp
     assert {row["image_uri"] for row in found} == {str(path) for path in (coco / "val2017").iterdir()}
 
 
-def test_the_place_of_images_is_a_directory_or_a_zip_file(make_features, made_features, coco_dir, tmp_path):
+def test_the_place_of_images_is_a_directory_or_an_archive(make_features, made_features, coco_dir, tmp_path):
     def place(data) -> str:
         return dataset.place_of_images(dataset.open_directory(str(data)))
 
@@ -225,6 +225,11 @@ def test_the_place_of_images_is_a_directory_or_a_zip_file(make_features, made_fe
     shutil.copytree(coco_dir, zipped, ignore=shutil.ignore_patterns("val2017"))
     shutil.make_archive(str(zipped / "val2017"), "zip", coco_dir, "val2017")
     assert place(make_features(tmp_path / "zipped", coco_dir=zipped)[0]) == str(zipped / "val2017.zip")
+    shard, jpeg = tmp_path / "0.tar", next((coco_dir / "val2017").iterdir()).read_bytes()
+    samples = [(f"{n}.{ending}", data) for n in range(4) for ending, data in (("jpg", jpeg), ("txt", b"A dog."))]
+    tar_files.write(shard, samples)
+    captions = {"coco_dir": None, "train_captions": [str(shard)], "min_word_count": 1}
+    assert place(make_features(tmp_path / "tarred", **captions)[0]) == str(shard)
 
 
 def overflow(path, images: int) -> None:

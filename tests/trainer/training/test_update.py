@@ -112,6 +112,7 @@ def test_a_step_that_overflows_is_left_out_wholly(kind, jit_compile):
     was_left_out(found)
 
 
+@pytest.mark.slow
 def test_an_overflow_is_left_out_on_all_replicas():
     command = [sys.executable, "-m", "tests.support.overflow", "2"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=240)
