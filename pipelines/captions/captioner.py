@@ -17,7 +17,7 @@ from tfrecords_schema.errors import InputError
 from tfrecords_schema.manifests.model_info import ModelInfo, open_export, read_weights
 from tfrecords_schema.quiet import import_tensorflow
 from tfrecords_schema.storage import copies, files, paths
-from tfrecords_schema.vocabulary import Vocabulary
+from tfrecords_schema.vocabulary import PAD, Vocabulary, tokenise
 
 # Images captioned together; a forward pass has fewer. Each step of the search has a cost that does not depend on them.
 BATCH = 128
@@ -31,6 +31,7 @@ _INPUTS = {
     "sample": {"features", "uniform", "temperature", "top_p", *_CONSTRAINTS},
     "score": {"features", "ids"},
 }
+_MOST_SCORED = 1000  # words of a caption that is given
 _FOUND = {"ids", "log_prob", "length", "word_log_prob"}
 _OUTPUTS = {"caption": _FOUND, "sample": _FOUND, "score": {"word_log_prob"}}
 
@@ -139,15 +140,48 @@ class Captioner:
             raise ValueError(f"{self.directory}: the model gives no finite log probability; train and export it again")
         return self
 
-    def __call__(self, features: np.ndarray, image_ids: Sequence[str]) -> list[list[Caption]]:
-        """At most `captions_per_image` different captions an image; fewer, or none, where the model knows no more."""
-        padded = np.zeros((-(-len(features) // _MULTIPLE) * _MULTIPLE, *features.shape[1:]), np.float32)
-        padded[: len(features)] = features
-        found = self._run(padded, image_ids, self.search, self.words)
+    def __call__(
+        self, features: np.ndarray, image_ids: Sequence[str], prefixes: Sequence[tuple[int, ...]] = ()
+    ) -> list[list[Caption]]:
+        """At most `captions_per_image` different captions an image; fewer, or none, where the model knows no more.
+
+        Args:
+          prefixes: ids that the captions of each image begin with; by default those of `words` for all.
+        """
+        padded = _padded(features)
+        found = self._run(padded, image_ids, self.search, self.words, prefixes)
         return [self._captions({name: array[row] for name, array in found.items()}) for row in range(len(features))]
 
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """Of the loaded model."""
+        return self._vocabulary
+
+    def score(self, features: np.ndarray, texts: Sequence[str | None]) -> list[tuple[float, int] | None]:
+        """(log probability, how many ids it has, END counted) of a caption of each image.
+
+        Words that the model does not know count as UNK. None for a text that has no words, or more than _MOST_SCORED.
+        """
+        import tensorflow as tf
+
+        words = [tokenise(text) if text else [] for text in texts]
+        words = [each if len(each) <= _MOST_SCORED else [] for each in words]
+        longest = max(map(len, words), default=0) + 2
+        padded = _padded(features)
+        ids = np.full((len(padded), longest), PAD, np.int32)
+        for row, each in zip(ids, words, strict=False):
+            row[:], _ = self._vocabulary.encode(" ".join(each), longest)
+        found = self._signatures["score"](features=tf.constant(padded), ids=tf.constant(ids[:, 1:]))
+        totals = found["word_log_prob"].numpy().sum(axis=1)
+        return [(float(total), len(each) + 1) if each else None for total, each in zip(totals, words, strict=False)]
+
     def _run(
-        self, features: np.ndarray, image_ids: Sequence[str], search: Search, words: WordIds
+        self,
+        features: np.ndarray,
+        image_ids: Sequence[str],
+        search: Search,
+        words: WordIds,
+        prefixes: Sequence[tuple[int, ...]] = (),
     ) -> dict[str, np.ndarray]:
         """The signature's outputs."""
         import tensorflow as tf
@@ -158,7 +192,7 @@ class Captioner:
             "no_repeat_ngram": tf.constant(search.no_repeat_ngram),
             "forbid_unk": tf.constant(search.forbid_unk),
             "forbidden": tf.constant(words.forbidden, tf.int32),
-            "prefix": tf.constant([words.prefix] * len(features), tf.int32),
+            "prefix": tf.constant(_rows(prefixes or [words.prefix] * len(features), len(features)), tf.int32),
         }
         if search.sample:
             signature, flag = "sample", "captions_per_image"
@@ -207,3 +241,18 @@ class Captioner:
             each = tuple(found["word_log_prob"][k, : found["length"][k]].tolist())
             captions.setdefault(text, Caption(text, float(found["log_prob"][k]), words, each, weights))
         return list(captions.values())[: self.search.captions_per_image]
+
+
+def _padded(features: np.ndarray) -> np.ndarray:
+    """With zeros up to one of the few sizes that the graph sees."""
+    padded = np.zeros((-(-len(features) // _MULTIPLE) * _MULTIPLE, *features.shape[1:]), np.float32)
+    padded[: len(features)] = features
+    return padded
+
+
+def _rows(given: Sequence[tuple[int, ...]], count: int) -> np.ndarray:
+    """int32 `[count, P]` of as many ids or fewer, PAD behind them."""
+    rows = np.full((count, max(map(len, given), default=0)), PAD, np.int32)
+    for row, ids in zip(rows, given, strict=False):
+        row[: len(ids)] = ids
+    return rows

@@ -12,6 +12,7 @@ from typing import Any, BinaryIO, Protocol
 import numpy as np
 
 from pipelines.captions.captioner import BATCH, Caption, Captioner
+from pipelines.captions.given_columns import GivenColumns
 from pipelines.items import ImageError, Item, Reject, printable
 from pipelines.output.merging import EarlierShardError, in_order
 from pipelines.output.sharding import ShardJob, Written
@@ -24,6 +25,9 @@ from tfrecords_schema.vocabulary import END, SPECIAL_WORDS
 
 # A row group is what a reader takes at once: many rows for whoever reads one column, and not too many bytes.
 _ROWS_PER_GROUP = 8192
+_NO_CAPTION = ImageError(
+    "caption", "NoCaption", "the model has no caption of finite probability that the rules for its words allow"
+)
 
 
 class FeatureMaker(Protocol):
@@ -70,6 +74,7 @@ class RowMaker:
       schema: Arrow's, of the table.
       further: the names of the columns that Items' metadata are the values of.
       word_scores: whether captions are told word by word.
+      given: columns that shape or judge captions.
     """
 
     features: FeatureMaker
@@ -77,6 +82,7 @@ class RowMaker:
     schema: Any
     further: tuple[str, ...] = ()
     word_scores: bool = False
+    given: GivenColumns = GivenColumns()
     suffix: str = ".parquet"
     keeps_rows: bool = True
 
@@ -119,9 +125,27 @@ class RowMaker:
                 yield outcome
                 continue
             with job.clock.stage("caption"):
-                found = job.load().captioner(outcome.features, [item.id for item in outcome.items])
-            images = zip(outcome.items, outcome.sizes, found, strict=True)
-            yield [(item, self._row(item, *rest) if rest[1] else _no_caption(item)) for item, *rest in images]
+                yield self._rows(outcome, job.load().captioner)
+
+    def _rows(self, batch: FeatureBatch, captioner: Captioner) -> list[tuple[Item, dict[str, Any] | Reject]]:
+        """Each image with its row, or with why it has none."""
+        items, prefixes = batch.items, []
+        problems: dict[int, ImageError] = {}
+        if self.given.prefix is not None:
+            found = self.given.prefixes(items, captioner.vocabulary, captioner.search.max_length)
+            problems = {row: one for row, one in enumerate(found) if isinstance(one, ImageError)}
+            prefixes = [() if isinstance(one, ImageError) else one for one in found]
+        captions = captioner(batch.features, [item.id for item in items], prefixes)
+        made: list[tuple[Item, dict[str, Any] | Reject]] = []
+        for row, (item, size, said) in enumerate(zip(items, batch.sizes, captions, strict=True)):
+            problem = problems.get(row) or (None if said else _NO_CAPTION)
+            made.append((item, problem.of(item.id, item.uri) if problem else self._row(item, size, said)))
+        if self.given.score is not None:
+            scores = captioner.score(batch.features, self.given.scored(items))
+            for (_, one), score in zip(made, scores, strict=True):
+                if isinstance(one, dict) and score:
+                    one |= dict(zip(caption_table.SCORES, score, strict=True))
+        return made
 
     def _row(self, item: Item, size: tuple[int, int], captions: list[Caption]) -> dict[str, Any]:
         best = captions[0]
@@ -172,11 +196,6 @@ def _joined(one: FeatureBatch, other: FeatureBatch) -> FeatureBatch:
 
 def _part(batch: FeatureBatch, which: slice) -> FeatureBatch:
     return FeatureBatch(batch.items[which], batch.sizes[which], batch.features[which])
-
-
-def _no_caption(item: Item) -> Reject:
-    message = "the model has no caption of finite probability that the rules for its words allow"
-    return ImageError("caption", "NoCaption", message).of(item.id, item.uri)
 
 
 def _table(rows: list[dict[str, Any]], schema: Any) -> Any:

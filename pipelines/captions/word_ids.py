@@ -33,21 +33,36 @@ def word_ids(search: Search, vocabulary: Vocabulary) -> WordIds:
     Raises:
       InputError: the file cannot be read, a line is not one word, or a word of the prefix is unknown to the model.
     """
-    prefix = _ids(search.prefix, vocabulary)
-    unknown = [word for word, number in prefix if number == UNK]
+    prefix: tuple[int, ...] = ()
+    if search.prefix:
+        try:
+            prefix = prefix_ids(search.prefix, vocabulary, search.max_length)
+        except ValueError as error:
+            raise InputError(f"--prefix: {error}") from None
+    return WordIds(prefix, _forbidden(search.forbid_words, vocabulary))
+
+
+def prefix_ids(text: str, vocabulary: Vocabulary, max_length: int) -> tuple[int, ...]:
+    """The ids of a caption's first words.
+
+    Args:
+      max_length: of the caption, START and END counted.
+
+    Raises:
+      ValueError: it has no words, too many, or one that the model does not know.
+    """
+    words = _ids(text, vocabulary)
+    if not words:
+        raise ValueError(f"expected words, found none in {shortened(text)!r}")
+    unknown = [word for word, number in words if number == UNK]
     if unknown:
-        raise InputError(
-            f"--prefix: expected words of the model's vocabulary, found {shortened(unknown[0])!r}, which it has not"
+        raise ValueError(f"expected words of the model's vocabulary, found {shortened(unknown[0])!r}, which it has not")
+    if len(words) > max_length - 2:
+        raise ValueError(
+            f"expected at most {max_length - 2} words, as --max_length {max_length} counts START and END, found "
+            f"{len(words)}"
         )
-    if search.prefix and not prefix:
-        raise InputError(f"--prefix: expected words, found none in {shortened(search.prefix)!r}")
-    room = search.max_length - 2
-    if len(prefix) > room:
-        raise InputError(
-            f"--prefix: expected at most {room} words, as --max_length {search.max_length} counts START and END, found "
-            f"{len(prefix)}"
-        )
-    return WordIds(tuple(number for _, number in prefix), _forbidden(search.forbid_words, vocabulary))
+    return tuple(number for _, number in words)
 
 
 def _ids(text: str, vocabulary: Vocabulary) -> list[tuple[str, int]]:

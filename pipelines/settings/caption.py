@@ -34,6 +34,10 @@ class Images(Settings):
         (),
         metavar="NAME[=NEW]",
     )
+    prefix_column: str | None = setting("of a table: what each image's captions begin with", None, metavar="NAME[=NEW]")
+    score_column: str | None = setting(
+        "of a table: captions whose log probability is wanted", None, metavar="NAME[=NEW]"
+    )
     features: str | None = setting(
         "output of pipelines.features: captions it without the images", None, metavar="DIR", reads="folder"
     )

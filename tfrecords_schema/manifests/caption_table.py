@@ -17,6 +17,7 @@ SHARD_LIST = ".shards/list.parquet"  # what report.json calls the list of the ta
 COLUMNS = ("image_id", "image_uri", "height", "width", "caption", "log_prob", "captions")
 ATTENTION = "attention"
 WORDS = "words"  # in the entries of `captions`
+SCORES = ("given_log_prob", "given_length")  # of a caption that came with the image
 _ROWS = 256  # in memory at a time
 
 
@@ -54,6 +55,7 @@ def schema(
     further: Sequence[tuple[str, Any]] = (),
     attention: bool = False,
     word_scores: bool = False,
+    scores: bool = False,
 ):
     """The Arrow schema of the table.
 
@@ -63,6 +65,8 @@ def schema(
       attention: whether there is a column of what the model looked at: for each word of `caption` in order its weights
         over the positions of the feature grid, row by row.
       word_scores: whether each entry of `captions` has a list of its words, and of END, with their log probabilities.
+      scores: whether there are columns of the log probability of a caption that came with the image, and of how many
+        words it has, END counted; null where none came.
     """
     import pyarrow as pa
 
@@ -71,6 +75,7 @@ def schema(
     looked_at = pa.struct([("word", pa.string()), ("weights", pa.list_(pa.float32()))])
     types = (pa.string(), pa.string(), pa.int32(), pa.int32(), pa.string(), pa.float32(), pa.list_(scored))
     columns = [*zip(COLUMNS, types, strict=True), *further]
+    columns += zip(SCORES, (pa.float32(), pa.int32()), strict=True) if scores else ()
     return pa.schema(columns + [(ATTENTION, pa.list_(looked_at))] * attention, metadata=metadata)
 
 

@@ -191,7 +191,7 @@ class TestFlexTemplate:
         required = {"features": {"output"}, "caption": {"output", "model"}}[name]
         assert {n for n, p in parameters.items() if not p.get("isOptional")} == {*required, "sdk_container_image"}
         switches = {"features": {"feature_grid", "overwrite", "update"}}
-        switches["caption"] = {"forbid_unk", "sample", "attention", "capitalise", "overwrite"}
+        switches["caption"] = {"forbid_unk", "sample", "attention", "word_scores", "capitalise", "overwrite"}
         assert {n for n, p in parameters.items() if p.get("paramType") == "BOOLEAN"} == switches[name]
 
 
