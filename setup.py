@@ -47,6 +47,8 @@ setup(
     install_requires=[
         "aiohttp>=3.13",
         "apache-beam>=2.70,<3",
+        # It has no wheel for Linux on ARM, where Pillow resizes.
+        "cykooz.resizer>=4.0.1,<5; sys_platform != 'linux' or platform_machine == 'x86_64'",
         "duckdb>=1.1",
         "fsspec>=2026.2",
         "google-crc32c>=1.5",
@@ -57,6 +59,7 @@ setup(
         "pillow>=10.3",
         "pyarrow>=18",
         "pycocoevalcap>=1.2",
+        "simplejpeg>=1.9,<2",
         "tenacity>=8.3",
         "tensorboard>=2.19",
         "tensorflow>=2.19,<3",

@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pipelines.items import ImageError
-from pipelines.vision import headers
+from pipelines.vision import headers, jpegs, resizing
 from pipelines.vision.headers import MAX_PIXELS
+from tfrecords_schema.manifests.dataset_info import RESIZE as RESIZE
 
 if TYPE_CHECKING:
     from PIL import Image
 
-RESIZE = "pillow bilinear, antialiased, aspect ratio not kept; JPEGs of 8 times the size decoded at reduced scale"
-_STRIP_PIXELS = 1 << 18
+_LONG = 16  # times as long as wide: resized to its size across first, a line of a million pixels would be 299 of them
+_SIDEWAYS = (5, 6, 7, 8)  # orientations that exchange width and height
 _PIXEL_BYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16L": 2, "I;16B": 2, "I;16N": 2}  # in memory; of all others 4
 # Of a pixel while it is decoded, beside Pillow's image: canvases, planes, coefficients.
 _DECODER_BYTES = {"WEBP": 16, "AVIF": 16, "JPEG2000": 22, "TIFF": 8}
@@ -56,6 +57,7 @@ class Encoded:
           ImageError: stage "decode".
         """
         try:
+            self._data = data
             self._image = headers.opened(data, max_pixels)
             self._width, self._height = self._image.size
             self._image.draft(None, (least_side, least_side))
@@ -84,11 +86,31 @@ class Encoded:
 
     def pixels(self, size: int) -> Pixels:
         """The image at `[size, size, 3]`. Raises ImageError, stage "decode"."""
-        from PIL import Image
-
+        stored = self._jpeg()
+        if stored is not None:
+            return self._turned(stored, size)
         image, height, width = self.upright()
-        rgb = image.resize((size, size), Image.Resampling.BILINEAR)
-        return Pixels(np.asarray(rgb, np.uint8), height, width)
+        if image.height > _LONG * image.width:
+            from PIL import Image
+
+            image = image.resize((image.width, size), Image.Resampling.BILINEAR)
+        return Pixels(resizing.resize(map(np.asarray, _strips(image)), size), height, width)
+
+    def _jpeg(self) -> np.ndarray | None:
+        if max(self._image.size) > _LONG * min(self._image.size):
+            return None
+        return jpegs.decoded(self._data, self._image, self._image.size != (self._width, self._height))
+
+    def _turned(self, stored: np.ndarray, size: int) -> Pixels:
+        """A JPEG's pixels as they are stored, turned upright once they are few."""
+        orientation = _orientation(self._image)
+        sideways = orientation in _SIDEWAYS
+        axis = 0 if sideways else 1  # columns of the upright image go first, as with all others
+        rgb = resizing.resize(resizing.cut(stored, axis), size, axis)
+        rgb = rgb.swapaxes(0, 1) if sideways else rgb
+        rgb = rgb[:, ::-1] if orientation in (2, 3, 6, 7) else rgb
+        rgb = rgb[::-1] if orientation in (3, 4, 7, 8) else rgb
+        return Pixels(rgb, *((self._width, self._height) if sideways else (self._height, self._width)))
 
 
 def encoded(data: bytes, size: int, max_pixels: int = MAX_PIXELS) -> Encoded:
@@ -120,13 +142,22 @@ def _damage(error: Exception) -> ImageError:
 
 def _upright(image: Image.Image) -> tuple[Image.Image, bool]:
     """The image as EXIF says it is to be looked at, and whether its sides changed places."""
-    from PIL import ExifTags, ImageOps
+    from PIL import ImageOps
+
+    orientation = _orientation(image)
+    with contextlib.suppress(Exception):
+        if orientation != 1:  # else exif_transpose would copy the image
+            return ImageOps.exif_transpose(image), orientation in _SIDEWAYS
+    return image, False
+
+
+def _orientation(image: Image.Image) -> int:
+    """As EXIF numbers them; 1 is upright."""
+    from PIL import ExifTags
 
     with contextlib.suppress(Exception):  # A broken EXIF block is no reason to reject a good image.
-        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
-        if orientation != 1:  # else exif_transpose would copy the image
-            return ImageOps.exif_transpose(image), orientation in (5, 6, 7, 8)
-    return image, False
+        return image.getexif().get(ExifTags.Base.Orientation, 1)
+    return 1
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
@@ -155,7 +186,7 @@ def _is_transparent(image: Image.Image) -> bool:
 
 
 def _strips(image: Image.Image) -> Iterator[Image.Image]:
-    rows = max(1, _STRIP_PIXELS // image.width)
+    rows = max(1, resizing.STRIP_PIXELS // image.width)
     for top in range(0, image.height, rows):
         yield image.crop((0, top, image.width, min(top + rows, image.height)))
 

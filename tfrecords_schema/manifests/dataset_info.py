@@ -26,6 +26,14 @@ VOCABULARY = "vocabulary.txt"
 MOST_IDS = 10_000  # in a caption
 _Shape = Annotated[tuple[Annotated[int, msgspec.Meta(ge=1, le=1 << 24)], ...], msgspec.Meta(min_length=1, max_length=4)]
 CaptionLength = Annotated[int, msgspec.Meta(ge=3, le=MOST_IDS)]
+RESIZE = (
+    "bilinear, antialiased, aspect ratio not kept; JPEGs by libjpeg-turbo, those of 8 times the size at reduced scale"
+)
+# What earlier versions wrote, of which features agree to a cosine of 0.9999 (benchmarks/README.md, Decoding).
+_AGREEING = (
+    RESIZE,
+    "pillow bilinear, antialiased, aspect ratio not kept; JPEGs of 8 times the size decoded at reduced scale",
+)
 _FEATURE_DIRECTORY = ("a feature directory", "pipelines.features writes one when it is done")
 
 
@@ -56,10 +64,13 @@ class FeatureSpec:
     def require_same(self, other: FeatureSpec, mine: str, theirs: str) -> None:
         """Raises InputError that names the first difference.
 
-        `weights` is only a label, its digest counts; and precisions may differ, since features then are nearly equal.
+        `weights` is only a label, its digest counts; and precisions may differ, since features then are nearly equal,
+        as may ways to resize that agree.
         """
         for field in dataclasses.fields(self):
             a, b = getattr(self, field.name), getattr(other, field.name)
+            if field.name == "resize" and {a, b} <= set(_AGREEING):
+                continue
             if field.name not in ("weights", "precision") and a != b:
                 raise InputError(f"{field.name} differs: {mine} has {a}, {theirs} has {b}")
 

@@ -1,6 +1,5 @@
 """Images that mean harm: what decoding takes is bounded, and what is refused has its reason."""
 
-import io
 import struct
 import threading
 import time
@@ -12,14 +11,9 @@ from PIL import Image
 
 from pipelines.clock import StageClock
 from pipelines.items import ImageError, Item
-from pipelines.vision import images, memory, reading
+from pipelines.vision import images, memory, reading, resizing
 from tests.support import bounded
-
-
-def encoded(image: Image.Image, kind: str, **options) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
-    return buffer.getvalue()
+from tests.support.pictures import encoded
 
 
 def rejected(data: bytes, **options) -> tuple[str, str]:
@@ -74,7 +68,7 @@ def test_strips_are_no_other_pixels(monkeypatch, mode):
     options = {"P": {"transparency": 7}, "RGB": {"transparency": (1, 2, 3)}}.get(mode, {})
     data = encoded(image, "PNG" if options else "TIFF", **options)
     whole = images.decode(data, 16).rgb
-    monkeypatch.setattr(images, "_STRIP_PIXELS", 230)
+    monkeypatch.setattr(resizing, "STRIP_PIXELS", 230)
     assert np.array_equal(images.decode(data, 16).rgb, whole) and whole.std() > 1
 
 
@@ -233,3 +227,10 @@ def test_threads_that_decode_share_one_budget(tmp_path, monkeypatch):
     found = list(reading.read_ahead(items, 16, reading.Reading(threads=8), 16, StageClock()))
     assert [loaded.rgb[8, 8].tolist() for _, loaded in found] == [[255, 0, 0]] * 20
     assert free == [720_000] * 20 and budget._free == 2_000_000
+
+
+def test_a_column_of_pixels_is_not_made_wide_before_it_is_short(tmp_path):
+    """299 columns of it would be 900 MB."""
+    (tmp_path / "a.png").write_bytes(png(1, 1_000_000, 8, 0))
+    (outcome,), peak_mb = bounded.read([str(tmp_path / "a.png")], limit_mb=400, size=299)
+    assert outcome == [[[0, 0, 0]] * 299] * 299 and peak_mb < 60

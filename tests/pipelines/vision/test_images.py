@@ -1,20 +1,13 @@
-import io
-
 import numpy as np
 import pytest
 from PIL import Image
 
 from pipelines.items import ImageError
-from pipelines.vision import images
+from pipelines.vision import images, resizing
+from tests.support.pictures import encoded, smooth
 
 RED_LEFT = np.zeros((40, 60, 3), np.uint8)
 RED_LEFT[:, :30] = (255, 0, 0)
-
-
-def encoded(image: Image.Image, kind: str, **options) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
-    return buffer.getvalue()
 
 
 def is_red_left(pixels: images.Pixels) -> bool:
@@ -37,11 +30,20 @@ def test_formats(kind):
     assert is_red_left(pixels)
 
 
-def test_equals_pillows_own_resize():
-    generator = np.random.default_rng(0)
-    image = Image.fromarray(generator.integers(0, 256, (50, 70, 3), np.uint8))
-    expected = np.asarray(image.resize((16, 16), Image.Resampling.BILINEAR))
-    assert np.array_equal(images.decode(encoded(image, "PNG"), 16).rgb, expected)
+@pytest.mark.parametrize("resizer", ["the fast one", "Pillow"])
+@pytest.mark.parametrize("size", [(70, 50), (640, 480), (333, 1000), (16, 40), (5, 7), (1, 1), (1, 600), (600, 1)])
+def test_equals_pillows_own_resize(monkeypatch, resizer, size):
+    """But for one pixel in some hundreds that lies between two values."""
+    if resizer == "Pillow":
+        monkeypatch.setattr(resizing, "fast", None)
+    elif resizing.fast is None:
+        pytest.skip("cykooz.resizer is not installed")
+    width, height = size
+    image = smooth(height, width)
+    expected = np.asarray(image.resize((99, 99), Image.Resampling.BILINEAR), int)
+    found = images.decode(encoded(image, "PNG"), 99).rgb
+    assert np.abs(found - expected).max() <= (height <= 16 * width)
+    assert (found != expected).mean() < (0.01 if height <= 16 * width else 0.25)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))

@@ -5,7 +5,7 @@ import pytest
 
 from tests.support.infos import INFO, MODEL, SPEC
 from tfrecords_schema.errors import InputError
-from tfrecords_schema.manifests.dataset_info import DatasetInfo
+from tfrecords_schema.manifests.dataset_info import RESIZE, DatasetInfo
 
 
 @pytest.mark.parametrize("info", [INFO, MODEL])
@@ -44,6 +44,15 @@ def test_require_same_says_which_two_differ(change):
 
 def test_the_label_of_weights_does_not_count():
     SPEC.require_same(dataclasses.replace(SPEC, weights="inception.h5"), "a", "b")
+
+
+def test_ways_to_resize_that_agree_are_the_same_and_others_are_not():
+    before = "pillow bilinear, antialiased, aspect ratio not kept; JPEGs of 8 times the size decoded at reduced scale"
+    old, new = (dataclasses.replace(SPEC, resize=resize) for resize in (before, RESIZE))
+    old.require_same(new, "a", "b")
+    new.require_same(old, "a", "b")
+    with pytest.raises(InputError, match=f"^resize differs: a has {RESIZE}, b has nearest$"):
+        new.require_same(dataclasses.replace(SPEC, resize="nearest"), "a", "b")
 
 
 def test_another_vocabulary_is_refused():
