@@ -1,4 +1,4 @@
-"""Columns of the input table that shape or judge captions: what each begins with, and captions that are to be scored."""
+"""Columns of the input table beside the images: what captions begin with, and captions that are to be scored."""
 
 from __future__ import annotations
 
@@ -41,6 +41,9 @@ class GivenColumns:
     def scored(self, items: list[Item]) -> list[str | None]:
         """The captions to be scored."""
         return [None if self.score is None else item.metadata[self.score] for item in items]
+
+
+NO_GIVEN_COLUMNS = GivenColumns()
 
 
 def with_columns(carried: tuple[str, ...], *given: str | None) -> tuple[str, ...]:

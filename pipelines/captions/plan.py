@@ -25,8 +25,8 @@ from tfrecords_schema.manifests.dataset_info import FeatureSpec
 from tfrecords_schema.manifests.model_info import ModelInfo
 from tfrecords_schema.storage import files, paths
 
-_OF_IMAGES = ("root", "uri_column", "image_column", "id_column", "metadata_columns")
-_OF_IMAGES += ("prefix_column", "score_column", "weights", "precision")
+_OF_TABLES = ("uri_column", "image_column", "id_column", "metadata_columns", "prefix_column", "score_column")
+_OF_IMAGES = ("root", *_OF_TABLES, "weights", "precision")
 
 
 @dataclasses.dataclass(frozen=True)

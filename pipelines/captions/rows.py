@@ -12,7 +12,7 @@ from typing import Any, BinaryIO, Protocol
 import numpy as np
 
 from pipelines.captions.captioner import BATCH, Caption, Captioner
-from pipelines.captions.given_columns import GivenColumns
+from pipelines.captions.given_columns import NO_GIVEN_COLUMNS, GivenColumns
 from pipelines.items import ImageError, Item, Reject, printable
 from pipelines.output.merging import EarlierShardError, in_order
 from pipelines.output.sharding import ShardJob, Written
@@ -82,7 +82,7 @@ class RowMaker:
     schema: Any
     further: tuple[str, ...] = ()
     word_scores: bool = False
-    given: GivenColumns = GivenColumns()
+    given: GivenColumns = NO_GIVEN_COLUMNS
     suffix: str = ".parquet"
     keeps_rows: bool = True
 
