@@ -218,7 +218,7 @@ def test_the_beginning_and_the_score_of_each_row(run, coco_dir, trained, tmp_pat
     ("flags", "message"),
     [
         ({"prefix": "a zzyzx"}, "--prefix: expected words of the model's vocabulary, found 'zzyzx', which it has not"),
-        ({"prefix": "a " * 30}, "--prefix: expected at most 23 words, .* found 30"),
+        ({"prefix": "a " * 30}, "--prefix: expected at most 14 words, .* found 30"),
         ({"prefix": "?!"}, "--prefix: expected words, found none in"),
         ({"forbid_words": "{tmp}/two"}, "--forbid_words: .*two: line 2: expected one word, found 'two words'"),
         ({"forbid_words": "{tmp}/none"}, "--forbid_words: expected a file, found none at"),
