@@ -198,7 +198,7 @@ class TestFlexTemplate:
 GOOD_AND_BAD = {
     "output": (["gs://bucket-1/a/b c", "gs://a.b_c/"], ["/local", "s3://bucket/a", "gs://B/a", "gs://bucket/a,b"]),
     "coco_dir": (["gs://bucket/coco"], ["coco"]),
-    "captions": (["gs://bucket/a.json", "gs://bucket/a.json,gs://bucket/b.json"], ["gs://bucket", "a.json", "gs://b"]),
+    "captions": (["gs://bucket/a.json", "gs://bucket/a.json,gs://bucket/b.json"], ["a.json", "gs://b"]),
     "images": (["gs://bucket", "gs://bucket/**.jpg,gs://other/b.zip"], ["gs://bucket/a,b.jpg", "", ","]),
     "batch_size": (["1", "64"], ["0", "-1", "1.5", "many"]),
     "val_fraction": (["0", "0.05", "1", "1.0"], ["1.5", "-0.1", ".", "5%"]),
