@@ -22,7 +22,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from benchmarks.contenders.common import LOG
-from benchmarks.watching import Watched, watch
+from benchmarks.support.watching import Watched, watch
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +40,10 @@ CONTENDERS = (
     Contender("Beam `RunInference`", "run_inference", "tensorflow_hub"),
     Contender("Ray Data `map_batches`", "ray_data", "ray", ("", "skip")),
     Contender("`tf.data` script", "tf_data", "tensorflow", ("", "skip")),
+)
+SPEED = (
+    "| program | images/s while it computes | over {} | seconds to the first | CPU, ms an image | seconds in all "
+    "| peak, MB | least cosine to the first |"
 )
 BAD = {"empty.jpg": b"", "text.jpg": b"This is no image.\n" * 40}
 
@@ -206,11 +210,7 @@ def main() -> None:
                 print(f"round {number + 1}: {contender.name} {ran.rate:.2f} images/s", file=sys.stderr, flush=True)
         first = rounds[chosen[0].name]
         print(f"\n{args.count} JPEGs, batch 16, medians of {args.rounds} rounds\n")
-        print(
-            f"| program | images/s while it computes | over {chosen[0].name} | seconds to the first | CPU, ms an image ",
-            end="",
-        )
-        print("| seconds in all | peak, MB | least cosine to the first |\n|---|---|---|---|---|---|---|---|")
+        print(f"{SPEED.format(chosen[0].name)}\n|---|---|---|---|---|---|---|---|")
         for name, runs in rounds.items():
             cells = [
                 f"{_median(r.rate for r in runs):.1f}",

@@ -1,8 +1,8 @@
 """What the system itself costs an image, with a network that costs next to nothing: `python -m benchmarks.scale`.
 
-Small JPEGs (benchmarks/scale_data.py) go once through each pipeline, a process as a user would start it, and then the
-same command again, which has nothing to do. A first run of one shard tells what starting costs, so that what an image
-costs is the difference of two runs over the difference of their images.
+Small JPEGs (benchmarks/support/scale_data.py) go once through each pipeline, a process as a user would start it, and
+then the same command again, which has nothing to do. A first run of one shard tells what starting costs, so that what
+an image costs is the difference of two runs over the difference of their images.
 """
 
 from __future__ import annotations
@@ -21,9 +21,8 @@ import tempfile
 import time
 from collections.abc import Callable
 
-from benchmarks.watching import Watched, watch
+from benchmarks.support.watching import Watched, watch
 
-FIRST = 1000  # images of the run that tells what starting costs: one shard
 COMMANDS = ("features", "caption")
 
 
@@ -135,11 +134,12 @@ HEAD = (
 def main() -> None:
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     p.add_argument("--images", default="10000,100000,1000000", help="how many, in turn (default %(default)s)")
+    p.add_argument("--first", type=int, default=1000, help="images of the run that tells what starting costs")
     p.add_argument("--pipelines", nargs="+", choices=COMMANDS, default=COMMANDS)
     p.add_argument("--workers", type=int, help="processes of Beam's own (default: all in one)")
     p.add_argument("--scratch", type=pathlib.Path, help="where images are made, and kept for a later run")
     args = p.parse_args()
-    counts = [FIRST, *map(int, args.images.split(","))]
+    counts = [args.first, *map(int, args.images.split(","))]
     beam = ["--direct_running_mode=multi_processing", f"--direct_num_workers={args.workers}"] if args.workers else []
     rows, told = [], []
     with tempfile.TemporaryDirectory() as temporary:
@@ -168,7 +168,7 @@ def main() -> None:
 
 
 def _make(*arguments: object) -> None:
-    subprocess.run([sys.executable, "-m", "benchmarks.scale_data", *map(str, arguments)], check=True)
+    subprocess.run([sys.executable, "-m", "benchmarks.support.scale_data", *map(str, arguments)], check=True)
 
 
 def _stages(run: Run) -> str:

@@ -1,8 +1,8 @@
 """Beam's RunInference with its TensorFlow handler.
 
-After tensorflow_imagenet_segmentation.py in apache_beam/examples/inference (an image is read and resized by a
-preprocessing function of the handler) and tensorflow_mnist_with_weights.py (Keras weights, keyed inputs); what is bad by
-`with_exception_handling`, https://beam.apache.org/releases/pydoc/current/apache_beam.ml.inference.base.html.
+After tensorflow_imagenet_segmentation.py (reads and resizes by a preprocessing function) and
+tensorflow_mnist_with_weights.py (Keras weights, keyed inputs) in apache_beam/examples/inference. Bad images: after
+https://beam.apache.org/releases/pydoc/current/apache_beam.ml.inference.base.html, `with_exception_handling`.
 """
 
 from __future__ import annotations
@@ -34,11 +34,6 @@ def infer(model, batch, arguments, model_id=None):
     return found
 
 
-def to_row(keyed) -> dict:
-    path, result = keyed
-    return {"path": path, "feature": np.asarray(result.inference, np.float32)}
-
-
 def main(images: str, weights: str, output: str, variant: str = "") -> None:
     handler = TFModelHandlerTensor(
         model_uri=weights,
@@ -58,7 +53,11 @@ def main(images: str, weights: str, output: str, variant: str = "") -> None:
         )
         inference = RunInference(KeyedModelHandler(handler).with_preprocess_fn(read_image))
         found, failed = paths | inference.with_exception_handling()
-        _ = found | beam.Map(to_row) | beam.io.WriteToParquet(f"{output}/features", schema, file_name_suffix=".parquet")
+        _ = (
+            found
+            | beam.MapTuple(lambda path, result: {"path": path, "feature": np.asarray(result.inference)})
+            | beam.io.WriteToParquet(f"{output}/features", schema, file_name_suffix=".parquet")
+        )
         bad = failed.failed_preprocessing[0] | "Say" >> beam.Map(lambda pair: f"{pair[0]}: {pair[1][1]}")
         _ = bad | beam.io.WriteToText(f"{output}/failed")
 

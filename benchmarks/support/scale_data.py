@@ -1,7 +1,7 @@
 """What benchmarks/scale.py runs on: small JPEGs by the million, and networks that cost next to nothing.
 
 It is a program of its own, so that the process that measures stays small:
-`python -m benchmarks.scale_data networks DIR`, `python -m benchmarks.scale_data images DIR COUNT`.
+`python -m benchmarks.support.scale_data networks DIR`, `python -m benchmarks.support.scale_data images DIR COUNT`.
 """
 
 from __future__ import annotations
