@@ -45,6 +45,7 @@ SPEED = (
     "| program | images/s while it computes | over {} | seconds to the first | CPU, ms an image | seconds in all "
     "| peak, MB | least cosine to the first |"
 )
+_HANGS_S = 1800  # then it is killed
 BAD = {"empty.jpg": b"", "text.jpg": b"This is no image.\n" * 40}
 
 
@@ -73,7 +74,7 @@ def run(contender: Contender, images: pathlib.Path, weights: str, output: pathli
     watched = watch(
         command,
         {LOG: str(log), "PYTHONPATH": str(pathlib.Path(__file__).parents[1]), "RAY_USAGE_STATS_ENABLED": "0"},
-        lambda: bool(stop_at) and sum(count for _, count in computed()) >= stop_at,
+        lambda: time.time() > begun + _HANGS_S or (stop_at and sum(count for _, count in computed()) >= stop_at),
     )
     found = computed()
     times, done = [when - begun for when, _ in found], np.cumsum([count for _, count in found])

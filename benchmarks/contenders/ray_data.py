@@ -7,6 +7,7 @@ variant "skip" sets `max_errored_blocks` (api/doc/ray.data.DataContext.html): a 
 
 from __future__ import annotations
 
+import os
 import sys
 
 import numpy as np
@@ -28,6 +29,9 @@ class Inception:
 
 
 def main(images: str, weights: str, output: str, variant: str = "") -> None:
+    # Ray counts in these, it does not pin them. A rerun with a checkpoint has an actor more, and on two cores that and
+    # the network's would leave none to read with: the job would wait for ever (Ray 2.60).
+    ray.init(num_cpus=(os.cpu_count() or 1) + 2)
     context = DataContext.get_current()
     context.checkpoint_config = CheckpointConfig(id_column="path", checkpoint_path=f"{output}-checkpoint")
     context.max_errored_blocks = -1 if variant == "skip" else 0
