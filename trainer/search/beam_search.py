@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from trainer.search.constraints import without
 from trainer.search.hypotheses import Hypotheses, chosen, gathered, joined, length_normaliser, none_yet, penalised
 
 
@@ -93,10 +92,9 @@ def beam_search(
         ids = tf.reshape(beams.live.ids, [-1, max_steps])
         of = beams.rows // beam_width  # [L], the image of each
         log_probs = allowed(log_probs, tf.gather(ids, beams.rows), i, of)
-        others = without([end], log_probs)
-        ranked = penalty(others, i, of) if penalty else others
+        ranked = penalty(log_probs, i, of) if penalty else log_probs
         recorded = record(state) if record else ()
-        live, finished, parents = _extended(beams, log_probs[:, end], others, ranked, recorded, i, alpha, end)
+        live, finished, parents = _extended(beams, log_probs, ranked, recorded, i, alpha, end)
         can_win = live.log_prob / length_normaliser(max_steps, alpha) > penalised(finished, alpha)[:, -1:]
         live = live._replace(log_prob=tf.where(can_win, live.log_prob, float("-inf")))
         rows, images = going_on(live)
@@ -125,13 +123,12 @@ def beam_search(
     return _best(beams, beam_width), beams.words
 
 
-def _extended(beams: _Beams, of_end, others, ranked, recorded, i, alpha, end: int):
+def _extended(beams: _Beams, log_probs, ranked, recorded, i, alpha, end: int):
     """The live hypotheses with one word more, at step i.
 
     Args:
-      of_end: `[L]`, the log probability of END.
-      others: `[L, V]`, those of the other words that may come next.
-      ranked: `[L, V]`, what these are chosen by.
+      log_probs: `[L, V]`, of the words that may come next.
+      ranked: `[L, V]`, what all of them but END are chosen by.
       recorded: `[L, R]`, or ().
 
     Returns:
@@ -149,13 +146,15 @@ def _extended(beams: _Beams, of_end, others, ranked, recorded, i, alpha, end: in
     def flat(values):
         return tf.reshape(values, [images, -1])
 
-    # No more than the K best words of a hypothesis can be among the K best of its image.
-    rank, words = tf.math.top_k(ranked, tf.minimum(beam_width, tf.shape(ranked)[-1]))  # [L, k]
+    # No more than the K best words of a hypothesis, beside END, can be among the K best of its image.
+    rank, words = tf.math.top_k(ranked, tf.minimum(beam_width + 1, tf.shape(ranked)[-1]))  # [L, k]
     k = tf.shape(words)[1]
-    of_words = flat(of_all(tf.gather(others, words, batch_dims=1), float("-inf")))  # [B, K * k]
+    of_words = rank if ranked is log_probs else tf.gather(log_probs, words, batch_dims=1)
+    rank, of_words = (tf.where(words == end, float("-inf"), values) for values in (rank, of_words))
+    of_words = flat(of_all(of_words, float("-inf")))  # [B, K * k]
     rank = flat(live.log_prob[:, :, None] + of_all(rank, float("-inf")))
     words = flat(of_all(words, 0))
-    of_end = flat(of_all(of_end[:, None], float("-inf")))  # [B, K]
+    of_end = flat(of_all(log_probs[:, end, None], float("-inf")))  # [B, K]
     recorded = tf.nest.map_structure(lambda each: of_all(tf.cast(each, tf.float32), 0.0), recorded)  # [B, K, R]
 
     def extended(parents, words, log_prob) -> Hypotheses:

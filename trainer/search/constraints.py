@@ -54,8 +54,9 @@ class Constraints(NamedTuple):
     def _free(self, scores, ids, i):
         """Scores where nothing is given."""
         not_now = tf.stack([True, True, self.forbid_unk, i + 2 < self.min_length])  # with START and this END: i + 2 ids
-        scores = without([PAD, START, UNK, END], scores, not_now)
-        scores = without(self.forbidden, scores)
+        # One vector is added to all scores: another pass over `[N, V]` would cost as much as choosing from it.
+        unsaid = without([PAD, START, UNK, END], tf.zeros(tf.shape(scores)[-1:]), not_now)
+        scores += without(self.forbidden, unsaid)
         n = tf.convert_to_tensor(self.no_repeat_ngram)
         return tf.cond(n > 0, lambda: _without_repeats(scores, ids, i, n), lambda: scores)
 
