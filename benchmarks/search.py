@@ -92,6 +92,10 @@ def main() -> None:
             min_length=tf.constant(0),
             no_repeat_ngram=tf.constant(0),
             forbid_unk=tf.constant(True),
+            beam_groups=tf.constant(1),
+            diversity_penalty=tf.constant(0.0),
+            forbidden=tf.constant([], tf.int32),
+            prefix=tf.zeros([len(features), 0], tf.int32),
         )
         return {name: tensor.numpy() for name, tensor in found.items()}
 

@@ -121,10 +121,13 @@ def write(
     A remote one is whole when it has its model_info.json. The extractor's weights that `info` names are copied from
     `weights_in`, a feature directory or another export.
 
-    It has two signatures, which give ids `[B, K, T]`, log_prob and length `[B, K]`; see caption_module.py:
-      caption: features `[B, ...]` float32, beam_width and max_length int32, length_penalty float32;
+    It has three signatures; see caption_module.py. Two give ids and word_log_prob `[B, K, T]`, log_prob and length
+    `[B, K]`:
+      caption: features `[B, ...]` float32; beam_width, max_length, beam_groups int32; length_penalty and
+        diversity_penalty float32;
       sample: features `[B, ...]`, uniform `[B, K, T]`, temperature and top_p float32;
-    both also take min_length and no_repeat_ngram int32, forbid_unk bool.
+    both also take min_length and no_repeat_ngram int32, forbid_unk bool, forbidden `[F]` and prefix `[B, P]` int32.
+      score: features `[B, ...]`, ids `[B, T]` int32 -> word_log_prob `[B, T]`.
     """
     from trainer.search.caption_module import CaptionModule
 
@@ -149,7 +152,9 @@ def write(
 
 def _save(module: CaptionModule, vocabulary: Vocabulary, info: ModelInfo, directory: str, weights_in: str) -> None:
     tf = import_tensorflow()
-    tf.saved_model.save(module, directory, signatures={"caption": module.caption, "sample": module.sample})
+    tf.saved_model.save(
+        module, directory, signatures={name: getattr(module, name) for name in ("caption", "sample", "score")}
+    )
     if name := info.extractor:
         ways = "put them back, or make features and exports again"
         target = os.path.join(directory, name)

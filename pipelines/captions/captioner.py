@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from pipelines.captions.detokenise import detokenise
+from pipelines.captions.word_ids import NO_WORDS, WordIds
 from pipelines.settings.search import Search
 from pipelines.storage import saved_models
 from tfrecords_schema.errors import InputError
@@ -17,16 +18,23 @@ from tfrecords_schema.manifests.dataset_info import CARRIED
 from tfrecords_schema.manifests.model_info import ModelInfo, open_export, read_weights
 from tfrecords_schema.quiet import import_tensorflow
 from tfrecords_schema.storage import copies, files, paths
-from tfrecords_schema.vocabulary import Vocabulary
+from tfrecords_schema.vocabulary import PAD, Vocabulary, tokenise
 
 # Images captioned together; a forward pass has fewer. Each step of the search has a cost that does not depend on them.
 BATCH = 128
 _MULTIPLE = 32  # fewer images, at a shard's end, are padded to such a number: few sizes, known from the start
 
 # What the signatures take and give; model_info.json's schema version stands for them.
-_CONSTRAINTS = ("features", "min_length", "no_repeat_ngram", "forbid_unk")
-_INPUTS = {"caption": ("beam_width", "max_length", "length_penalty"), "sample": ("uniform", "temperature", "top_p")}
-_OUTPUTS = {"ids", "log_prob", "length"}
+_CONSTRAINTS = {"min_length", "no_repeat_ngram", "forbid_unk", "forbidden", "prefix"}
+_BEAMS = {"beam_width", "max_length", "length_penalty", "beam_groups", "diversity_penalty"}
+_INPUTS = {
+    "caption": {"features", *_BEAMS, *_CONSTRAINTS},
+    "sample": {"features", "uniform", "temperature", "top_p", *_CONSTRAINTS},
+    "score": {"features", "ids"},
+}
+_MOST_SCORED = 1000  # words of a caption that is given
+_FOUND = {"ids", "log_prob", "length", "word_log_prob"}
+_OUTPUTS = {"caption": _FOUND, "sample": _FOUND, "score": {"word_log_prob"}}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +45,7 @@ class Caption:
       log_prob: the natural logarithm, summed over its words and END, in the model's own words of probability: whatever
         was forbidden, and at whatever temperature it was drawn.
       words: that the text is made of.
+      word_log_probs: of each word, and of END if it has one, given those before it; their sum is `log_prob`.
       attention: float32 `[len(words), P]`, where on the feature grid the model looked for each word; None where it has
         no attention, or nobody asked.
     """
@@ -44,6 +53,7 @@ class Caption:
     text: str
     log_prob: float
     words: tuple[str, ...] = ()
+    word_log_probs: tuple[float, ...] = ()
     attention: np.ndarray | None = None
 
 
@@ -75,9 +85,9 @@ def check_model(directory: str, info: ModelInfo) -> None:
                 f"{where}: expected a SavedModel with the signature {name}, found {found}; export it again"
             )
         inputs, outputs = (saved_models.shapes(of) for of in (signatures[name].inputs, signatures[name].outputs))
-        if set(inputs) != {*_CONSTRAINTS, *given} or not outputs.keys() >= _OUTPUTS:
+        if set(inputs) != given or not outputs.keys() >= _OUTPUTS[name]:
             found = f"{', '.join(inputs)} and {', '.join(outputs)}"
-            expected = f"{', '.join(sorted({*_CONSTRAINTS, *given}))} and {', '.join(sorted(_OUTPUTS))}"
+            expected = f"{', '.join(sorted(given))} and {', '.join(sorted(_OUTPUTS[name]))}"
             raise InputError(
                 f"{where}: expected inputs and outputs of {name}: {expected}, found {found}; export it again"
             )
@@ -95,12 +105,21 @@ class Captioner:
     `load` reads the SavedModel; before it, a Captioner is small and can be pickled.
 
     Args:
+      words: ids of what every caption begins with, and of what none says.
       attention: captions are to have it.
       capitalise: texts begin with a capital letter.
     """
 
-    def __init__(self, directory: str, search: Search, attention: bool = False, capitalise: bool = False):
-        self.directory, self.search, self.attention, self.capitalise = directory, search, attention, capitalise
+    def __init__(
+        self,
+        directory: str,
+        search: Search,
+        words: WordIds = NO_WORDS,
+        attention: bool = False,
+        capitalise: bool = False,
+    ):
+        self.directory, self.search, self.words = directory, search, words
+        self.attention, self.capitalise = attention, capitalise
         self._signatures: dict[str, Any] = {}
 
     def load(self) -> Captioner:
@@ -115,21 +134,56 @@ class Captioner:
             self._model = tf.saved_model.load(local)
             self._signatures = dict(self._model.signatures)
             # Traces, which is part of loading.
-            return self._run(np.zeros([BATCH, *info.features.shape], np.float32), [""], anything)
+            return self._run(np.zeros([BATCH, *info.features.shape], np.float32), [""], anything, NO_WORDS)
 
         found = saved_models.told(load, f"--model: {self.directory}")
         if not np.isfinite(found["log_prob"][0, 0]):
             raise ValueError(f"{self.directory}: the model gives no finite log probability; train and export it again")
         return self
 
-    def __call__(self, features: np.ndarray, image_ids: Sequence[str]) -> list[list[Caption]]:
-        """At most `captions_per_image` different captions an image; fewer, or none, where the model knows no more."""
-        padded = np.zeros((-(-len(features) // _MULTIPLE) * _MULTIPLE, *features.shape[1:]), np.float32)
-        padded[: len(features)] = features
-        found = self._run(padded, image_ids, self.search)
+    def __call__(
+        self, features: np.ndarray, image_ids: Sequence[str], prefixes: Sequence[tuple[int, ...]] = ()
+    ) -> list[list[Caption]]:
+        """At most `captions_per_image` different captions an image; fewer, or none, where the model knows no more.
+
+        Args:
+          prefixes: ids that the captions of each image begin with; by default those of `words` for all.
+        """
+        padded = _padded(features)
+        found = self._run(padded, image_ids, self.search, self.words, prefixes)
         return [self._captions({name: array[row] for name, array in found.items()}) for row in range(len(features))]
 
-    def _run(self, features: np.ndarray, image_ids: Sequence[str], search: Search) -> dict[str, np.ndarray]:
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """Of the loaded model."""
+        return self._vocabulary
+
+    def score(self, features: np.ndarray, texts: Sequence[str | None]) -> list[tuple[float, int] | None]:
+        """(log probability, how many ids it has, END counted) of a caption of each image.
+
+        Words that the model does not know count as UNK. None for a text that has no words, or more than _MOST_SCORED.
+        """
+        import tensorflow as tf
+
+        words = [tokenise(text) if text else [] for text in texts]
+        words = [each if len(each) <= _MOST_SCORED else [] for each in words]
+        longest = max(map(len, words), default=0) + 2
+        padded = _padded(features)
+        ids = np.full((len(padded), longest), PAD, np.int32)
+        for row, each in zip(ids, words, strict=False):
+            row[:], _ = self._vocabulary.encode(" ".join(each), longest)
+        found = self._signatures["score"](features=tf.constant(padded), ids=tf.constant(ids[:, 1:]))
+        totals = found["word_log_prob"].numpy().sum(axis=1)
+        return [(float(total), len(each) + 1) if each else None for total, each in zip(totals, words, strict=False)]
+
+    def _run(
+        self,
+        features: np.ndarray,
+        image_ids: Sequence[str],
+        search: Search,
+        words: WordIds,
+        prefixes: Sequence[tuple[int, ...]] = (),
+    ) -> dict[str, np.ndarray]:
         """The signature's outputs."""
         import tensorflow as tf
 
@@ -138,6 +192,8 @@ class Captioner:
             "min_length": tf.constant(search.min_length),
             "no_repeat_ngram": tf.constant(search.no_repeat_ngram),
             "forbid_unk": tf.constant(search.forbid_unk),
+            "forbidden": tf.constant(words.forbidden, tf.int32),
+            "prefix": tf.constant(_rows(prefixes or [words.prefix] * len(features), len(features)), tf.int32),
         }
         if search.sample:
             signature, flag = "sample", "captions_per_image"
@@ -152,6 +208,8 @@ class Captioner:
                 "beam_width": tf.constant(search.beam_width),
                 "max_length": tf.constant(search.max_length),
                 "length_penalty": tf.constant(search.length_penalty, tf.float32),
+                "beam_groups": tf.constant(search.beam_groups),
+                "diversity_penalty": tf.constant(search.diversity_penalty, tf.float32),
             }
         try:
             return {name: tensor.numpy() for name, tensor in self._signatures[signature](**inputs).items()}
@@ -181,5 +239,21 @@ class Captioner:
             words = tuple(self._vocabulary.words_of(found["ids"][k]))
             weights = found["attention"][k, : len(words)] if self.attention else None
             text = detokenise(words, self.capitalise)
-            captions.setdefault(text, Caption(text, float(found["log_prob"][k]), words, weights))
+            each = tuple(found["word_log_prob"][k, : found["length"][k]].tolist())
+            captions.setdefault(text, Caption(text, float(found["log_prob"][k]), words, each, weights))
         return list(captions.values())[: self.search.captions_per_image]
+
+
+def _padded(features: np.ndarray) -> np.ndarray:
+    """With zeros up to one of the few sizes that the graph sees."""
+    padded = np.zeros((-(-len(features) // _MULTIPLE) * _MULTIPLE, *features.shape[1:]), np.float32)
+    padded[: len(features)] = features
+    return padded
+
+
+def _rows(given: Sequence[tuple[int, ...]], count: int) -> np.ndarray:
+    """int32 `[count, P]` of as many ids or fewer, PAD behind them."""
+    rows = np.full((count, max(map(len, given), default=0)), PAD, np.int32)
+    for row, ids in zip(rows, given, strict=False):
+        row[: len(ids)] = ids
+    return rows

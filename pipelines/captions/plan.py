@@ -9,9 +9,11 @@ import json
 from typing import Any
 
 from pipelines.captions import captioner, stored
+from pipelines.captions.given_columns import GivenColumns, place_of, with_columns
 from pipelines.captions.rows import ExtractedFeatures, FeatureMaker, RowMaker
+from pipelines.captions.word_ids import word_ids
 from pipelines.output.lifecycle import Options
-from pipelines.settings.caption import CaptionConfig
+from pipelines.settings.caption import CaptionConfig, Images
 from pipelines.sources.image_sets import ImageSets
 from pipelines.sources.table_columns import Columns
 from pipelines.vision import extractors
@@ -23,7 +25,8 @@ from tfrecords_schema.manifests.dataset_info import FeatureSpec
 from tfrecords_schema.manifests.model_info import ModelInfo
 from tfrecords_schema.storage import carried, files, paths
 
-_OF_IMAGES = ("root", "uri_column", "image_column", "id_column", "metadata_columns", "weights", "precision")
+_OF_TABLES = ("uri_column", "image_column", "id_column", "metadata_columns", "prefix_column", "score_column")
+_OF_IMAGES = ("root", *_OF_TABLES, "weights", "precision")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,6 +37,7 @@ class Plan:
       source: of the images.
       features: where their features come from, `spec` what these are.
       options: what the table follows from.
+      config: of the command.
     """
 
     source: ImageSets | stored.FeatureRecords
@@ -42,11 +46,20 @@ class Plan:
     model: captioner.Captioner
     info: ModelInfo
     options: Options
+    config: CaptionConfig
 
     def row_maker(self, further: list[tuple[str, Any]]) -> RowMaker:
         """What makes the shards; `further` are the names and Arrow types of columns that are carried along."""
-        schema = caption_table.schema(self._metadata(), further, self.model.attention)
-        return RowMaker(self.features, self.model, schema, tuple(name for name, _ in further))
+        what, table = self.config.what, self.config.table
+        columns = {
+            name: place_of(f"{name}_column", getattr(what, f"{name}_column"), _carried(what), further)
+            for name in ("prefix", "score")
+        }
+        given = GivenColumns(**columns)
+        has_scores = given.score is not None
+        schema = caption_table.schema(self._metadata(), further, table.attention, table.word_scores, has_scores)
+        names = tuple(name for name, _ in further)
+        return RowMaker(self.features, self.model, schema, names, table.word_scores, given)
 
     def _metadata(self) -> dict[str, str]:
         """The key-value metadata of the Parquet files."""
@@ -73,7 +86,7 @@ def plan(config: CaptionConfig) -> Plan:
       InputError: a flag, or the model, does not fit.
     """
     what, table = config.what, config.table
-    info, _ = captioner.open_model(config.model)
+    info, vocabulary = captioner.open_model(config.model)
     search = config.search.resolved(info)
     if table.attention and info.decoder.get("attention", "none") == "none":
         raise InputError(f"--attention: expected a model with attention, found none in {config.model}; leave it out")
@@ -82,16 +95,21 @@ def plan(config: CaptionConfig) -> Plan:
         raise InputError(f"--images or --features: expected one of them, found {found}; see --help")
     parts = _of_features(config, what.features, info) if what.features else _of_images(config, info)
     source, features, spec, image = parts
+    words = word_ids(search, vocabulary)
+    if search.prefix and config.what.prefix_column:
+        raise InputError("--prefix: expected it or --prefix_column, found both; leave one of them out")
     other = {
         "model": info.digest,
         **search.describe(),
+        "forbid_words": list(words.forbidden),
         **source.describe(),
         "rows_per_file": table.rows_per_file,
-        **{name: True for name in ("attention", "capitalise") if getattr(table, name)},
+        **{name: given for name in ("prefix_column", "score_column") if (given := getattr(config.what, name))},
+        **{name: True for name in ("attention", "capitalise", "word_scores") if getattr(table, name)},
     }
     captioner.check_model(config.model, info)  # last, since it takes seconds
-    model = captioner.Captioner(config.model, search, table.attention, table.capitalise)
-    return Plan(source, features, spec, model, info, Options(image, other))
+    model = captioner.Captioner(config.model, search, words, table.attention, table.capitalise)
+    return Plan(source, features, spec, model, info, Options(image, other), config)
 
 
 _Parts = tuple[ImageSets | stored.FeatureRecords, FeatureMaker, FeatureSpec, dict[str, Any]]
@@ -113,7 +131,7 @@ def _of_images(config: CaptionConfig, info: ModelInfo) -> _Parts:
     source = ImageSets(
         what.images,
         root=what.root,
-        columns=Columns(what.uri_column, what.image_column, what.id_column, what.metadata_columns),
+        columns=Columns(what.uri_column, what.image_column, what.id_column, _carried(what)),
         excluding=config.output,
         limit=what.limit,
         rows_together=config.table.rows_per_file,
@@ -122,6 +140,10 @@ def _of_images(config: CaptionConfig, info: ModelInfo) -> _Parts:
     features = ExtractedFeatures(extractor, reading, info.features.dtype)
     shaping = {"weights": spec.weights_digest, "precision": spec.precision, "max_pixels": running.max_pixels}
     return source, features, spec, shaping
+
+
+def _carried(what: Images) -> tuple[str, ...]:
+    return with_columns(what.metadata_columns, what.prefix_column, what.score_column)
 
 
 def _of_features(config: CaptionConfig, directory: str, info: ModelInfo) -> _Parts:

@@ -12,6 +12,7 @@ from typing import Any, BinaryIO, Protocol
 import numpy as np
 
 from pipelines.captions.captioner import BATCH, Caption, Captioner
+from pipelines.captions.given_columns import NO_GIVEN_COLUMNS, GivenColumns
 from pipelines.items import ImageError, Item, Reject, printable
 from pipelines.output.merging import EarlierShardError, in_order
 from pipelines.output.sharding import ShardJob, Written
@@ -20,9 +21,13 @@ from pipelines.vision.extractors import Extractor
 from pipelines.vision.reading import Reading
 from tfrecords_schema.manifests import caption_table
 from tfrecords_schema.storage import files
+from tfrecords_schema.vocabulary import END, SPECIAL_WORDS
 
 # A row group is what a reader takes at once: many rows for whoever reads one column, and not too many bytes.
 _ROWS_PER_GROUP = 8192
+_NO_CAPTION = ImageError(
+    "caption", "NoCaption", "the model has no caption of finite probability that the rules for its words allow"
+)
 
 
 class FeatureMaker(Protocol):
@@ -68,12 +73,16 @@ class RowMaker:
       features, captioner: not yet loaded; the captioner was trained on these features.
       schema: Arrow's, of the table.
       further: the names of the columns that Items' metadata are the values of.
+      word_scores: whether captions are told word by word.
+      given: columns that shape or judge captions.
     """
 
     features: FeatureMaker
     captioner: Captioner
     schema: Any
     further: tuple[str, ...] = ()
+    word_scores: bool = False
+    given: GivenColumns = NO_GIVEN_COLUMNS
     suffix: str = ".parquet"
     keeps_rows: bool = True
 
@@ -116,9 +125,27 @@ class RowMaker:
                 yield outcome
                 continue
             with job.clock.stage("caption"):
-                found = job.load().captioner(outcome.features, [item.id for item in outcome.items])
-            images = zip(outcome.items, outcome.sizes, found, strict=True)
-            yield [(item, self._row(item, *rest) if rest[1] else _no_caption(item)) for item, *rest in images]
+                yield self._rows(outcome, job.load().captioner)
+
+    def _rows(self, batch: FeatureBatch, captioner: Captioner) -> list[tuple[Item, dict[str, Any] | Reject]]:
+        """Each image with its row, or with why it has none."""
+        items, prefixes = batch.items, []
+        problems: dict[int, ImageError] = {}
+        if self.given.prefix is not None:
+            found = self.given.prefixes(items, captioner.vocabulary, captioner.search.max_length)
+            problems = {row: one for row, one in enumerate(found) if isinstance(one, ImageError)}
+            prefixes = [() if isinstance(one, ImageError) else one for one in found]
+        captions = captioner(batch.features, [item.id for item in items], prefixes)
+        made: list[tuple[Item, dict[str, Any] | Reject]] = []
+        for row, (item, size, said) in enumerate(zip(items, batch.sizes, captions, strict=True)):
+            problem = problems.get(row) or (None if said else _NO_CAPTION)
+            made.append((item, problem.of(item.id, item.uri) if problem else self._row(item, size, said)))
+        if self.given.score is not None:
+            scores = captioner.score(batch.features, self.given.scored(items))
+            for (_, one), score in zip(made, scores, strict=True):
+                if isinstance(one, dict) and score:
+                    one |= dict(zip(caption_table.SCORES, score, strict=True))
+        return made
 
     def _row(self, item: Item, size: tuple[int, int], captions: list[Caption]) -> dict[str, Any]:
         best = captions[0]
@@ -129,13 +156,21 @@ class RowMaker:
             "width": size[1],
             "caption": best.text,
             "log_prob": best.log_prob,
-            "captions": [{"caption": c.text, "log_prob": c.log_prob} for c in captions],
+            "captions": [self._entry(caption) for caption in captions],
             **dict(zip(self.further, item.metadata, strict=True)),
         }
         if best.attention is not None:
             pairs = zip(best.words, best.attention, strict=True)
             row[caption_table.ATTENTION] = [{"word": word, "weights": weights} for word, weights in pairs]
         return row
+
+    def _entry(self, caption: Caption) -> dict[str, Any]:
+        entry: dict[str, Any] = {"caption": caption.text, "log_prob": caption.log_prob}
+        if self.word_scores:
+            # One that was cut has no END, which zip leaves out then.
+            pairs = zip((*caption.words, SPECIAL_WORDS[END]), caption.word_log_probs, strict=False)
+            entry[caption_table.WORDS] = [{"word": word, "log_prob": log_prob} for word, log_prob in pairs]
+        return entry
 
 
 def regrouped(outcomes: Iterator[FeatureBatch | Reject], size: int) -> Iterator[FeatureBatch | Reject]:
@@ -161,11 +196,6 @@ def _joined(one: FeatureBatch, other: FeatureBatch) -> FeatureBatch:
 
 def _part(batch: FeatureBatch, which: slice) -> FeatureBatch:
     return FeatureBatch(batch.items[which], batch.sizes[which], batch.features[which])
-
-
-def _no_caption(item: Item) -> Reject:
-    message = "the model has no caption of finite probability that the rules for its words allow"
-    return ImageError("caption", "NoCaption", message).of(item.id, item.uri)
 
 
 def _table(rows: list[dict[str, Any]], schema: Any) -> Any:

@@ -16,6 +16,7 @@ from pipelines.items import Item
 from pipelines.listing import entries
 
 _MEMORY = "300MB"
+_THREADS = 2  # each sorts in memory of its own: with one for each of many cores, 300 MB would not do
 CHUNK = 10_000  # entries made rows of at a time
 _INSERTED = 120_000  # at a time
 _BATCH = 50_000  # rows read at a time
@@ -190,7 +191,8 @@ def open_catalogue(metadata: Sequence[tuple[str, Any]] = ()) -> Iterator[Catalog
     import duckdb
 
     with tempfile.TemporaryDirectory(prefix="captioning-listing-") as directory:
-        settings: dict[str, Any] = {"memory_limit": _MEMORY, "temp_directory": os.path.join(directory, "sorting")}
+        settings: dict[str, Any] = {"memory_limit": _MEMORY, "threads": _THREADS}
+        settings["temp_directory"] = os.path.join(directory, "sorting")
         with duckdb.connect(config=settings) as database:
             database.execute("SET enable_progress_bar = false")  # it would be among what a command prints
             yield Catalogue(database, metadata)

@@ -34,6 +34,10 @@ class Images(Settings):
         (),
         metavar="NAME[=NEW]",
     )
+    prefix_column: str | None = setting("of a table: what each image's captions begin with", None, metavar="NAME[=NEW]")
+    score_column: str | None = setting(
+        "of a table: captions whose log probability is wanted", None, metavar="NAME[=NEW]"
+    )
     features: str | None = setting(
         "output of pipelines.features: captions it without the images", None, metavar="DIR", reads="folder"
     )
@@ -61,6 +65,7 @@ class Table(Settings):
 
     format: tuple[str, ...] = setting("beside Parquet; coco is COCO's results JSON", (), choices=FORMATS)
     attention: bool = setting("a column of where an attention model looked, by word", False)
+    word_scores: bool = setting("the log probability of each word, in the column captions", False)
     capitalise: bool = setting("captions begin with a capital letter", False)
     rows_per_file: int = setting("images in an output file, about", 1000, least=1)
 

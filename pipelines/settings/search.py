@@ -12,7 +12,8 @@ from tfrecords_schema.manifests.model_info import ModelInfo
 _WIDEST = 1000  # more would not fit into memory for the images that are searched together
 _LONGEST = 1000  # ids; no caption has a hundred
 _LARGEST_PENALTY = 10  # of which a caption of twice the length counts for a thousandth of its log probability
-_BEAM, _SAMPLE = ("beam_width", "length_penalty"), ("temperature", "top_p", "seed")
+_BEAM = ("beam_width", "length_penalty", "beam_groups", "diversity_penalty")
+_SAMPLE = ("temperature", "top_p", "seed")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,8 +27,12 @@ class Search(Settings):
       captions_per_image: given for each image, at most; the best of the beam, or as many as are drawn.
       max_length, min_length: ids in a caption, START and END counted: 3 asks for a word.
       length_penalty: GNMT's alpha: 0 ranks by log probability alone; larger values favour longer captions.
+      beam_groups: parts of the beam that keep away from each other's words; the beam's width is a multiple of it.
+      diversity_penalty: how far they do: taken off the log probability of a word for each time that it was chosen.
       no_repeat_ngram: so many words never stand twice in the same order in a caption; 0 for no such rule.
       forbid_unk: never says that a word is unknown.
+      forbid_words: a file of words that are never said.
+      prefix: what every caption begins with.
       sample: draws captions in place of searching for the most probable ones.
       temperature: of drawing; lower is nearer to the most probable caption.
       top_p: draws each word from the most probable ones that together have this probability.
@@ -45,10 +50,14 @@ class Search(Settings):
     length_penalty: float = setting(
         "larger favours longer captions (default: as validated)", None, least=0, most=_LARGEST_PENALTY
     )
+    beam_groups: int = setting("parts of the beam whose captions are to differ", 1, least=1, most=_WIDEST)
+    diversity_penalty: float = setting("how much they are to differ", 0.5, least=0, most=1000)
     no_repeat_ngram: int = setting(
         "never the same N words twice in a caption; 0: no such rule", 0, least=0, most=_LONGEST
     )
     forbid_unk: bool = setting("never say <unk> for a word", True)
+    forbid_words: str | None = setting("words that are never said, one a line", None, metavar="FILE", reads="file")
+    prefix: str = setting("what every caption begins with", "", metavar="TEXT")
     sample: bool = setting("draw captions, the same ones whenever it is done again", False)
     temperature: float = setting("of drawing; lower is more probable", 1.0, above=0, most=1e9)
     top_p: float = setting("draw from the most probable words of this probability", 1.0, above=0, most=1)
@@ -63,6 +72,13 @@ class Search(Settings):
                     if self.sample
                     else f"--{name}: expected --sample beside it, found none; beam search draws nothing"
                 )
+        if self.beam_groups == 1 and self.diversity_penalty != Search.diversity_penalty:
+            raise InputError("--diversity_penalty: expected --beam_groups 2 or more beside it, found 1")
+        if self.beam_width is not None and self.beam_width % self.beam_groups:
+            raise InputError(
+                f"--beam_groups: expected a number that divides the beam's width, {self.beam_width}, found "
+                f"{self.beam_groups}"
+            )
         if self.max_length is not None and self.min_length > self.max_length:
             raise InputError(
                 f"--min_length: expected at most the greatest length, {self.max_length}, found {self.min_length}"
@@ -79,6 +95,7 @@ class Search(Settings):
             follows: dict[str, Any] = {"captions_per_image": 1}
         else:  # who asks for ten captions, and says nothing of the beam, is given a beam of ten
             width = self.beam_width or max(int(info.search["beam_width"]), self.captions_per_image or 1)
+            width = -(-width // self.beam_groups) * self.beam_groups
             penalty = float(info.search["length_penalty"])
             follows = {"beam_width": width, "captions_per_image": width, "length_penalty": penalty}
         said = {name: value for name, value in vars(self).items() if value is not None}

@@ -80,21 +80,34 @@ class Locations:
               ON {last("name")} = {last("path")} AND (path = name OR ends_with(path, '/' || name))
             """
         )
+        # Numbers alone are grouped first, and names of those few that have several files: names of all of a million
+        # images would not fit into the catalogue's memory.
+        run("CREATE OR REPLACE TABLE best AS SELECT position, min(rank) AS rank FROM hits GROUP BY position")
+        run(
+            "CREATE OR REPLACE TABLE several AS SELECT position FROM hits SEMI JOIN best USING (position, rank) "
+            "GROUP BY position HAVING count(*) > 1"
+        )
+        run(
+            "INSERT INTO found SELECT position, uri, version, NULL FROM hits SEMI JOIN best USING (position, rank) "
+            "ANTI JOIN several USING (position)"
+        )
         run(
             """
             INSERT INTO found
             WITH each AS (
-                SELECT position, rank, name, version, min(ordinal) AS ordinal, arg_max(uri, ordinal) AS uri
-                FROM hits GROUP BY position, rank, name, version, same
-            ), best AS (SELECT * FROM each QUALIFY rank = min(rank) OVER (PARTITION BY position))
+                SELECT position, name, version, min(ordinal) AS ordinal, arg_max(uri, ordinal) AS uri
+                FROM hits SEMI JOIN best USING (position, rank) SEMI JOIN several USING (position)
+                GROUP BY position, name, version, same
+            )
             SELECT position, CASE WHEN count(*) = 1 THEN any_value(uri) END,
               CASE WHEN count(*) = 1 THEN any_value(version) END,
               CASE WHEN count(*) > 1 THEN count(*) || ' files have the name ' || any_value(name) || ': '
                 || array_to_string(list(uri ORDER BY ordinal)[:3], ', ') END
-            FROM best GROUP BY position
+            FROM each GROUP BY position
             """
         )
-        run("DROP TABLE hits; DROP TABLE wanted; DROP TABLE places")
+        for table in ("hits", "wanted", "places", "best", "several"):
+            run(f"DROP TABLE {table}")
 
     def has_any(self, names: list[str], positions: list[int]) -> bool:
         """Whether an image of these names is there, as far as can be told; after `find`."""

@@ -17,7 +17,7 @@ _URI_NAMES = ("image_uri", "uri", "url", "image_url", "image_path", "path", "fil
 _ID_NAMES = ("image_id", "id")
 _KEY = "key"  # of what img2dataset writes, which has its images in it
 CAPTIONS = "caption"  # the column of captions, by default
-_TAKEN = frozenset((*caption_table.COLUMNS, caption_table.ATTENTION))
+_TAKEN = frozenset((*caption_table.COLUMNS, *caption_table.SCORES, caption_table.ATTENTION))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -23,7 +23,7 @@ _PACKED = re.compile(r"(?i)\.(tar\.\w+|tgz|tbz2?|txz|tzst)$")
 _URI = re.compile(rf"(?P<tar>.+{re.escape(_ENDING)})!/(?P<offset>\d{{1,18}})/(?P<name>.+)", re.IGNORECASE | re.DOTALL)
 _FIRST_BYTES, _MOST_BYTES = 128 << 10, 4 << 20  # of a piece, which grow from the first to the last
 _GAP = 64 << 10  # between two images that still follow each other: what lies there is read along
-_HELD_BYTES = 32 << 20  # of the pieces of a file
+_HELD_BYTES = 16 << 20  # of the pieces of a file
 
 
 def is_tar(path: str) -> bool:
@@ -94,7 +94,7 @@ def forget() -> None:
     ranges.forget()
 
 
-@functools.lru_cache(maxsize=4)
+@functools.lru_cache(maxsize=16)  # workers make as many shards beside each other
 def _forward(path: str) -> _Forward:
     """What is held of a remote file, by all threads of this process."""
     return _Forward(path)

@@ -236,7 +236,7 @@ def test_weights_from_a_file_must_be_given_again(export_dir, run):
             lambda d: replace(d / "vocabulary.txt", "a ", "zebra "),
             "is not the vocabulary of this model",
         ),
-        (lambda d: (d / "model_info.json").write_text("{}"), "model_info.json: expected schema_version 4, found None"),
+        (lambda d: (d / "model_info.json").write_text("{}"), "model_info.json: expected schema_version 5, found None"),
     ],
 )
 def test_model_directories_that_are_none(export_dir, tmp_path, capsys, break_it, message):

@@ -85,7 +85,11 @@ def signature_inputs(features, **changes) -> dict:
         "min_length": 0,
         "no_repeat_ngram": 0,
         "forbid_unk": True,
+        "beam_groups": 1,
+        "diversity_penalty": 0.0,
+        "forbidden": np.zeros([0], np.int32),
+        "prefix": np.zeros([len(features), 0], np.int32),
         **changes,
     }
-    scalars = {name: tf.constant(value) for name, value in given.items()}
-    return {"features": tf.constant(features, tf.float32), **scalars}
+    tensors = {name: tf.constant(value) for name, value in given.items()}
+    return {"features": tf.constant(features, tf.float32), **tensors}

@@ -30,8 +30,10 @@ VOCABULARY = Vocabulary(
 )
 
 SEARCH = Search(beam_width=2, captions_per_image=2, max_length=5, min_length=2, length_penalty=0.0)
-FREE = {"min_length": 0, "no_repeat_ngram": 0, "forbid_unk": True}
+NONE = np.zeros([0], np.int32)
+FREE = {"min_length": 0, "no_repeat_ngram": 0, "forbid_unk": True, "forbidden": NONE}
 CONSTRAINED = {"min_length": 5, "no_repeat_ngram": 2, "forbid_unk": False}
+ONE_GROUP = {"beam_groups": 1, "diversity_penalty": 0.0}
 ENSEMBLE = {"lstm": 0.7, "gru_initial_state": 0.5, "tied": 0.9}  # kinds, and how far their weights spread
 
 
@@ -48,12 +50,17 @@ def write(decoder, directory, vocabulary=VOCABULARY, **changes) -> str:
 
 def call(signature, features, beam_width=3, max_length=decoders.LENGTH, length_penalty=0.6, **constraints):
     search = {"beam_width": beam_width, "max_length": max_length, "length_penalty": length_penalty}
-    return tensors(signature, features=features, **search, **{**FREE, **constraints})
+    return tensors(signature, features=features, **search, **{**ONE_GROUP, **rules(features), **constraints})
+
+
+def rules(features):
+    """None, but that UNK is not said."""
+    return {**FREE, "prefix": np.zeros([len(features), 0], np.int32)}
 
 
 def draw(signature, features, uniform, temperature=1.0, top_p=1.0, **constraints):
     how = {"uniform": uniform, "temperature": temperature, "top_p": top_p}
-    return tensors(signature, features=features, **how, **{**FREE, **constraints})
+    return tensors(signature, features=features, **how, **{**rules(features), **constraints})
 
 
 def tensors(signature, **inputs):
@@ -120,7 +127,9 @@ def test_the_export_gives_what_the_model_in_memory_gives(exported, kind):
     saved = call(signatures["caption"], features)
     rebuilt = call(CaptionModule(member).caption, features)
     assert saved["ids"].shape == (5, 3, 6) and not np.isin(saved["ids"], [START, UNK]).any()
-    assert set(saved) == {"ids", "log_prob", "length"} | ({"attention"} if decoder.attention else set())
+    assert set(saved) == {"ids", "log_prob", "length", "word_log_prob"} | (
+        {"attention"} if decoder.attention else set()
+    )
     for found in (saved, rebuilt):
         assert np.array_equal(found["ids"], in_memory["ids"]) and np.array_equal(found["length"], in_memory["length"])
         np.testing.assert_allclose(found["log_prob"], in_memory["log_prob"], atol=1e-5)
@@ -143,6 +152,7 @@ def check_captions(members, features, found):
     """log_prob and attention of all captions equal teacher forcing; END is last, and PAD all that follows."""
     log_prob, attention = teacher_forced(members, features, found["ids"], found["length"])
     np.testing.assert_allclose(found["log_prob"], log_prob, atol=1e-4)
+    np.testing.assert_allclose(found["word_log_prob"].sum(-1), log_prob, atol=1e-4)
     steps = found["ids"].shape[2]
     is_word = np.arange(steps) < found["length"][..., None]
     assert ((found["ids"] != PAD) == is_word).all() and (found["length"] > 0).all()
@@ -164,7 +174,9 @@ def test_scores_and_attention_equal_teacher_forcing(exported, kind, constraints)
     found = call(signatures["caption"], features, 4, length_penalty=0.8, **constraints)
     check_captions(members, features, found)
     score = found["log_prob"] / ((5 + found["length"]) / 6) ** 0.8
-    assert (np.diff(score) <= 1e-6).all(), "best first"
+    has_end = (found["ids"] == END).any(-1)
+    assert (np.diff(has_end.astype(int)) <= 0).all(), "what was cut is last"
+    assert (np.diff(score)[has_end[:, 1:] == has_end[:, :-1]] <= 1e-6).all(), "else best first"
     assert all(len({tuple(ids) for ids in image}) == 4 for image in found["ids"]), "all different"
     uniform = np.random.default_rng(0).random((5, 6, decoders.LENGTH - 1), np.float32)
     drawn = draw(signatures["sample"], features, uniform, 1.3, 0.95, **constraints)
@@ -175,6 +187,37 @@ def test_scores_and_attention_equal_teacher_forcing(exported, kind, constraints)
         assert START not in said and (constraints or UNK not in said)
         if constraints:
             assert len(said) >= 3 and len(set(itertools.pairwise(said))) == len(said) - 1
+
+
+@pytest.mark.parametrize("kind", ["lstm", "attention", "ensemble"])
+def test_given_captions_have_the_scores_that_finding_them_had(exported, kind):
+    signatures, members = exported(kind)
+    features = features_for(members[0])
+    found = call(signatures["caption"], features, 4, beam_groups=2, diversity_penalty=1.0)
+    check_captions(members, features, found)
+    for place in range(4):
+        scored = tensors(signatures["score"], features=features, ids=found["ids"][:, place])
+        np.testing.assert_allclose(scored["word_log_prob"], found["word_log_prob"][:, place], atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["lstm", "attention"])
+def test_captions_begin_with_what_is_given_and_say_nothing_forbidden(exported, kind):
+    """Each image with a beginning of its own; one has UNK in it, which is not said otherwise, and one has none."""
+    signatures, members = exported(kind)
+    features = features_for(members[0])
+    prefix = np.array([[4, 5], [UNK, PAD], [9, 9], [PAD, PAD], [6, PAD]], np.int32)
+    how = {"prefix": prefix, "forbidden": np.array([5, 7], np.int32), "no_repeat_ngram": 1}
+    uniform = np.random.default_rng(3).random((5, 4, decoders.LENGTH - 1), np.float32)
+    for found in (
+        call(signatures["caption"], features, 4, **how),
+        draw(signatures["sample"], features, uniform, **how),
+    ):
+        check_captions(members, features, found)
+        for begins, captions in zip(prefix, found["ids"], strict=True):
+            begins = begins[begins != PAD]
+            for ids in captions:
+                assert np.array_equal(ids[: len(begins)], begins)
+                assert not np.isin(ids[len(begins) :], [5, 7, UNK]).any()
 
 
 @pytest.mark.parametrize("kind", ["lstm", "attention", "ensemble"])
@@ -213,7 +256,7 @@ def test_where_only_the_most_probable_word_is_left_samples_are_greedy(exported, 
 def test_a_beam_of_one_is_greedy():
     decoder = decoders.make("two_layers")
     features = features_for(decoder)
-    found = call(CaptionModule(decoder).caption, features, 1)["ids"][:, 0]
+    found = call(CaptionModule(decoder).caption, features, 1, length_penalty=0.0)["ids"][:, 0]
     image = decoder.encode(features)
     state, last = decoder.initial_state(image), np.full(5, START)
     going_on = np.full(5, True)
@@ -234,7 +277,8 @@ def test_the_export_needs_no_python_of_ours(written, tmp_path):
         f"f = tf.saved_model.load({directory!r}).signatures['caption']\n"
         "o = f(features=tf.ones([2, 4, 5]), beam_width=tf.constant(2), max_length=tf.constant(5),"
         " length_penalty=tf.constant(0.0), min_length=tf.constant(0), no_repeat_ngram=tf.constant(0),"
-        " forbid_unk=tf.constant(True))\n"
+        " forbid_unk=tf.constant(True), beam_groups=tf.constant(1), diversity_penalty=tf.constant(0.0),"
+        " forbidden=tf.constant([], tf.int32), prefix=tf.zeros([2, 0], tf.int32))\n"
         "assert not {'trainer', 'pipelines', 'tfrecords_schema'} & set(sys.modules)\n"
         "print(json.dumps(o['ids'].numpy().tolist()))"
     )

@@ -16,6 +16,8 @@ REPORT = "report.json"
 SHARD_LIST = ".shards/list.parquet"  # what report.json calls the list of the table's files, whatever its name is
 COLUMNS = ("image_id", "image_uri", "height", "width", "caption", "log_prob", "captions")
 ATTENTION = "attention"
+WORDS = "words"  # in the entries of `captions`
+SCORES = ("given_log_prob", "given_length")  # of a caption that came with the image
 _ROWS = 256  # in memory at a time
 
 
@@ -48,7 +50,13 @@ def _no_table(directory: str) -> InputError:
     return InputError(f"--captions: expected a directory that pipelines.caption completed, found {directory}")
 
 
-def schema(metadata: dict[str, str], further: Sequence[tuple[str, Any]] = (), attention: bool = False):
+def schema(
+    metadata: dict[str, str],
+    further: Sequence[tuple[str, Any]] = (),
+    attention: bool = False,
+    word_scores: bool = False,
+    scores: bool = False,
+):
     """The Arrow schema of the table.
 
     Args:
@@ -56,13 +64,18 @@ def schema(metadata: dict[str, str], further: Sequence[tuple[str, Any]] = (), at
       further: (name, Arrow type) of the columns that are carried along from an input table.
       attention: whether there is a column of what the model looked at: for each word of `caption` in order its weights
         over the positions of the feature grid, row by row.
+      word_scores: whether each entry of `captions` has a list of its words, and of END, with their log probabilities.
+      scores: whether there are columns of the log probability of a caption that came with the image, and of how many
+        words it has, END counted; null where none came.
     """
     import pyarrow as pa
 
-    scored = pa.struct([("caption", pa.string()), ("log_prob", pa.float32())])
+    words = pa.list_(pa.struct([("word", pa.string()), ("log_prob", pa.float32())]))
+    scored = pa.struct([("caption", pa.string()), ("log_prob", pa.float32())] + [(WORDS, words)] * word_scores)
     looked_at = pa.struct([("word", pa.string()), ("weights", pa.list_(pa.float32()))])
     types = (pa.string(), pa.string(), pa.int32(), pa.int32(), pa.string(), pa.float32(), pa.list_(scored))
     columns = [*zip(COLUMNS, types, strict=True), *further]
+    columns += zip(SCORES, (pa.float32(), pa.int32()), strict=True) if scores else ()
     return pa.schema(columns + [(ATTENTION, pa.list_(looked_at))] * attention, metadata=metadata)
 
 

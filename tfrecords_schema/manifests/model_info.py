@@ -26,7 +26,7 @@ from tfrecords_schema.quiet import import_tensorflow
 from tfrecords_schema.text import one_line
 from tfrecords_schema.vocabulary import Vocabulary
 
-SCHEMA_VERSION = 4  # the SavedModel has the signatures `caption` and `sample`, with constraints
+SCHEMA_VERSION = 5  # the SavedModel has the signatures `caption`, `sample` and `score`
 MODEL_INFO = "model_info.json"
 # TensorFlow's name for a variable by its place in the saved object (its guide to checkpoints has it).
 _WEIGHT = "weights/{}/.ATTRIBUTES/VARIABLE_VALUE"

@@ -7,40 +7,20 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-
-class Hypotheses(NamedTuple):
-    """The captions found, best first.
-
-    Attributes:
-      ids: int32 `[B, K, T]`; START is left out, END is the last id, then PAD. A hypothesis that reached the greatest
-        length has no END.
-      log_prob: float32 `[B, K]`, the sum of the natural log probabilities of a hypothesis' ids, END included; minus
-        infinity in a place that is empty because fewer than K different captions exist.
-      length: int32 `[B, K]`, how many ids a hypothesis has, END included.
-      recorded: float32 `[B, K, T, R]`, what was recorded when each id was chosen, zeros after END; or ().
-    """
-
-    ids: Any
-    log_prob: Any
-    length: Any
-    recorded: Any = ()
-
-
-def length_normaliser(length, alpha):
-    """GNMT's divisor of log probabilities, `((5 + length) / 6) ** alpha` (https://arxiv.org/abs/1609.08144, eq. 14)."""
-    return tf.pow((5.0 + tf.cast(length, tf.float32)) / 6.0, alpha)
+from trainer.search.hypotheses import Hypotheses, chosen, gathered, joined, length_normaliser, none_yet, penalised
 
 
 class _Beams(NamedTuple):
-    """Where the search stands. Of B * K hypotheses only L go through `step`, those of A images."""
+    """Where the search stands. Of B * K live hypotheses only L go through `step`, those of A images."""
 
-    found: Hypotheses  # [B, K, ...]
-    ended: Any  # [B, K]
-    rows: Any  # [L], which hypotheses, numbered in [B * K]
+    live: Hypotheses  # [B, K, ...], best first; minus infinity in places of the dead
+    finished: Hypotheses  # [B, K, ...], best first
+    rows: Any  # [L], which live hypotheses, numbered in [B * K]
     last: Any  # [L], the ids that `step` reads next
     state: Any  # [L, ...]
     images: Any  # [A], which images, numbered in [B]
     context: Any  # [A, ...]
+    words: Any  # [B, K, T], what the live hypotheses chose in each step
 
 
 def beam_search(
@@ -57,17 +37,24 @@ def beam_search(
     allowed: Callable,
     context: Any = (),
     record: Callable | None = None,
-) -> Hypotheses:
-    """Keeps the K best hypotheses of each image, word by word.
+    penalty: Callable | None = None,
+) -> tuple[Hypotheses, Any]:
+    """Keeps the K best live hypotheses of each image, word by word, and apart from them its K best finished ones.
 
-    A hypothesis that ends is frozen: it keeps its ids and its score, and competes with those that go on under the
-    length penalty, until all K have ended or `max_steps` ids are reached. Hypotheses are chosen by log probability
-    divided by `length_normaliser`; ties go to the one that ranked higher before, then to the smaller id. A hypothesis
-    from which no word is allowed dies; its place is empty.
+    Of all extensions of an image's live hypotheses by one word, the K best by log probability are looked at: those of
+    them that end are finished. The K best of those that do not end live on. So a live hypothesis never takes the place
+    of a finished one (im2txt's `TopN`, T5X's `decoding.beam_search`). The finished are ranked by log probability
+    divided by `length_normaliser`. Ties go to what ended first, then to what ranked higher before, then to the smaller
+    id.
 
-    Only what goes on is computed. Without a context that is each hypothesis that has not ended: one an image at first,
-    and fewer and fewer at the end, since the longest caption of a batch is much longer than most. With one it is all K
-    hypotheses of each image that has any to go on with.
+    A live hypothesis dies when no word is allowed, and when it cannot beat the worst of K finished ones any more: as
+    log probabilities only fall, what it has, divided by the normaliser of the greatest length, is the best that can
+    become of it. The search ends when all are dead, or at the greatest length. What was cut there ranks below all that
+    ended. If K is at least the number of captions there are, all are found, in their order.
+
+    Only what lives is computed. Without a context that is each live hypothesis: one an image at first, and fewer and
+    fewer at the end, since the longest caption of a batch is much longer than most. With one it is all K hypotheses of
+    each image that has any.
 
     Args:
       step: (ids int32 `[N]`, state, context) -> (logits float `[N, V]`, state): for any N without a context; with one
@@ -76,20 +63,25 @@ def beam_search(
       batch_size: B.
       beam_width: K, scalar; may be a tensor.
       max_steps: T, scalar; may be a tensor.
-      length_penalty: GNMT's alpha, scalar, 0 for none.
+      length_penalty: GNMT's alpha, scalar, 0 for none, never negative.
       start, end, pad: ids.
-      allowed: (log probabilities `[N, V]`, ids `[N, T]`, i) -> the same with minus infinity for words that must not
-        come next; see constraints.py. What is left is not scaled up for it.
+      allowed: (log probabilities `[N, V]`, ids `[N, T]`, i, images `[N]`) -> the same with minus infinity for words
+        that must not come next; see constraints.py. What is left is not scaled up for it.
       context: nest of tensors `[B, ...]` that all hypotheses of an image share, and no step changes; or ().
       record: (state after a step) -> float `[N, R]`, to be kept for the word that this step chose.
+      penalty: (log probabilities `[N, V]`, i, images `[N]`) -> what words other than END are to be chosen by in this
+        step in place of their log probabilities, which do not change; see diverse.py.
+
+    Returns:
+      (Hypotheses, int32 `[B, K, T]`: the words that the live hypotheses chose in each step, PAD for the dead).
     """
     batch_size, beam_width = tf.convert_to_tensor(batch_size), tf.convert_to_tensor(beam_width)
     alpha = tf.cast(length_penalty, tf.float32)
     is_whole = bool(tf.nest.flatten(context))  # whether all K hypotheses of an image go through `step` together
 
-    def going_on(found: Hypotheses, ended):
+    def going_on(live: Hypotheses):
         """(rows, images) that are to go through `step` next."""
-        alive = ~ended & tf.math.is_finite(found.log_prob)  # [B, K]
+        alive = tf.math.is_finite(live.log_prob)  # [B, K]
         images = tf.reduce_any(alive, axis=1)  # [B]
         rows = tf.repeat(images, beam_width) if is_whole else tf.reshape(alive, [-1])
         return _where(rows), _where(images)
@@ -97,79 +89,109 @@ def beam_search(
     def one_word(i, beams: _Beams):
         logits, state = step(beams.last, beams.state, beams.context)
         log_probs = tf.nn.log_softmax(tf.cast(logits, tf.float32))  # [L, V]
-        ids = tf.reshape(beams.found.ids, [-1, max_steps])
-        log_probs = allowed(log_probs, tf.gather(ids, beams.rows), i)
+        ids = tf.reshape(beams.live.ids, [-1, max_steps])
+        of = beams.rows // beam_width  # [L], the image of each
+        log_probs = allowed(log_probs, tf.gather(ids, beams.rows), i, of)
+        ranked = penalty(log_probs, i, of) if penalty else log_probs
         recorded = record(state) if record else ()
-        found, ended, parents = _extended(beams, log_probs, recorded, i, alpha, end, pad)
-        rows, images = going_on(found, ended)
+        live, finished, parents = _extended(beams, log_probs, ranked, recorded, i, alpha, end)
+        can_win = live.log_prob / length_normaliser(max_steps, alpha) > penalised(finished, alpha)[:, -1:]
+        live = live._replace(log_prob=tf.where(can_win, live.log_prob, float("-inf")))
+        rows, images = going_on(live)
         places = _inverse(beams.rows, batch_size * beam_width)  # of the old rows, in [L]
         parents = tf.gather(places, tf.gather(parents, rows))
-        last = tf.gather(tf.reshape(found.ids, [-1, max_steps])[:, i], rows)
+        last = tf.gather(tf.reshape(live.ids, [-1, max_steps])[:, i], rows)
         kept = tf.gather(_inverse(beams.images, batch_size), images)  # in [A]
         state, context = gathered(state, parents), gathered(beams.context, kept)
-        return i + 1, _Beams(found, ended, rows, last, state, images, context)
+        words = tf.where(tf.math.is_finite(live.log_prob), live.ids[:, :, i], pad)
+        return i + 1, _Beams(live, finished, rows, last, state, images, context, _with(beams.words, i, words))
 
-    nothing = Hypotheses(
-        ids=tf.fill([batch_size, beam_width, max_steps], pad),
-        # All hypotheses of an image are equal at first; only one may have descendants, or the beam would hold copies.
-        log_prob=tf.one_hot(tf.zeros([batch_size], tf.int32), beam_width, 0.0, float("-inf")),
-        length=tf.zeros([batch_size, beam_width], tf.int32),
-        recorded=_nothing_recorded(record, state, batch_size, beam_width, max_steps),
-    )
-    ended = tf.zeros([batch_size, beam_width], tf.bool)
-    rows, images = going_on(nothing, ended)
+    recorded = record(state).shape[-1] if record else None
+    nothing = none_yet(batch_size, beam_width, max_steps, pad, recorded)
+    # All hypotheses of an image are equal at first; only one may have descendants, or the beam would hold copies.
+    first = tf.one_hot(tf.zeros([batch_size], tf.int32), beam_width, 0.0, float("-inf"))
+    live = nothing._replace(log_prob=first)
+    rows, images = going_on(live)
     last = tf.fill(tf.shape(rows), start)
-    beams = _Beams(nothing, ended, rows, last, gathered(state, rows // beam_width), images, context)
+    beams = _Beams(live, nothing, rows, last, gathered(state, rows // beam_width), images, context, nothing.ids)
     _, beams = tf.while_loop(
         lambda i, beams: (i < max_steps) & (tf.size(beams.rows) > 0),
         one_word,
         (tf.constant(0), beams),
         shape_invariants=(tf.TensorShape([]), _shapes(beams)),
     )
-    return _ranked(beams.found, alpha, beam_width)
+    return _best(beams, beam_width), beams.words
 
 
-def _extended(beams: _Beams, log_probs, recorded, i, alpha, end: int, pad: int):
-    """The K best of all one-word extensions of each image's hypotheses, at step i.
+def _extended(beams: _Beams, log_probs, ranked, recorded, i, alpha, end: int):
+    """The live hypotheses with one word more, at step i.
 
     Args:
       log_probs: `[L, V]`, of the words that may come next.
+      ranked: `[L, V]`, what all of them but END are chosen by.
       recorded: `[L, R]`, or ().
 
     Returns:
-      (found `[B, K, ...]`, ended `[B, K]`, for each of B * K hypotheses which one it extends).
+      (live `[B, K, ...]`, finished `[B, K, ...]`, for each of B * K live ones which one it extends).
     """
-    found, ended, rows = beams.found, beams.ended, beams.rows[:, None]
-    images, beam_width, max_steps = tf.unstack(tf.shape(found.ids))
-    # No more than the K best words of a hypothesis can be among the K best of its image.
-    best, words = tf.math.top_k(log_probs, tf.minimum(beam_width, tf.shape(log_probs)[-1]))  # [L, k]
-    k = tf.shape(best)[1]
-    shape = [images * beam_width, k]
-    # What has ended goes on in one way only, with PAD, at no cost.
-    frozen = tf.one_hot(tf.zeros_like(ended, tf.int32), k, 0.0, float("-inf"))  # [B, K, k]
-    best = tf.reshape(tf.scatter_nd(rows, best, shape), [images, beam_width, k])
-    words = tf.reshape(tf.tensor_scatter_nd_update(tf.fill(shape, pad), rows, words), [images, beam_width, k])
-    words = tf.where(ended[:, :, None], pad, words)
-    candidates = found.log_prob[:, :, None] + tf.where(ended[:, :, None], frozen, best)  # [B, K, k]
-    length = found.length + tf.cast(~ended, tf.int32)  # [B, K]
-    score = candidates / length_normaliser(length, alpha)[:, :, None]
-    _, chosen = tf.math.top_k(tf.reshape(score, [images, beam_width * k]), beam_width)  # [B, K]
-    parents = chosen // k
-    words = tf.gather(tf.reshape(words, [images, beam_width * k]), chosen, batch_dims=1)
-    at_i = tf.range(max_steps) == i  # [T]
-    kept = found.recorded
-    if not isinstance(recorded, tuple):
-        now = tf.scatter_nd(rows, tf.cast(recorded, tf.float32), [images * beam_width, recorded.shape[-1]])
-        now = tf.where(ended[:, :, None, None], 0.0, tf.reshape(now, [images, beam_width, 1, -1]))  # [B, K, 1, R]
-        kept = tf.gather(tf.where(at_i[:, None], now, kept), parents, batch_dims=1)
-    found = Hypotheses(
-        ids=tf.where(at_i, words[:, :, None], tf.gather(found.ids, parents, batch_dims=1)),
-        log_prob=tf.gather(tf.reshape(candidates, [images, beam_width * k]), chosen, batch_dims=1),
-        length=tf.gather(length, parents, batch_dims=1),
-        recorded=kept,
-    )
-    ended = tf.gather(ended, parents, batch_dims=1) | (words == end)
-    return found, ended, tf.reshape(parents + tf.range(images)[:, None] * beam_width, [-1])
+    live = beams.live
+    images, beam_width, _ = tf.unstack(tf.shape(live.ids))
+
+    def of_all(values, missing):
+        """`[L, n]` -> `[B, K, n]`."""
+        every = tf.fill([images * beam_width, tf.shape(values)[1]], tf.cast(missing, values.dtype))
+        every = tf.tensor_scatter_nd_update(every, beams.rows[:, None], values)
+        return tf.reshape(every, [images, beam_width, tf.shape(values)[1]])
+
+    def flat(values):
+        return tf.reshape(values, [images, -1])
+
+    # No more than the K best words of a hypothesis, beside END, can be among the K best of its image.
+    rank, words = tf.math.top_k(ranked, tf.minimum(beam_width + 1, tf.shape(ranked)[-1]))  # [L, k]
+    k = tf.shape(words)[1]
+    of_words = rank if ranked is log_probs else tf.gather(log_probs, words, batch_dims=1)
+    rank, of_words = (tf.where(words == end, float("-inf"), values) for values in (rank, of_words))
+    of_words = flat(of_all(of_words, float("-inf")))  # [B, K * k]
+    rank = flat(live.log_prob[:, :, None] + of_all(rank, float("-inf")))
+    words = flat(of_all(words, 0))
+    of_end = flat(of_all(log_probs[:, end, None], float("-inf")))  # [B, K]
+    recorded = tf.nest.map_structure(lambda each: of_all(tf.cast(each, tf.float32), 0.0), recorded)  # [B, K, R]
+
+    def extended(parents, words, log_prob) -> Hypotheses:
+        """Those in the places `parents` `[B, K]`, each with a word of some log probability."""
+        old = chosen(live, parents)
+        return Hypotheses(
+            ids=_with(old.ids, i, words),
+            log_prob=old.log_prob + log_prob,
+            length=tf.fill(tf.shape(parents), i + 1),
+            word_log_prob=_with(old.word_log_prob, i, log_prob),
+            recorded=tf.nest.map_structure(
+                lambda *two: _with(two[0], i, two[1]), old.recorded, chosen(recorded, parents)
+            ),
+        )
+
+    def with_ended() -> Hypotheses:
+        parents = tf.where(is_end, place, 0)
+        ended = extended(
+            parents, tf.fill(tf.shape(place), end), tf.where(is_end, chosen(of_end, parents), float("-inf"))
+        )
+        both = joined(beams.finished, ended)
+        _, order = tf.math.top_k(penalised(both, alpha), beam_width)
+        return chosen(both, order)
+
+    best, place = tf.math.top_k(tf.concat([live.log_prob + of_end, rank], axis=1), beam_width)  # [B, K]
+    is_end = (place < beam_width) & tf.math.is_finite(best)
+    finished = tf.cond(tf.reduce_any(is_end), with_ended, lambda: beams.finished)  # most steps end nothing
+    _, place = tf.math.top_k(rank, beam_width)
+    parents = place // k
+    live = extended(parents, chosen(words, place), chosen(of_words, place))
+    return live, finished, tf.reshape(parents + tf.range(images)[:, None] * beam_width, [-1])
+
+
+def _with(tensor, i, now):
+    """`[B, K, T, ...]` with `now` `[B, K, ...]` at step i."""
+    at_i = tf.reshape(tf.range(tf.shape(tensor)[2]) == i, [-1] + [1] * (len(tensor.shape) - 3))
+    return tf.where(at_i, now[:, :, None], tensor)
 
 
 def _where(mask):
@@ -180,11 +202,6 @@ def _where(mask):
 def _inverse(places, size):
     """int32 `[size]`: where each number below `size` stands in `places`; 0 for those that do not."""
     return tf.scatter_nd(places[:, None], tf.range(tf.size(places)), [size])
-
-
-def gathered(tensors, places):
-    """A nest of tensors at some of its first dimension's places."""
-    return tf.nest.map_structure(lambda tensor: tf.gather(tensor, places), tensors)
 
 
 def _shapes(beams: _Beams) -> _Beams:
@@ -198,17 +215,14 @@ def _shapes(beams: _Beams) -> _Beams:
             tensors,
         )
 
-    return _Beams(*(free(3 if name in ("found", "ended") else 1, value) for name, value in beams._asdict().items()))
+    return _Beams(
+        *(free(3 if name in ("live", "finished", "words") else 1, value) for name, value in beams._asdict().items())
+    )
 
 
-def _nothing_recorded(record: Callable | None, state, batch_size, beam_width, max_steps):
-    """Zeros `[B, K, T, R]` for what `record` gives, or ()."""
-    if record is None:
-        return ()
-    return tf.zeros([batch_size, beam_width, max_steps, record(state).shape[-1]])
-
-
-def _ranked(found: Hypotheses, alpha, beam_width) -> Hypotheses:
-    """By the score they competed with, best first."""
-    _, order = tf.math.top_k(found.log_prob / length_normaliser(found.length, alpha), beam_width)
-    return tf.nest.map_structure(lambda tensor: tf.gather(tensor, order, batch_dims=1), found)
+def _best(beams: _Beams, beam_width) -> Hypotheses:
+    """The finished, then, if they are fewer than K, what was cut."""
+    both = joined(beams.finished, beams.live)
+    is_there = tf.cast(tf.math.is_finite(both.log_prob), tf.float32)
+    _, order = tf.math.top_k(is_there, beam_width)  # of equals, the first
+    return chosen(both, order)

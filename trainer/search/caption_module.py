@@ -10,8 +10,11 @@ import tensorflow as tf
 from tfrecords_schema.vocabulary import END, PAD, START
 from trainer.model.decoder import Decoder
 from trainer.model.variables import tensors
-from trainer.search.beam_search import Hypotheses, beam_search
+from trainer.search.beam_search import beam_search
 from trainer.search.constraints import Constraints
+from trainer.search.diverse import diverse_beam_search
+from trainer.search.given import log_probs_of
+from trainer.search.hypotheses import Hypotheses, none_yet
 from trainer.search.sampling import sample
 
 
@@ -52,8 +55,8 @@ class Ensemble:
 class CaptionModule(tf.Module):
     """What is exported. `weights` are its weights in the decoder's order, so that it can be built again.
 
-    Lengths count START and END, as in training. `min_length`, `no_repeat_ngram` and `forbid_unk` are those of
-    constraints.py; both functions take them, and have them off (but UNK forbidden) where they are not given.
+    Lengths count START and END, as in training. What is allowed is that of constraints.py: `caption` and `sample` take
+    all of it, and have it off (but UNK forbidden) where it is not given.
     """
 
     def __init__(self, decoder: Decoder | Ensemble):
@@ -62,35 +65,66 @@ class CaptionModule(tf.Module):
         self._decoder = decoder
         features = tf.TensorSpec([None, *decoder.config.feature_shape], tf.float32, name="features")
         uniform = tf.TensorSpec([None, None, None], tf.float32, name="uniform")
-        constraints = _scalars(min_length=tf.int32, no_repeat_ngram=tf.int32, forbid_unk=tf.bool)
+        constraints = [
+            *_scalars(min_length=tf.int32, no_repeat_ngram=tf.int32, forbid_unk=tf.bool),
+            tf.TensorSpec([None], tf.int32, name="forbidden"),
+            tf.TensorSpec([None, None], tf.int32, name="prefix"),
+        ]
         search = _scalars(beam_width=tf.int32, max_length=tf.int32, length_penalty=tf.float32)
+        groups = _scalars(beam_groups=tf.int32, diversity_penalty=tf.float32)
         drawing = _scalars(temperature=tf.float32, top_p=tf.float32)
-        self.caption = tf.function(self._caption, input_signature=[features, *search, *constraints])
+        ids = tf.TensorSpec([None, None], tf.int32, name="ids")
+        self.caption = tf.function(self._caption, input_signature=[features, *search, *groups, *constraints])
         self.sample = tf.function(self._sample, input_signature=[features, uniform, *drawing, *constraints])
+        self.score = tf.function(self._score, input_signature=[features, ids])
 
     def _caption(
-        self, features, beam_width, max_length, length_penalty, min_length=0, no_repeat_ngram=0, forbid_unk=True
+        self,
+        features,
+        beam_width,
+        max_length,
+        length_penalty,
+        beam_groups=1,
+        diversity_penalty=0.0,
+        min_length=0,
+        no_repeat_ngram=0,
+        forbid_unk=True,
+        forbidden=(),
+        prefix=((),),
     ):
         """The best captions: features `[B, ...]` -> ids `[B, K, T]`, log_prob `[B, K]`, length `[B, K]`, best first.
 
-        See beam_search.Hypotheses. With attention also `attention` `[B, K, T, P]`: where in the feature grid the model
-        looked when it chose a word. T is max_length - 1.
+        See hypotheses.py, also for `word_log_prob` `[B, K, T]`, and diverse.py for groups. With attention also
+        `attention` `[B, K, T, P]`: where in the feature grid the model looked when it chose a word. T is
+        max_length - 1.
         """
         decoder = self._decoder
         image = decoder.encode(features)
-        found = beam_search(
-            decoder.step,
-            decoder.initial_state(image),
-            tf.shape(features)[0],
-            beam_width,
-            max_length - 1,
-            length_penalty,
-            **self._how(min_length, no_repeat_ngram, forbid_unk),
-            context=decoder.context(image),
-        )
+        state, images = decoder.initial_state(image), tf.shape(features)[0]
+        how = self._how(min_length, no_repeat_ngram, forbid_unk, forbidden, prefix)
+
+        def search(width, penalty):
+            context = decoder.context(image)
+            sizes = (images, width, max_length - 1, length_penalty)
+            return beam_search(decoder.step, state, *sizes, **how, context=context, penalty=penalty)
+
+        recorded = how["record"](state).shape[-1] if how["record"] else None
+        nothing = none_yet(images, 0, max_length - 1, PAD, recorded)
+        found = diverse_beam_search(search, beam_groups, beam_width, diversity_penalty, length_penalty, nothing, END)
         return self._outputs(found)
 
-    def _sample(self, features, uniform, temperature, top_p, min_length=0, no_repeat_ngram=0, forbid_unk=True):
+    def _sample(
+        self,
+        features,
+        uniform,
+        temperature,
+        top_p,
+        min_length=0,
+        no_repeat_ngram=0,
+        forbid_unk=True,
+        forbidden=(),
+        prefix=((),),
+    ):
         """Captions drawn at random, in the order drawn; the same caption may be drawn twice.
 
         features `[B, ...]`, uniform `[B, K, T]` of numbers from 0 to below 1 -> as `caption`; see sampling.py. T is the
@@ -102,12 +136,19 @@ class CaptionModule(tf.Module):
             decoder.step,
             decoder.initial_state(image),
             uniform,
-            **self._how(min_length, no_repeat_ngram, forbid_unk),
+            **self._how(min_length, no_repeat_ngram, forbid_unk, forbidden, prefix),
             context=decoder.context(image),
             temperature=temperature,
             top_p=top_p,
         )
         return self._outputs(drawn)
+
+    def _score(self, features, ids):
+        """Captions that are given: features `[B, ...]`, ids `[B, T]` -> `word_log_prob` `[B, T]`; see given.py."""
+        decoder = self._decoder
+        image = decoder.encode(features)
+        state, context = decoder.initial_state(image), decoder.context(image)
+        return {"word_log_prob": log_probs_of(decoder.step, state, ids, start=START, pad=PAD, context=context)}
 
     def _how(self, *constraints) -> dict[str, Any]:
         """What beam search and sampling have in common."""
@@ -115,7 +156,7 @@ class CaptionModule(tf.Module):
         return {"start": START, "end": END, "pad": PAD, "allowed": Constraints(*constraints), "record": record}
 
     def _outputs(self, found: Hypotheses) -> dict[str, Any]:
-        outputs = {"ids": found.ids, "log_prob": found.log_prob, "length": found.length}
+        outputs = {name: getattr(found, name) for name in ("ids", "log_prob", "length", "word_log_prob")}
         return {**outputs, "attention": found.recorded} if self._decoder.attention else outputs
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from trainer.search.beam_search import Hypotheses, gathered
+from trainer.search.hypotheses import Hypotheses, gathered
 
 _BELOW_ONE = 1 - 2.0**-24  # the greatest float32 below 1
 
@@ -38,8 +38,8 @@ def sample(
       state: nest of tensors `[B, ...]` before the first word; one a caption afterwards.
       uniform: float32 `[B, K, T]`, at least 0 and less than 1: a number for each word.
       start, end, pad: ids.
-      allowed: (log probabilities `[A, V]`, ids `[A, T]`, i) -> the same with minus infinity for words that must not
-        come next; see constraints.py.
+      allowed: (log probabilities `[A, V]`, ids `[A, T]`, i, images `[A]`) -> the same with minus infinity for words
+        that must not come next; see constraints.py.
       context: nest of tensors `[B, ...]` that no step changes; `step` is given one for each of its captions.
       temperature: scalar above 0; may be a tensor.
       top_p: scalar from 0 (the most probable word alone) to 1 (all words; nothing is sorted); may be a tensor.
@@ -53,15 +53,17 @@ def sample(
     uniform = tf.reshape(tf.minimum(tf.cast(uniform, tf.float32), _BELOW_ONE), [images * draws, steps])
 
     def one_word(i, rows, last, state, drawn: Hypotheses):
-        logits, state = step(last, state, gathered(context, rows // draws))
+        of = rows // draws  # [A], the image of each
+        logits, state = step(last, state, gathered(context, of))
         log_probs = tf.nn.log_softmax(tf.cast(logits, tf.float32))  # [A, V]
-        chances = _chances(allowed(log_probs, tf.gather(drawn.ids, rows), i), temperature, top_p)
+        chances = _chances(allowed(log_probs, tf.gather(drawn.ids, rows), i, of), temperature, top_p)
         words, is_possible = _inverse_cdf(chances, tf.gather(uniform[:, i], rows))
         log_prob = tf.where(is_possible, tf.gather(log_probs, words, batch_dims=1), float("-inf"))
         places = tf.stack([rows, tf.fill(tf.shape(rows), i)], axis=1)  # [A, 2]
         drawn = drawn._replace(
             ids=tf.tensor_scatter_nd_update(drawn.ids, places, tf.where(is_possible, words, pad)),
             log_prob=tf.tensor_scatter_nd_add(drawn.log_prob, rows[:, None], log_prob),
+            word_log_prob=tf.tensor_scatter_nd_update(drawn.word_log_prob, places, log_prob),
         )
         if record:
             recorded = tf.where(is_possible[:, None], tf.cast(record(state), tf.float32), 0.0)
@@ -74,6 +76,7 @@ def sample(
         ids=tf.fill(tf.shape(uniform), pad),
         log_prob=tf.zeros_like(rows, tf.float32),
         length=(),
+        word_log_prob=tf.zeros(tf.shape(uniform)),
         recorded=tf.zeros([images * draws, steps, record(state).shape[-1]]) if record else (),
     )
     changing = (rows, tf.fill(tf.shape(rows), start), gathered(state, rows // draws))

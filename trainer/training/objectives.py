@@ -137,7 +137,7 @@ def _greedy_and_drawn(decoder: Decoder, features, seed, samples: int, max_steps:
         "allowed": Constraints(),
         "context": decoder.context(image),
     }
-    greedy = beam_search(decoder.step, state, size, 1, max_steps, 0.0, **how)
+    greedy, _ = beam_search(decoder.step, state, size, 1, max_steps, 0.0, **how)
     uniform = tf.random.stateless_uniform([size, samples, max_steps], fold(seed, "captions"))
     drawn = sample(decoder.step, state, uniform, **how)
     return tf.stop_gradient(greedy.ids[:, 0]), tf.stop_gradient(tf.reshape(drawn.ids, [-1, max_steps]))

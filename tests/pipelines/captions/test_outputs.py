@@ -177,3 +177,72 @@ def test_what_no_caption_can_obey_is_a_reject(run):
     output, report = run(max_length=200, min_length=200, no_repeat_ngram=1, max_reject_fraction=1.0)
     assert report["rejects"] == 8 and report["reject_reasons"] == {"caption/NoCaption": 8}
     assert rows(output) == {}
+
+
+def test_the_beginning_and_the_score_of_each_row(run, coco_dir, trained, tmp_path):
+    """Columns of a table: a beginning for some images, and captions to be scored, the model's own among them."""
+    first, _ = run(tmp_path / "first", word_scores=True)
+    own = {row["image_uri"]: row for row in rows(first).values()}
+    paths = sorted(own)
+    for row in own.values():
+        for caption in row["captions"]:
+            told = [entry["word"] for entry in caption["words"] if entry["word"] != "<end>"]
+            assert " ".join(told) == caption["caption"]
+            assert sum(entry["log_prob"] for entry in caption["words"]) == pytest.approx(caption["log_prob"], abs=1e-3)
+    _, vocabulary = captioner.open_model(str(trained / "job/export"))
+    word = vocabulary.words[6]
+    begins = [word, f"{word} {word}", "zzyzx", "", None, "...", word, word]
+    said = [own[path]["caption"] for path in paths]
+    said[1:4] = ["Zzyzx!", "", None]
+    table = pd.DataFrame({"image_uri": paths, "begins": begins, "caption": said})
+    table.to_parquet(tmp_path / "table.parquet")
+    given = {"images": [str(tmp_path / "table.parquet")], "prefix_column": "begins", "score_column": "caption=said"}
+    output, report = run(tmp_path / "second", **given, beam_groups=2, beam_width=4, max_reject_fraction=1.0)
+    assert report["reject_reasons"] == {"caption/BadPrefix": 2}
+    messages = {r["image_uri"]: r["message"] for r in pd.read_parquet(output / "rejects").to_dict("records")}
+    assert "found 'zzyzx', which it has not" in messages[paths[2]] and "expected words" in messages[paths[5]]
+    found = {row["image_uri"]: row for row in rows(output).values()}
+    for path, beginning in zip(paths, begins, strict=True):
+        if path not in messages:
+            assert all(c["caption"].startswith(beginning or "") for c in found[path]["captions"])
+    for place in (0, 4, 6, 7):
+        row, mine = found[paths[place]], own[paths[place]]
+        assert row["said"] == mine["caption"] and row["given_length"] == len(mine["captions"][0]["words"])
+        assert row["given_log_prob"] == pytest.approx(mine["log_prob"], abs=1e-3)
+    unknown, nothing = found[paths[1]], found[paths[3]]
+    assert unknown["given_length"] == 2 and unknown["given_log_prob"] < -1
+    assert nothing["given_log_prob"] is None and nothing["given_length"] is None
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ({"prefix": "a zzyzx"}, "--prefix: expected words of the model's vocabulary, found 'zzyzx', which it has not"),
+        ({"prefix": "a " * 30}, "--prefix: expected at most 14 words, .* found 30"),
+        ({"prefix": "?!"}, "--prefix: expected words, found none in"),
+        ({"forbid_words": "{tmp}/two"}, "--forbid_words: .*two: line 2: expected one word, found 'two words'"),
+        ({"forbid_words": "{tmp}/none"}, "--forbid_words: expected a file, found none at"),
+        ({"prefix": "a", "prefix_column": "x"}, "--prefix: expected it or --prefix_column, found both"),
+        ({"score_column": "y"}, "--score_column: expected texts in the column 'y', found type int64"),
+    ],
+)
+def test_words_that_cannot_be_asked_for(run, coco_dir, tmp_path, flags, message):
+    (tmp_path / "two").write_text("one\ntwo words\n")
+    path = next(iter(sorted((coco_dir / "val2017").iterdir())))
+    pd.DataFrame({"image_uri": [str(path)], "x": ["a"], "y": [1]}).to_parquet(tmp_path / "t.parquet")
+    given = {name: str(value).format(tmp=tmp_path) for name, value in flags.items()}
+    with pytest.raises(InputError, match=message):
+        run(images=[str(tmp_path / "t.parquet")], **given)
+    assert not (tmp_path / "captions").exists()
+
+
+def test_forbidden_words_and_a_beginning_for_all(run, trained, tmp_path, capsys):
+    _, vocabulary = captioner.open_model(str(trained / "job/export"))
+    first, second, third = vocabulary.words[4:7]
+    (tmp_path / "words").write_text(f"{first.upper()}\n\n zzyzx\n{second}\n")
+    output, _ = run(forbid_words=str(tmp_path / "words"), prefix=f"{third.title()}, {first}")
+    assert f"forbidden words: 2 of the 3 in {tmp_path}/words are in the model's vocabulary" in capsys.readouterr().out
+    for row in rows(output).values():
+        for found in row["captions"]:
+            words = found["caption"].split()
+            assert words[:2] == [third, first] and not {first, second} & set(words[2:])

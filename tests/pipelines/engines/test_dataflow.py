@@ -191,14 +191,14 @@ class TestFlexTemplate:
         required = {"features": {"output"}, "caption": {"output", "model"}}[name]
         assert {n for n, p in parameters.items() if not p.get("isOptional")} == {*required, "sdk_container_image"}
         switches = {"features": {"feature_grid", "overwrite", "update"}}
-        switches["caption"] = {"forbid_unk", "sample", "attention", "capitalise", "overwrite"}
+        switches["caption"] = {"forbid_unk", "sample", "attention", "word_scores", "capitalise", "overwrite"}
         assert {n for n, p in parameters.items() if p.get("paramType") == "BOOLEAN"} == switches[name]
 
 
 GOOD_AND_BAD = {
     "output": (["gs://bucket-1/a/b c", "gs://a.b_c/"], ["/local", "s3://bucket/a", "gs://B/a", "gs://bucket/a,b"]),
     "coco_dir": (["gs://bucket/coco"], ["coco"]),
-    "captions": (["gs://bucket/a.json", "gs://bucket/a.json,gs://bucket/b.json"], ["gs://bucket", "a.json", "gs://b"]),
+    "captions": (["gs://bucket/a.json", "gs://bucket/a.json,gs://bucket/b.json"], ["a.json", "gs://b"]),
     "images": (["gs://bucket", "gs://bucket/**.jpg,gs://other/b.zip"], ["gs://bucket/a,b.jpg", "", ","]),
     "batch_size": (["1", "64"], ["0", "-1", "1.5", "many"]),
     "val_fraction": (["0", "0.05", "1", "1.0"], ["1.5", "-0.1", ".", "5%"]),

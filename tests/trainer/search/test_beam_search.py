@@ -9,16 +9,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.steps import table_step
-from trainer.search.beam_search import beam_search
+from trainer.search import beam_search as module
 from trainer.search.constraints import Constraints
 
 PAD, START, END, UNK = 0, 1, 2, 3
+
+
+def beam_search(*args, **kwargs):
+    """What is found, without the words of live hypotheses."""
+    return module.beam_search(*args, **kwargs)[0]
+
+
 SPECIAL = {"start": START, "end": END, "pad": PAD}
 IDS = {**SPECIAL, "allowed": Constraints(forbid_unk=False)}  # every id but START and PAD
 
 
 def every_caption(table, max_steps, alpha=0.0, constraints=IDS["allowed"]):
-    """All hypotheses of one image as (score, ids, log_prob), best first, by plain enumeration."""
+    """All hypotheses of one image as (score, ids, log_prob), best first, what was cut last, by plain enumeration."""
     hashes, words = table.shape[1], table.shape[2]
     log_probs = table - np.log(np.exp(table).sum(-1, keepdims=True))
     found = []
@@ -31,7 +38,7 @@ def every_caption(table, max_steps, alpha=0.0, constraints=IDS["allowed"]):
                 history = (history * 7 + before) % hashes
                 total += log_probs[min(time, table.shape[0] - 1), history, word]
             found.append((total / ((5 + length) / 6) ** alpha, ids, total))
-    return sorted(found, key=lambda entry: -entry[0])
+    return sorted(found, key=lambda entry: (entry[1][-1] != END, -entry[0]))
 
 
 def fits(ids, constraints) -> bool:
@@ -87,32 +94,30 @@ def finds_every_caption(seed, max_steps, alpha, batch, constraints):
 
 
 def reference_beam_search(table, width, max_steps, alpha):
-    """The same algorithm for one image, in plain Python."""
-    beams = [((), 0.0)]
+    """The same for one image in plain Python, to the greatest length: nothing is given up before as hopeless."""
+    live, finished = [((), 0.0)], []
     log_probs = table - np.log(np.exp(table).sum(-1, keepdims=True))
-
-    def score(beam):
-        return beam[1] / ((5 + len(beam[0])) / 6) ** alpha
-
     for time in range(max_steps):
         grown = []
-        for ids, total in beams:
-            if ids and ids[-1] == END:
-                grown.append((ids, total))
-                continue
+        for ids, total in live:
             history = 0
             for before in (START, *ids):
                 history = (history * 7 + before) % table.shape[1]
             row = log_probs[min(time, table.shape[0] - 1), history]
             grown += [((*ids, w), total + row[w]) for w in range(table.shape[2]) if w not in (PAD, START)]
-        beams = sorted(grown, key=lambda beam: -score(beam))[:width]
-    return sorted(beams, key=lambda beam: -score(beam))
+        grown.sort(key=lambda beam: -beam[1])
+        finished += [beam for beam in grown[:width] if beam[0][-1] == END]
+        live = [beam for beam in grown if beam[0][-1] != END][:width]
+    finished.sort(key=lambda beam: -beam[1] / ((5 + len(beam[0])) / 6) ** alpha)
+    return (finished[:width] + live)[:width]
 
 
 @settings(deadline=None, max_examples=25)
-@given(st.integers(0, 10**6), st.integers(1, 6), st.sampled_from([0.0, 0.7]))
-def test_equals_a_plain_python_beam_search(seed, width, alpha):
+@given(st.integers(0, 10**6), st.integers(1, 6), st.sampled_from([0.0, 0.7, 2.0]), st.sampled_from([-3.0, 0.0, 3.0]))
+def test_equals_a_plain_python_beam_search(seed, width, alpha, eagerness):
+    """Of models that end late, in the middle and early."""
     tables = np.random.default_rng(seed).normal(0, 2, (3, 6, 11, 7))
+    tables[..., END] += eagerness
     step, state = table_step(tables)
     found = beam_search(step, state, 3, width, 6, alpha, **IDS)
     for image in range(3):
@@ -135,38 +140,65 @@ def test_states_move_with_their_words_when_the_best_path_changes_parents():
     """Only the state knows the first word, and the first word alone decides what follows.
 
     3 leads (0.6), but splits in two; so (4, 5) takes the first place from the second beam. Had the states stayed where
-    they were, it would go on as captions with 3 do.
+    they were, it would go on for a word more, as captions with 3 do.
     """
     first_word, after_3, after_4 = log_table([{3: 0.6, 4: 0.4}, {3: 0.5, 5: 0.5}, {5: 1.0}])
-    ends, never_ends = log_table([{END: 1.0}, {3: 1.0}])
+    ends, goes_on = log_table([{END: 1.0}, {3: 1.0}])
 
     def step(ids, state, context=()):
         time, first = state
+        time_ = time[:, None]
         first = tf.where(time == 1, ids, first)
         is_3 = (first == 3)[:, None]
-        second, third = tf.where(is_3, after_3, after_4), tf.where(is_3, never_ends, ends)
-        time_ = time[:, None]
+        second, third = tf.where(is_3, after_3, after_4), tf.where(is_3 & (time_ == 2), goes_on, ends)
         return tf.where(time_ == 0, first_word, tf.where(time_ == 1, second, third)), (time + 1, first)
 
     zeros = tf.zeros([1], tf.int32)
     found = captions(beam_search(step, (zeros, zeros), 1, 2, 4, 0.0, **IDS))
     assert found[0][0] == (4, 5, END) and found[0][1] == pytest.approx(np.log(0.4), abs=1e-5)
-    assert found[1][0] in {(3, 3, 3, 3), (3, 5, 3, 3)} and found[1][1] == pytest.approx(np.log(0.3), abs=1e-5)
+    assert found[1][0] in {(3, 3, 3, END), (3, 5, 3, END)} and found[1][1] == pytest.approx(np.log(0.3), abs=1e-5)
 
 
-def test_a_hypothesis_that_ends_early_stays_frozen():
-    """END at once has probability 0.4; going on adds words of probability 1 each, and must not change that score."""
-    first, later = log_table([{END: 0.4, 3: 0.35, 4: 0.25}, {3: 1.0}])
+def test_a_finished_caption_is_not_forgotten():
+    """Two words of 0.5 follow, then twenty of 0.05: all that goes on is far less probable than END at once."""
+    words = range(3, 23)
+    first = {3: 0.60, END: 0.25, 4: 0.15}
+    table = log_table([first, {3: 0.5, 4: 0.5}, {3: 0.5, 4: 0.5}, *[dict.fromkeys(words, 0.05)] * 3, {END: 1.0}], 23)
+
+    def step(ids, time, context=()):
+        return tf.gather(table, time), time + 1
+
+    found = captions(beam_search(step, tf.zeros([1], tf.int32), 1, 2, 7, 0.0, **IDS))
+    assert found[0][0] == (END,) and found[0][1] == pytest.approx(np.log(0.25), abs=1e-5)
+    assert found[1][1] == pytest.approx(np.log(0.6 * 0.5**2 * 0.05**3), abs=1e-4)
+
+
+def test_what_ended_ranks_above_what_was_cut():
+    """END at once has probability 0.05, later ones none: both that go on are likelier, and never end."""
+    first, later = log_table([{END: 0.05, 3: 0.55, 4: 0.4}, {3: 1.0}])
 
     def step(ids, time, context=()):
         return tf.where((time == 0)[:, None], first, later), time + 1
 
     found = beam_search(step, tf.zeros([1], tf.int32), 1, 3, 8, 0.0, **IDS)
     best, *others = captions(found)
-    assert best[0] == (END,) and best[1] == pytest.approx(np.log(0.4), abs=1e-5)
+    assert best[0] == (END,) and best[1] == pytest.approx(np.log(0.05), abs=1e-5)
     assert [ids for ids, _ in others] == [(3,) * 8, (4,) + (3,) * 7]
     assert found.ids.numpy()[0, 0].tolist() == [END] + [PAD] * 7
     assert found.length.numpy().tolist() == [[1, 8, 8]]
+
+
+def test_nothing_is_computed_that_cannot_win():
+    """END has 0.9 at once, then 0.9 of what is left: two captions are found at the second step, and that is all."""
+    row = log_table([{END: 0.9, 3: 0.07, 4: 0.03}])[0]
+    steps = []
+
+    def step(ids, time, context=()):
+        steps.append(ids.shape[0])
+        return tf.repeat(row[None], ids.shape[0], axis=0), time + 1
+
+    found = captions(beam_search(step, tf.zeros([1], tf.int32), 1, 2, 20, 0.0, **IDS))
+    assert [ids for ids, _ in found] == [(END,), (3, END)] and steps == [1, 2]
 
 
 def test_width_one_is_greedy():
@@ -253,7 +285,9 @@ def test_what_is_recorded_stays_with_its_word():
     record = lambda state: tf.cast(tf.stack([state[1], state[2]], axis=1), tf.float32)  # noqa: E731  (time, hash)
     found = beam_search(step, state, 2, 3, 4, 0.6, **IDS, record=record)
     for image in range(2):
-        for ids, length, recorded in zip(*(found[i].numpy()[image] for i in (0, 2, 3)), strict=True):
+        for ids, length, recorded in zip(
+            *(part.numpy()[image] for part in (found.ids, found.length, found.recorded)), strict=True
+        ):
             history = 0
             for time, before in enumerate([START, *ids[:-1]][:length]):
                 history = (history * 7 + before) % 29

@@ -1,0 +1,48 @@
+"""The benchmarks that start whole commands, with tiny numbers."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+from tests.support import ROOT
+
+
+def run(name: str, *flags: str) -> str:
+    """What a benchmark prints."""
+    command = [sys.executable, "-m", f"benchmarks.{name}", *flags]
+    return subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True).stdout
+
+
+def cells(table: str, name: str) -> list[str]:
+    (row,) = re.findall(rf"^\| {re.escape(name)} \|(.*)\|$", table, re.MULTILINE)
+    return [cell.strip() for cell in row.split("|")]
+
+
+@pytest.mark.slow
+def test_scale(tmp_path):
+    """All images are new in the first run and kept by the second, or it ends with a message."""
+    flags = ("--first", "20", "--images", "60", "--pipelines", "caption", "--scratch", str(tmp_path))
+    told = run("scale", *flags)
+    assert re.findall(r"^\| `caption` \| (\d+) \|", told, re.MULTILINE) == ["20", "60"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["images-20", "images-60", "networks"]
+
+
+@pytest.mark.slow
+def test_peers():
+    told = run(
+        "peers", "--only", "ours", "--count", "64", "--rounds", "1"
+    )  # three bad ones are below --max_reject_fraction
+    speed, bad, killed = told.strip().split("\n\n")[1:]
+    assert cells(speed, "ours")[-1] == "1.0000"
+    assert re.search(r"exit status 0; 61 of 61 good images; rejects: .*empty.jpg Empty", cells(bad, "ours")[0])
+    assert cells(killed, "ours")[-1] == "64 once"
+
+
+@pytest.mark.slow
+def test_requests():
+    """An image costs one request, whether it is one of many or not; a rerun asks for none."""
+    told = run("requests")
+    rows = re.findall(r"^\| `(\w+)` \| GET \| (-?[\d.]+) \|.*?\|.*?\| (-?[\d.]+) \|", told, re.MULTILINE)
+    assert rows == [("features", "1.00", "0.00"), ("caption", "1.00", "0.00")]
