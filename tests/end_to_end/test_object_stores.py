@@ -11,6 +11,7 @@ import re
 import shlex
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -28,10 +29,10 @@ import pytest
 from pipelines import caption, features, gallery
 from pipelines.output.rejects import read_parquet
 from pipelines.storage import archives
-from pipelines.vision import reading
-from tests.support import ROOT, commands, stores
+from pipelines.vision import networks, reading
+from tests.support import ROOT, commands, stores, weighed
 from tests.support.outputs import content, outcome, read_split, rows
-from tests.support.processes import finish, wait_for
+from tests.support.processes import finish, job_server, wait_for
 from tests.support.small import SMALL, train
 from tfrecords_schema.errors import InputError, RunError
 from tfrecords_schema.manifests.model_info import open_export
@@ -762,3 +763,74 @@ def test_other_settings_and_overwrite(store, prefix, trained):
     busy = re.escape(f"another run is writing to {where[1]};")
     with job.opened(where[1]), pytest.raises(InputError, match=busy):
         train(*where, epochs=1, units=8)
+
+
+@pytest.mark.slow
+def test_workers_need_nothing_but_the_bucket(store, prefix, coco_dir, tmp_path, monkeypatch):
+    """Beam workers in processes whose home and working directory are elsewhere; what was given is there no more."""
+    if store.kind != "s3":
+        pytest.skip("the same code")
+    store.put_directory(coco_dir, f"{prefix}/coco")
+    at = {name: store.url(prefix, name) for name in ("coco", "features", "job", "captions")}
+    for name in ("home", "temporary of workers"):
+        (tmp_path / name).mkdir()
+    env = {**stores.environment(store), "HOME": str(tmp_path / "home"), "PYTHONPATH": str(ROOT)}
+    env["TMPDIR"] = str(tmp_path / "temporary of workers")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    monkeypatch.chdir(tmp_path)
+    weighed.save(pathlib.Path("mine"), 0.25, 0.5, 1.0)
+    pool = subprocess.Popen([sys.executable, "-m", "scripts.worker_pool", port], cwd=tmp_path / "home", env=env)
+    try:
+        with job_server() as jobs:
+            beam = ["--runner=PortableRunner", f"--job_endpoint=localhost:{jobs}", "--environment_type=EXTERNAL"]
+            beam += [f"--environment_config=127.0.0.1:{port}"]
+            _wait_until_it_listens(port)
+            flags = {"extractor": "saved_model:mine", "min_word_count": 1, "max_caption_length": 16}
+            commands.features(beam, coco_dir=at["coco"], output=at["features"], records_per_shard=8, **flags)
+            shutil.rmtree("mine")
+            train(at["features"], at["job"], epochs=1)
+            for name in store.listing(f"{prefix}/features"):
+                store.delete(f"{prefix}/features/{name}")
+            model = f"{at['job']}/export"
+            report = commands.caption(beam, images=[f"{at['coco']}/val2017"], model=model, output=at["captions"])
+    finally:
+        pool.kill()
+        pool.wait()
+    assert report["records"] == 8
+    assert list((tmp_path / "temporary of workers").rglob("saved_model.pb")), "workers have their own copy"
+
+
+def _wait_until_it_listens(port: str) -> None:
+    until = time.monotonic() + 60
+    while True:
+        with contextlib.suppress(OSError):
+            socket.create_connection(("127.0.0.1", int(port)), 5).close()
+            return
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
+def test_weights_in_a_bucket_are_sent_once_and_copied_once(store, prefix, coco_dir, tmp_path, monkeypatch):
+    """By a rerun of each command nothing comes or goes again; the trainer asks for them once."""
+    monkeypatch.setitem(networks.NETWORKS, weighed.NAME, weighed.NETWORK)
+    path = weighed.save(tmp_path / "mine.weights.h5", 0.25, 0.5, 1.0)
+    at = {name: store.url(prefix, name) for name in ("features", "job", "captions")}
+    sent, fetched = [], []
+    upload, open_binary = files.upload, objects.open_binary
+    monkeypatch.setattr(files, "upload", lambda path, uri: (sent.append(uri), upload(path, uri))[1])
+    monkeypatch.setattr(objects, "open_binary", lambda uri: (fetched.append(uri), open_binary(uri))[1])
+    flags = {"extractor": weighed.NAME, "weights": path, "min_word_count": 1, "max_caption_length": 16}
+    for _ in range(2):
+        commands.features(coco_dir=str(coco_dir), output=at["features"], **flags)
+    pathlib.Path(path).unlink()
+    for _ in range(2):
+        train(at["features"], at["job"], epochs=1)
+    ours = [[uri for uri in uris if "/extractor/" in uri] for uris in (sent, fetched)]
+    name = ours[1][0].removeprefix(f"{at['features']}/")
+    assert ours == [[f"{at['features']}/{name}", f"{at['job']}/export/{name}"], [f"{at['features']}/{name}"]]
+    flags = {"images": [f"{coco_dir}/val2017"], "model": f"{at['job']}/export"}
+    for output in ("one", "two"):
+        assert commands.caption(output=str(tmp_path / output), **flags)["records"] == 8
+    assert len([uri for uri in fetched if "/extractor/" in uri]) == 1, "by digest: the trainer's, and the captions' own"

@@ -7,6 +7,8 @@ import hashlib
 import json
 import pathlib
 import re
+from collections.abc import Callable
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -105,3 +107,10 @@ def replace(path: pathlib.Path, old: str, new: str) -> None:
     text = path.read_text()
     assert old in text
     path.write_text(text.replace(old, new, 1))
+
+
+def edit_json(path: pathlib.Path, edit: Callable[[dict], Any]) -> None:
+    """Changes the object in a JSON file."""
+    values = json.loads(path.read_text())
+    edit(values)
+    path.write_text(json.dumps(values, indent=2) + "\n")

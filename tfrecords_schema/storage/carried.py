@@ -5,6 +5,7 @@ Their name holds the beginning of their digest, so that a name never gets other 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import shutil
@@ -86,6 +87,8 @@ def _require_no_links(directory: str, name: str) -> None:
 def bring(source: str, target: str, digest: str, where: str, ways: str) -> None:
     """Copies weights, wherever they are, to a local path, where they appear whole and checked, or not at all.
 
+    What has this path already came so, and is left.
+
     Args:
       where: the flag or directory that they belong to; begins a message.
       ways: what to do where they are not there; ends it.
@@ -94,23 +97,25 @@ def bring(source: str, target: str, digest: str, where: str, ways: str) -> None:
       InputError: there are none, or others.
       OSError: nothing can be written.
     """
+    if os.path.exists(target):
+        return
     os.makedirs(os.path.dirname(target), exist_ok=True)
     making = tempfile.mkdtemp(prefix=".weights-", dir=os.path.dirname(target))
     made = os.path.join(making, os.path.basename(source))
     try:
-        try:
+        with contextlib.suppress(FileNotFoundError):  # which is told of by `require`
             if source.endswith(".h5"):
                 _copy(source, made)
             elif paths.is_remote(source):
                 copies.fetch(source, finding.names_below(source), made)
             else:
-                for name in finding.names_below(source):
-                    os.makedirs(os.path.dirname(os.path.join(made, name)), exist_ok=True)
-                    _copy(os.path.join(source, name), os.path.join(made, name))
-        except FileNotFoundError:
-            pass  # which is told below
+                shutil.copytree(source, made, copy_function=_copy)
         require(made, digest, source, where, ways)
-        os.replace(made, target)
+        try:
+            os.replace(made, target)
+        except OSError:
+            if not os.path.isdir(target):  # else another process was quicker
+                raise
     finally:
         files.delete(making)
 
@@ -141,10 +146,9 @@ def local_copy(source: str, digest: str, where: str, ways: str) -> str:
             require(source, digest, source, where, ways)
         return source
     target = os.path.join(machine.private_directory("copies"), f"weights-{os.path.basename(source)}")
-    if not os.path.exists(target):
-        try:
-            bring(source, target, digest, where, ways)
-        except OSError as error:
-            if not os.path.exists(target):  # else another process was quicker
-                raise InputError(f"{where}: {source}: cannot be copied to {target}: {files.reason(error)}") from None
+    try:
+        bring(source, target, digest, where, ways)
+    except OSError as error:
+        told = files.reason(error)
+        raise InputError(f"{where}: {source}: expected weights that can be copied here, found: {told}") from None
     return target

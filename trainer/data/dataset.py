@@ -78,14 +78,14 @@ def _require_weights(given: str, local: str, info: DatasetInfo) -> None:
     """Brings the extractor's weights into a local copy of a feature directory; checks them. Raises InputError."""
     digest, ways = info.features.weights_digest, "put them back or make the features again"
     source, target = paths.join(given, info.extractor), os.path.join(local, info.extractor)
-    if paths.is_remote(given) and not os.path.exists(target):
+    if paths.is_remote(given):
         try:
             carried.bring(source, target, digest, "--data", ways)
         except OSError as error:
             raise InputError(
                 f"--data: {source}: expected weights that can be copied here: {files.reason(error)}"
             ) from None
-    elif not paths.is_remote(given):
+    else:
         carried.require(target, digest, source, "--data", ways)
 
 

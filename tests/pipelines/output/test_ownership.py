@@ -12,7 +12,7 @@ import pytest
 from pipelines.output import lifecycle, sidecars
 from pipelines.output.names import Names
 from pipelines.output.report import read_report
-from tests.support.outputs import content
+from tests.support.outputs import content, edit_json
 from tfrecords_schema.errors import InputError
 from tfrecords_schema.manifests import caption_table
 from tfrecords_schema.storage import files
@@ -28,12 +28,6 @@ def tree(directory: pathlib.Path) -> dict[str, object]:
         name = str(path.relative_to(directory))
         found[name] = os.readlink(path) if path.is_symlink() else path.read_bytes() if path.is_file() else None
     return found
-
-
-def edit_json(path: pathlib.Path, edit) -> None:
-    values = json.loads(path.read_text())
-    edit(values)
-    path.write_text(json.dumps(values))
 
 
 @pytest.fixture
