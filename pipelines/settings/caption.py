@@ -50,7 +50,7 @@ class Network(Settings):
     """How images become the features that the model was trained on."""
 
     weights: str | None = setting(
-        "of the feature extractor; by default what the model was trained on, where that can be found again",
+        "of the feature extractor; by default those that the model carries",
         None,
         metavar="imagenet|random|FILE",
     )
