@@ -114,13 +114,13 @@ def _extractor(weights, batch_size, precision, at_a_time):
     return lambda pixels: run(extractor, _batches(pixels, batch_size))
 
 
-def constants(weights, batch_size):
+def ours_one_at_a_time(weights, batch_size):
     """Ours, but one pass at a time."""
     return _extractor(weights, batch_size, "float32", 1)
 
 
 def ours(weights, batch_size):
-    """**Ours: weights as constants, two passes at a time**."""
+    """**Ours, two passes at a time**."""
     return _extractor(weights, batch_size, "float32", 2)
 
 
@@ -142,7 +142,7 @@ WAYS = (
     frozen,
     folded,
     frozen_onednn_bfloat16,
-    constants,
+    ours_one_at_a_time,
     ours,
     ours_bfloat16,
     ours_float16,
