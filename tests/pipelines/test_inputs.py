@@ -213,9 +213,9 @@ def test_both_pipelines_compute_the_very_same_features(make_features, run, expor
     given = {}
     caption_batch = captioner.Captioner.__call__
 
-    def spy(self, batch, image_ids):
+    def spy(self, batch, image_ids, *rest):
         given.update(zip(map(int, image_ids), batch, strict=True))
-        return caption_batch(self, batch, image_ids)
+        return caption_batch(self, batch, image_ids, *rest)
 
     monkeypatch.setattr(captioner.Captioner, "__call__", spy)
     run(batch_size=8)
