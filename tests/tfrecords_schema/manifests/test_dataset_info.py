@@ -16,7 +16,7 @@ def test_loads_undoes_dumps(info):
 @pytest.mark.parametrize("info", [INFO, MODEL])
 def test_another_schema_version_is_refused(info):
     text = json.dumps({**json.loads(info.dumps()), "schema_version": 7})
-    with pytest.raises(InputError, match=r"x.json: expected schema_version [24], found 7"):
+    with pytest.raises(InputError, match=r"x.json: expected schema_version [25], found 7"):
         type(info).loads(text, "x.json")
 
 
