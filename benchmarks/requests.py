@@ -51,6 +51,7 @@ def run(pipeline: str, store: stores.Store, networks: pathlib.Path, count: int, 
         flags |= {"records_per_shard": each, "min_word_count": 1}
     else:
         flags |= {"model": str(networks / "export"), "rows_per_file": each}
+    tempfile.tempdir = tempfile.mkdtemp(dir=networks)  # as on a machine that has no copies of weights yet
     found: dict[str, int] = {}
     for suffix in ("", " again"):
         requests: collections.Counter[str] = collections.Counter()
