@@ -179,8 +179,7 @@ def _require_carried(path: str, info: ModelInfo) -> None:
     """Raises InputError unless the weights that an export names are in it, and the right ones."""
     ways = "export it again, or give --weights FILE"
     local = carried.local_copy(path, info.features.weights_digest, "--model", ways)
-    if paths.is_local(path):  # of others the copy was checked when it came
-        carried.require(local, info.features.weights_digest, path, "--model", ways)
+    carried.require(local, info.features.weights_digest, path, "--model", ways)
 
 
 def _is_there(spec: FeatureSpec) -> bool:

@@ -33,7 +33,8 @@ class Extractor:
       grid: the last convolutional map instead of the pooled vector.
       precision: of the forward pass, one of networks.PRECISIONS; features are float32 whatever it is.
       batch_size: of every call, so that nothing is traced twice.
-      digest: of weights that a directory of ours carries, wherever it is; empty for others.
+      digest: of weights that a directory of ours carries, wherever it is, and that were compared with it; empty for
+        others.
       size: of the square input, in pixels.
       in_flight: how many calls to make at a time; known once loaded.
     """
@@ -62,7 +63,9 @@ class Extractor:
           InputError: the weights are not there.
         """
         source = self.source()
-        if source is None:
+        if self.digest:
+            digest = self.digest
+        elif source is None:
             digest = hashlib.sha256(f"{self.name}: {random_weights.RECIPE}".encode()).hexdigest()
         else:
             try:
