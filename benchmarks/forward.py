@@ -11,13 +11,13 @@ import concurrent.futures
 import json
 import pathlib
 import statistics
-import subprocess
 import sys
 import time
 
 import numpy as np
 
 from benchmarks.features import load_photos
+from benchmarks.support.turns import Served, take_turns
 
 _IMAGES = 64
 
@@ -186,21 +186,9 @@ def main() -> None:
 
     photos = load_photos(args.images)
     np.save(args.pixels, np.stack([images.decode(photos[n % len(photos)], 299).rgb for n in range(_IMAGES)]))
-    processes = {}
-    for way in WAYS:
-        command = [sys.executable, "-m", "benchmarks.forward", "--serve", way.__name__, "--pixels", args.pixels]
-        command += ["--weights", args.weights, "--batch_size", str(args.batch_size)]
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
-        processes[way] = subprocess.Popen(command, **pipes)
-        processes[way].stdout.readline()  # loaded, before the next one begins
-    rates: dict = {way: [] for way in WAYS}
-    for _ in range(args.rounds):
-        for way, process in processes.items():
-            process.stdin.write("go\n")
-            process.stdin.flush()
-            rates[way].append(json.loads(process.stdout.readline()))
-    for process in processes.values():
-        process.communicate()
+    given = ["--pixels", args.pixels, "--weights", args.weights, "--batch_size", str(args.batch_size)]
+    served = {way: Served(["benchmarks.forward", "--serve", way.__name__, *given]) for way in WAYS}
+    rates = take_turns(served, args.rounds)
     plain = np.load(f"{args.pixels}.predict.npy")
     print(f"\n{_IMAGES} images, batch {args.batch_size} (predict: 32), medians of {args.rounds} rounds\n")
     print("| way | images/s | over `predict` | least cosine to `predict` |\n|---|---|---|---|")

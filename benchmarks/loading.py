@@ -22,6 +22,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
+from benchmarks.support.turns import Served, take_turns
+
 _BATCHES = 6  # of a turn
 _SIZES = {"inception_v3": 299, "vgg16": 224}
 
@@ -104,12 +106,9 @@ def serve(args: argparse.Namespace) -> None:
         print(json.dumps(_BATCHES * len(pixels) / (time.perf_counter() - started)), flush=True)
 
 
-def _start(way: Callable, args: argparse.Namespace, batch_size: int, pixels: str) -> tuple[subprocess.Popen, dict]:
-    command = [sys.executable, "-m", "benchmarks.loading", "--serve", way.__name__, "--pixels", pixels]
-    command += ["--network", args.network, "--weights", args.weights, "--batch_size", str(batch_size)]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
-    process = subprocess.Popen(command, **pipes)
-    return process, json.loads(process.stdout.readline())
+def _start(way: Callable, args: argparse.Namespace, batch_size: int, pixels: str) -> Served:
+    arguments = ["benchmarks.loading", "--serve", way.__name__, "--pixels", pixels]
+    return Served([*arguments, "--network", args.network, "--weights", args.weights, "--batch_size", str(batch_size)])
 
 
 def _table(args: argparse.Namespace, batch_size: int, pixels: str, with_rate: bool) -> None:
@@ -117,19 +116,12 @@ def _table(args: argparse.Namespace, batch_size: int, pixels: str, with_rate: bo
     rates: dict = {way: [] for way in WAYS}
     for number in range(args.rounds):
         for way in WAYS:
-            process, told = _start(way, args, batch_size, pixels)
-            costs[way].append(told)
-            process.communicate()
+            served = _start(way, args, batch_size, pixels)
+            costs[way].append(json.loads(served.told))
+            served.end()
         print(f"round {number + 1}", file=sys.stderr, flush=True)
     if with_rate:
-        processes = {way: _start(way, args, batch_size, pixels)[0] for way in WAYS}
-        for _ in range(2 * args.rounds + 1):
-            for way, process in processes.items():
-                process.stdin.write("go\n")
-                process.stdin.flush()
-                rates[way].append(json.loads(process.stdout.readline()))
-        for process in processes.values():
-            process.communicate()
+        rates = take_turns({way: _start(way, args, batch_size, pixels) for way in WAYS}, 2 * args.rounds + 1)
     expected = np.load(f"{pixels}.{traced.__name__}.npy")
     print(f"\n{args.network}, batch {batch_size}, medians of {args.rounds} rounds; in brackets over `tf.function`\n")
     print("| way | wall | CPU | peak | images/s | largest difference of a feature |\n|---|---|---|---|---|---|")
