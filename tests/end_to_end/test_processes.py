@@ -104,10 +104,10 @@ def test_ctrl_c(start_features, many_images, tmp_path):
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A directory of 512 KiB."""
+    """A directory of 1 MiB."""
     directory = tmp_path / "disk"
     directory.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", str(directory)], capture_output=True)
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(directory)], capture_output=True)
     if mounted.returncode:
         pytest.skip(f"cannot mount a small disk here: {mounted.stderr.decode().strip()}")
     yield directory
@@ -117,7 +117,8 @@ def small_disk(tmp_path):
 @pytest.mark.slow
 def test_a_full_disk_and_going_on_with_more_room(start_features, many_images, undisturbed_features, small_disk):
     output = small_disk / "out"
-    (small_disk / "others").write_bytes(b"x" * 400_000)
+    network = sum(path.stat().st_size for path in (undisturbed_features / "extractor").rglob("*"))
+    (small_disk / "others").write_bytes(b"x" * (900_000 - network))  # room for the network, and some shards
     text = finish(start_features(many_images, output), status=1)
     last = text.strip().splitlines()[-1]
     assert (
