@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from trainer.config import DecoderConfig
 from trainer.model.attention import BahdanauAttention
+from trainer.model.cells import advance, input_product, weights_with
 from trainer.model.dropout import drop
 from trainer.model.scaling import FeatureScaling, pool
 
@@ -46,7 +47,7 @@ class Decoder(keras.Model):
     """An image, then word by word: `encode`, `initial_state`, `step`; `call` is all steps of given captions at once.
 
     Without attention, `call` runs whole sequences through Keras' recurrent layers, which on GPUs are cuDNN's; `step`
-    uses the same layers' cells. With attention, each state needs the context that the state before it asked for, so
+    uses the same layers' weights (see cells.py). With attention, each state needs the context that the state before it asked for, so
     `call` steps too.
 
     B images, N hypotheses or captions, T words, V words in the vocabulary, U units, E numbers in an embedding, P
@@ -158,7 +159,8 @@ class Decoder(keras.Model):
             return State(tuple(tuple(made[i : i + tensors]) for i in range(0, len(made), tensors)), attention)
         zeros = tf.zeros([size, self.config.units], image.embedding.dtype)
         state = State(((zeros,) * tensors,) * len(self.recurrent), attention)
-        return self._advance(image.embedding, state, image, recurrent_kernels)[1]
+        product = self._word_product(image.embedding)
+        return self._advance(image.embedding, product, state, image, recurrent_kernels)[1]
 
     def context(self, image: Image) -> Image:
         """What `step` reads of the images; of a decoder without attention, nothing."""
@@ -170,43 +172,49 @@ class Decoder(keras.Model):
         Of `image` only its `context` is read. With attention N is a multiple of B, the hypotheses of one image side by
         side.
         """
-        outputs, state = self._advance(self.word_embedding(ids), state, image)
+        ids, places = tf.unique(ids)  # hypotheses of many images go on from few words: a product for each, no more
+        words = self.word_embedding(ids)
+        words, products = (tf.gather(each, places) for each in (words, self._word_product(words)))
+        outputs, state = self._advance(words, products, state, image)
         return self._logits(outputs), state
 
-    def _advance(self, x, state: State, image: Image, recurrent_kernels=None):
-        """x `[N, E]` into the cells -> (what the output layers see `[N, .]`, new state)."""
+    def _word_product(self, words):
+        """words `[..., E]` -> their part of the first cell's input product."""
+        return input_product(self.recurrent[0].cell, words)
+
+    def _advance(self, words, product, state: State, image: Image, recurrent_kernels=None):
+        """words `[N, E]` and their products into the cells -> (what the output layers see `[N, .]`, new state)."""
         attention, context = (), None
-        word = x
         if self.attention:
             below = state.layers[0][0]
             context, attention = self.attention(below, image.keys, image.positions)
             context = context * self.gate(below)
-            x = tf.concat([x, context], axis=-1)
+            product += input_product(self.recurrent[0].cell, context, self.config.embedding_dim)
         layers = []
         for i, (layer, before) in enumerate(zip(self.recurrent, state.layers, strict=True)):
-            if recurrent_kernels is None:
-                x, after = layer.cell(x, list(before))
-            else:
-                (x, after), _ = layer.cell.stateless_call(*_weights(layer.cell, recurrent_kernels[i]), x, list(before))
-            layers.append(tuple(after))
+            if i:
+                product = input_product(layer.cell, layers[-1][0])
+            layers.append(advance(layer.cell, product, before, recurrent_kernels and recurrent_kernels[i]))
+        outputs = layers[-1][0]
         if self.attention:  # the deep output of Show, Attend and Tell, eq. 7
-            x = self.output_embedding(x) + self.output_context(context) + word
-        return x, State(tuple(layers), attention)
+            outputs = self.output_embedding(outputs) + self.output_context(context) + words
+        return outputs, State(tuple(layers), attention)
 
     def _step_through(self, words, image: Image, recurrent_kernels):
         """words `[N, T, E]` one by one -> (outputs `[N, T, .]`, attention `[N, T, P]`)."""
         steps = tf.shape(words)[1]
         words = tf.transpose(words, [1, 0, 2])  # [T, N, E]
+        products = self._word_product(words)
         outputs = tf.TensorArray(words.dtype, steps, element_shape=[None, self.config.embedding_dim])
         weights = tf.TensorArray(tf.float32, steps, element_shape=[None, self.config.feature_shape[0]])
 
-        def advance(time, state, outputs, weights):
-            output, state = self._advance(words[time], state, image, recurrent_kernels)
+        def one_word(time, state, outputs, weights):
+            output, state = self._advance(words[time], products[time], state, image, recurrent_kernels)
             return time + 1, state, outputs.write(time, output), weights.write(time, state.attention)
 
         first = self.initial_state(image, recurrent_kernels)
         _, _, outputs, weights = tf.while_loop(
-            lambda time, *_: time < steps, advance, (0, first, outputs, weights), maximum_iterations=steps
+            lambda time, *_: time < steps, one_word, (0, first, outputs, weights), maximum_iterations=steps
         )
         return tf.transpose(outputs.stack(), [1, 0, 2]), tf.transpose(weights.stack(), [1, 0, 2])
 
@@ -224,7 +232,7 @@ class Decoder(keras.Model):
             if recurrent_kernels is None:
                 x = layer(x, initial_state=state)
             else:
-                x, _ = layer.stateless_call(*_weights(layer, recurrent_kernels[i]), x, initial_state=state)
+                x, _ = layer.stateless_call(*weights_with(layer, recurrent_kernels[i]), x, initial_state=state)
         return x if self.first_states else x[:, 1:]
 
     def _recurrent_kernels(self, seed):
@@ -246,10 +254,3 @@ class Decoder(keras.Model):
             return tf.cast(self.logits(outputs), tf.float32)
         table = tf.cast(self.word_embedding.embeddings.value, outputs.dtype)  # [V, E]
         return tf.cast(tf.tensordot(outputs, table, [[-1], [1]]), tf.float32) + self.bias.value
-
-
-def _weights(layer, recurrent_kernel):
-    """(trainable, other) weights of a recurrent layer or cell, with this recurrent kernel in its own's place."""
-    own = getattr(layer, "cell", layer).recurrent_kernel
-    trainable = [recurrent_kernel if v is own else v.value for v in layer.trainable_variables]
-    return trainable, [v.value for v in layer.non_trainable_variables]

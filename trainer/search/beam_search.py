@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from trainer.search.hypotheses import Hypotheses, chosen, gathered, joined, length_normaliser, none_yet, penalised
+from trainer.search.top_k import top_k
 
 
 class _Beams(NamedTuple):
@@ -147,7 +148,7 @@ def _extended(beams: _Beams, log_probs, ranked, recorded, i, alpha, end: int):
         return tf.reshape(values, [images, -1])
 
     # No more than the K best words of a hypothesis, beside END, can be among the K best of its image.
-    rank, words = tf.math.top_k(ranked, tf.minimum(beam_width + 1, tf.shape(ranked)[-1]))  # [L, k]
+    rank, words = top_k(ranked, tf.minimum(beam_width + 1, tf.shape(ranked)[-1]))  # [L, k]
     k = tf.shape(words)[1]
     of_words = rank if ranked is log_probs else tf.gather(log_probs, words, batch_dims=1)
     rank, of_words = (tf.where(words == end, float("-inf"), values) for values in (rank, of_words))

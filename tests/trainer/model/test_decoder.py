@@ -134,7 +134,8 @@ def test_dropped_recurrent_weights_are_those_of_every_step(kind):
     image = decoder.encode(batch.features)
     state = decoder.initial_state(image, kernels)
     for time in range(batch.ids.shape[1]):
-        output, state = decoder._advance(decoder.word_embedding(batch.ids[:, time]), state, image, kernels)
+        words = decoder.word_embedding(batch.ids[:, time])
+        output, state = decoder._advance(words, decoder._word_product(words), state, image, kernels)
         np.testing.assert_allclose(decoder._logits(output), whole[:, time], atol=1e-5)
 
 
