@@ -68,6 +68,7 @@ def main() -> None:
     parser.add_argument("--model", required=True, help="export directory")
     parser.add_argument("--data", required=True, help="feature directory with a val split")
     parser.add_argument("--batch_size", type=int, default=256)
+    parser.add_argument("--length_penalties", type=float, nargs="+", default=[0.0, 0.7])
     parser.add_argument("--seconds", type=float, default=15.0, help="of each way in each round")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--widths", type=int, nargs="+", default=[1, 3, 5, 10])
@@ -83,12 +84,12 @@ def main() -> None:
     decoder = export.load_export(args.model, info)
     by_one = one_by_one(decoder, 3, length - 1)
 
-    def batched(width: int):
+    def batched(width: int, penalty: float):
         found = signature(
             features=tf.constant(features),
             beam_width=tf.constant(width),
             max_length=tf.constant(length),
-            length_penalty=tf.constant(0.0),
+            length_penalty=tf.constant(penalty),
             min_length=tf.constant(0),
             no_repeat_ngram=tf.constant(0),
             forbid_unk=tf.constant(True),
@@ -106,24 +107,27 @@ def main() -> None:
             done += captions
         return done / (time.monotonic() - begun)
 
-    for width in args.widths:
-        batched(width)
-    same = np.mean([by_one(features[i])[0] <= batched(3)["log_prob"][i, 0] + 1e-3 for i in range(8)])
+    ways = [(width, penalty) for penalty in args.length_penalties for width in args.widths]
+    for way in ways:
+        batched(*way)
+    same = np.mean([by_one(features[i])[0] <= batched(3, 0.0)["log_prob"][i, 0] + 1e-3 for i in range(8)])
     print(f"batched beams are at least as probable as those one by one: {same:.0%} of 8 images\n")
     found = []
     for _ in range(args.rounds):
-        row = {width: rate(lambda _, w=width: batched(w), args.batch_size) for width in args.widths}
+        row = {way: rate(lambda _, way=way: batched(*way), args.batch_size) for way in ways}
         row["one by one"] = rate(lambda n: by_one(features[n % len(features)]), 1)
         found.append(row)
-    median = lambda value: statistics.median(map(value, found))  # noqa: E731
-    print("| what | captions/s | over width 1 |\n|---|---|---|")
-    for width in args.widths:
-        print(
-            f"| batch {args.batch_size}, width {width} | {median(lambda r, w=width: r[w]):,.0f} | "
-            f"{median(lambda r, w=width: r[args.widths[0]] / r[w]):.2f} times its time |"
-        )
+
+    def median(value) -> float:
+        return statistics.median(map(value, found))
+
+    print("| what | captions/s | over the first row |\n|---|---|---|")
+    for way in ways:
+        per_s, times = median(lambda r, way=way: r[way]), median(lambda r, way=way: r[ways[0]] / r[way])
+        print(f"| width {way[0]}, length penalty {way[1]:g} | {per_s:,.0f} | {times:.2f} times its time |")
     print(f"| one image and one word at a time, width 3 | {median(lambda r: r['one by one']):,.1f} | |")
-    print(f"| **width 3 over it** | **{median(lambda r: r[3] / r['one by one']):.0f}** | |")
+    over = [median(lambda r, p=penalty: r[3, p] / r["one by one"]) for penalty in args.length_penalties]
+    print(f"| **width 3 over it** | **{' and '.join(f'{times:.0f}' for times in over)}** | |")
 
 
 if __name__ == "__main__":
