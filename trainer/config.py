@@ -19,9 +19,10 @@ class DecoderSettings(Settings):
     units: int = setting("numbers in a layer's state", 512, least=1, most=65_536)
     embedding_dim: int = setting("numbers in a word's embedding", 512, least=1, most=65_536)
     image_input: str = setting(
-        "first_word: the image comes before the first word (Show and Tell); initial_state: dense and tanh make states",
+        "first_word: the image comes before the first word (Show and Tell); initial_state: its embedding makes each "
+        "layer's first state, by a dense layer each; shared_state: one dense layer makes the first state of all layers",
         "first_word",
-        choices=("first_word", "initial_state"),
+        choices=("first_word", "initial_state", "shared_state"),
     )
     attention: str = setting(
         "bahdanau: look at the positions of the feature grid before each word (Show, Attend and Tell)",
@@ -76,14 +77,17 @@ class TrainConfig(Settings):
     optimizer: str = setting("what turns gradients into updates", "adamw", choices=("adam", "adamw", "rmsprop", "sgd"))
     learning_rate: float = setting("the highest learning rate of the schedule", 1e-3, least=1e-9, most=10)
     schedule: str = setting(
-        "how the learning rate falls: cosine to 0 over all epochs, exponential by half every --decay_epochs",
+        "how the learning rate falls: cosine to 0 over all epochs, exponential by a factor every --decay_epochs",
         "cosine",
         choices=("constant", "cosine", "exponential"),
     )
     decay_epochs: float = setting(
-        "epochs in which an exponential rate halves (Show and Tell: 8)", 8.0, least=1e-3, most=1e6
+        "epochs after which an exponential rate falls (Show and Tell: 8)", 8.0, least=1e-3, most=1e6
     )
+    decay_factor: float = setting("what it is multiplied by then", 0.5, least=1e-6, most=1)
     warmup_steps: int = setting("steps in which the learning rate rises from 0", 0, least=0)
+    momentum: float = setting("of sgd; 0 for none, as Show and Tell", 0.9, least=0, most=0.9999)
+    nesterov: bool = setting("sgd's momentum is Nesterov's", True)
     weight_decay: float = setting("AdamW's; it shrinks weights, but no biases", 0.01, least=0, most=1)
     clip_norm: float = setting("largest norm of the gradient of one step", 5.0, least=1e-9, most=1e9)
     label_smoothing: float = setting("share of probability that goes to all words alike", 0.0, least=0, most=0.9)

@@ -33,6 +33,7 @@ KINDS = {
     "three_gru_layers": {"layers": 3, "cell": "gru"},
     "initial_state": {"image_input": "initial_state"},
     "gru_initial_state": {"image_input": "initial_state", "cell": "gru", "layers": 2},
+    "shared_state": {"image_input": "shared_state", "cell": "gru", "layers": 3},
     "tied": {"tie_embeddings": True},
     "attention": {"attention": "bahdanau", "feature_shape": (4, 5)},
     "attention_gru": {

@@ -22,7 +22,7 @@ class Image(NamedTuple):
     """What the decoder knows of B images; computed once, however many words and hypotheses follow.
 
     Attributes:
-      embedding: `[B, E]`, of the whole image.
+      embedding: `[B, E]`, of the whole image; its features `[B, F]` where one layer makes the first states of them.
       positions, keys: with attention, `[B, P, E]` and `[B, P, A]`; otherwise (), which tf.nest passes over.
     """
 
@@ -47,12 +47,11 @@ class Decoder(keras.Model):
     """An image, then word by word: `encode`, `initial_state`, `step`; `call` is all steps of given captions at once.
 
     Without attention, `call` runs whole sequences through Keras' recurrent layers, which on GPUs are cuDNN's; `step`
-    uses the same layers' weights (see cells.py). With attention, each state needs the context that the state before it asked for, so
+    uses their weights (see cells.py). With attention, a state needs the context that the one before it asked for, so
     `call` steps too.
 
     B images, N hypotheses or captions, T words, V words in the vocabulary, U units, E numbers in an embedding, P
-    positions of the feature grid. Masks of dropout follow from a seed (see dropout.py); without one, nothing is
-    dropped.
+    positions of the feature grid. Masks of dropout follow from a seed (see dropout.py); without one, there are none.
     """
 
     def __init__(self, config: DecoderConfig, dtype: str = "float32"):
@@ -61,7 +60,9 @@ class Decoder(keras.Model):
         uniform = keras.initializers.RandomUniform(-0.08, 0.08)  # as im2txt
         policy, embedding_dim = {"dtype": self.dtype_policy}, config.embedding_dim
         self.scaling = FeatureScaling(config.feature_scaling, name="scaling")
-        self.image_embedding = keras.layers.Dense(embedding_dim, name="image_embedding", **policy)
+        self.image_embedding: Any = None
+        if config.image_input != "shared_state":
+            self.image_embedding = keras.layers.Dense(embedding_dim, name="image_embedding", **policy)
         self.word_embedding = keras.layers.Embedding(
             config.vocabulary_size, embedding_dim, embeddings_initializer=uniform, name="word_embedding", **policy
         )
@@ -70,12 +71,11 @@ class Decoder(keras.Model):
             _CELLS[config.cell](config.units, return_sequences=True, name=f"{config.cell}_{i}", **policy)
             for i in range(config.layers)
         ]
-        self.first_states = []
-        if config.image_input == "initial_state":
-            self.first_states = [
-                keras.layers.Dense(config.units, "tanh", name=f"first_state_{i}", **policy)
-                for i in range(config.layers * _STATE_TENSORS[config.cell])
-            ]
+        states = config.layers * _STATE_TENSORS[config.cell]
+        self.first_states = [
+            keras.layers.Dense(config.units, "tanh", name=f"first_state_{i}", **policy)
+            for i in range({"first_word": 0, "initial_state": states, "shared_state": 1}[config.image_input])
+        ]
         self.attention: BahdanauAttention | None = None
         if config.attention == "bahdanau":
             self.grid_scaling = FeatureScaling(config.feature_scaling, name="grid_scaling")
@@ -100,14 +100,17 @@ class Decoder(keras.Model):
         config, embedding_dim, units = self.config, self.config.embedding_dim, self.config.units
         features = (None, config.feature_shape[-1])
         self.scaling.build(features)
-        self.image_embedding.build(self.scaling.compute_output_shape(features))
+        image = self.scaling.compute_output_shape(features)
+        if self.image_embedding:
+            self.image_embedding.build(image)
+            image = (None, embedding_dim)
         self.word_embedding.build((None, None))
         size = embedding_dim * (2 if self.attention else 1)
         for layer in self.recurrent:
             layer.build((None, None, size))
             size = units
         for dense in self.first_states:
-            dense.build((None, embedding_dim))
+            dense.build(image)
         if self.attention:
             positions = (None, None, config.feature_shape[-1])
             self.grid_scaling.build(positions)
@@ -141,7 +144,7 @@ class Decoder(keras.Model):
         """features `[B, *shape]`, of any float type -> what follows from the images alone."""
         features = tf.cast(features, tf.float32)
         whole = drop(self.scaling(pool(features)), self.config.image_dropout, seed, "image")
-        embedding = self.image_embedding(whole)
+        embedding = self.image_embedding(whole) if self.image_embedding else whole
         if not self.attention:
             return Image(embedding)
         grid = drop(self.grid_scaling(features), self.config.image_dropout, seed, "grid")
@@ -156,6 +159,7 @@ class Decoder(keras.Model):
         tensors = _STATE_TENSORS[self.config.cell]
         if self.first_states:
             made = [dense(image.embedding) for dense in self.first_states]
+            made *= tensors * len(self.recurrent) // len(made)
             return State(tuple(tuple(made[i : i + tensors]) for i in range(0, len(made), tensors)), attention)
         zeros = tf.zeros([size, self.config.units], image.embedding.dtype)
         state = State(((zeros,) * tensors,) * len(self.recurrent), attention)
@@ -190,7 +194,7 @@ class Decoder(keras.Model):
             context, attention = self.attention(below, image.keys, image.positions)
             context = context * self.gate(below)
             product += input_product(self.recurrent[0].cell, context, self.config.embedding_dim)
-        layers = []
+        layers: list[tuple[Any, ...]] = []
         for i, (layer, before) in enumerate(zip(self.recurrent, state.layers, strict=True)):
             if i:
                 product = input_product(layer.cell, layers[-1][0])

@@ -35,7 +35,7 @@ def cross_entropy(directory: dataset.FeatureDirectory, config: TrainConfig, repl
     """Teacher forcing on the captions that people wrote."""
     made = cross_entropy_batches(directory, config, replicas)
     rate = _cross_entropy_rate(config, made.steps(0))
-    optimizer = make_optimizer(config.optimizer, rate, config.weight_decay)
+    optimizer = make_optimizer(config.optimizer, rate, config.weight_decay, config.momentum, config.nesterov)
     objective = functools.partial(objectives.cross_entropy, config=config)
     return Phase(CROSS_ENTROPY, config.epochs, made, objective, optimizer, rate, config.jit_compile)
 
@@ -57,6 +57,7 @@ def _cross_entropy_rate(config: TrainConfig, steps: int) -> LearningRate:
         steps * config.epochs,
         config.warmup_steps,
         max(1, round(steps * config.decay_epochs)),
+        config.decay_factor,
     )
 
 

@@ -66,9 +66,16 @@ class LearningRate(keras.optimizers.schedules.LearningRateSchedule):
         return dict(vars(self))
 
 
-def make_optimizer(kind: str, schedule: LearningRate | float, weight_decay: float = 0.0) -> keras.optimizers.Optimizer:
-    """adam, adamw, rmsprop, or sgd with Nesterov's momentum of 0.9.
+def make_optimizer(
+    kind: str,
+    schedule: LearningRate | float,
+    weight_decay: float = 0.0,
+    momentum: float = 0.9,
+    nesterov: bool = True,
+) -> keras.optimizers.Optimizer:
+    """adam, adamw, rmsprop, or sgd.
 
+    Momentum is sgd's alone; Nesterov's is that of Sutskever et al. 2013 (https://proceedings.mlr.press/v28/sutskever13.html).
     Weight decay is adamw's alone (Loshchilov and Hutter 2019, https://arxiv.org/abs/1711.05101), and leaves biases out:
     they do not make a function less smooth.
 
@@ -80,7 +87,7 @@ def make_optimizer(kind: str, schedule: LearningRate | float, weight_decay: floa
     if kind == "rmsprop":
         return keras.optimizers.RMSprop(schedule)
     if kind == "sgd":
-        return keras.optimizers.SGD(schedule, momentum=0.9, nesterov=True)
+        return keras.optimizers.SGD(schedule, momentum=momentum, nesterov=nesterov)
     if kind != "adamw":
         raise InputError(f"--optimizer: expected adam, adamw, rmsprop or sgd, found {kind}")
     optimizer = keras.optimizers.AdamW(schedule, weight_decay=weight_decay)

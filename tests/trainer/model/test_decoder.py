@@ -38,6 +38,20 @@ def test_whole_sequences_equal_single_steps(kind):
     assert (attention is not None) == bool(decoder.attention)
 
 
+def test_one_layer_makes_the_first_state_of_all():
+    """Features -> dense, tanh -> the state of three GRUs, and no weights between."""
+    decoder = decoders.make("shared_state")
+    features = decoders.batch(4).features
+    (dense,) = decoder.first_states
+    scaled = decoder.scaling(features).numpy()
+    expected = np.tanh(scaled @ dense.kernel.numpy() + dense.bias.numpy())
+    state = decoder.initial_state(decoder.encode(features))
+    assert dense.kernel.shape == (5, 8) and len(state.layers) == 3
+    assert not any("image_embedding" in weight.path for weight in decoder.weights)
+    for (tensor,) in state.layers:
+        np.testing.assert_allclose(tensor, expected, atol=1e-6)
+
+
 @pytest.mark.parametrize("kind", ["lstm", "gru_initial_state", "attention"])
 def test_hypotheses_of_one_image_share_what_is_known_of_it(kind):
     """Three hypotheses an image, side by side, against one at a time."""

@@ -103,6 +103,14 @@ def test_sgd_follows_the_schedule_with_nesterov_momentum():
     assert float(dense.kernel.value[0, 0]) == pytest.approx(weight, rel=1e-6)
 
 
+@pytest.mark.parametrize(("momentum", "expected"), [(0.0, -0.2), (0.9, -0.1 - 0.19)])
+def test_sgd_as_show_and_tell_had_it(momentum, expected):
+    dense = layer()
+    optimizer = make_optimizer("sgd", LearningRate("constant", 0.1, 9), momentum=momentum, nesterov=False)
+    updates(optimizer, [1.0, 1.0], dense.weights)
+    assert float(dense.kernel.value[0, 0]) == pytest.approx(1 + expected, rel=1e-6)
+
+
 def test_weight_decay_is_adamws_and_leaves_biases_out():
     for kind, expected in {"adam": 1.0, "adamw": 1 - 0.1 * 0.5, "rmsprop": 1.0, "sgd": 1.0}.items():
         dense = layer()
