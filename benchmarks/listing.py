@@ -1,12 +1,14 @@
 """Seconds and peak memory of listing images, by kind of source and number: `python -m benchmarks.listing`.
 
-Each is listed by a process of its own, from asking which columns there are to the Parquet files that workers read. The
-last column is a plain loop in the same process just after, as machines are slowed down for minutes at a time.
+Each is listed by a process of its own, from asking which columns there are to the Parquet files that workers read.
+`bucket` has twenty directories, on a server with its answers ready. The last column is a plain loop in the same process
+just after, as machines are slowed down for minutes at a time.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import csv
 import json
 import pathlib
@@ -14,6 +16,8 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator
+
+from benchmarks.support import names_server
 
 _RUN = """
 import json, resource, sys, tempfile, time
@@ -40,7 +44,8 @@ for number in range(10_000_000):
     pass
 print(json.dumps([sum(counts.values()), listed - start, written - listed, peak, time.perf_counter() - written]))
 """
-KINDS = ("csv", "jsonl", "parquet", "json", "captions", "directory")
+KINDS = ("csv", "jsonl", "parquet", "json", "captions", "directory", "bucket")
+_DIRECTORIES = 20  # of a bucket
 
 
 def names(count: int) -> Iterator[str]:
@@ -99,16 +104,22 @@ def main() -> None:
     rows = []
     for count in args.counts:
         for kind in args.kinds:
-            with tempfile.TemporaryDirectory() as scratch:
+            with contextlib.ExitStack() as stack:
+                scratch = stack.enter_context(tempfile.TemporaryDirectory())
                 # A process that this one starts has at least its memory for a peak, so it never makes much itself.
                 code = (
                     "import sys, pathlib; from benchmarks.listing import write; print(write(pathlib.Path(sys.argv[1]), "
                 )
                 code += "sys.argv[2], int(sys.argv[3])))"
-                made = subprocess.run([sys.executable, "-c", code, scratch, kind, str(count)], stdout=-1, check=True)
-                run = [sys.executable, "-c", _RUN, kind, made.stdout.decode().strip(), scratch]
+                env, place = None, "s3://names/images"
+                if kind == "bucket":
+                    env = stack.enter_context(names_server.running(_DIRECTORIES, count // _DIRECTORIES))
+                else:
+                    make = [sys.executable, "-c", code, scratch, kind, str(count)]
+                    place = subprocess.run(make, stdout=-1, check=True).stdout.decode().strip()
+                run = [sys.executable, "-c", _RUN, kind, place, scratch]
                 found = [
-                    json.loads(subprocess.run(run, stdout=-1, check=True).stdout.splitlines()[-1])
+                    json.loads(subprocess.run(run, stdout=-1, check=True, env=env).stdout.splitlines()[-1])
                     for _ in range(args.rounds)
                 ]
             listed, seconds, writing, peak, loop = min(found, key=lambda one: one[1] + one[2])

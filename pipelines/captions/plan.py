@@ -154,7 +154,8 @@ def _of_features(config: CaptionConfig, directory: str, info: ModelInfo) -> _Par
     spec = stored.open_features(directory).features
     spec.require_same(info.features, mine=f"--features {directory}", theirs=f"--model {config.model}")
     source = stored.FeatureRecords(directory, config.what.split, config.what.limit, config.table.rows_per_file)
-    return source, stored.StoredFeatures(spec.shape, spec.dtype), spec, {"weights": spec.weights_digest}
+    features = stored.StoredFeatures(spec.shape, spec.dtype, config.running.read_retries)
+    return source, features, spec, {"weights": spec.weights_digest}
 
 
 def _weights(given: str | None, info: ModelInfo) -> str | None:

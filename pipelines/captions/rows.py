@@ -9,16 +9,14 @@ import itertools
 from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO, Protocol
 
-import numpy as np
-
 from pipelines.captions.captioner import BATCH, Caption, Captioner
 from pipelines.captions.given_columns import NO_GIVEN_COLUMNS, GivenColumns
 from pipelines.items import ImageError, Item, Reject, printable
 from pipelines.output.merging import EarlierShardError, in_order
 from pipelines.output.sharding import ShardJob, Written
-from pipelines.vision.extraction import FeatureBatch, extract
+from pipelines.vision.extraction import FeatureBatch, extract, regrouped
 from pipelines.vision.extractors import Extractor
-from pipelines.vision.reading import Reading
+from pipelines.vision.reading import Reading, some_can_be_read
 from tfrecords_schema.manifests import caption_table
 from tfrecords_schema.storage import files
 from tfrecords_schema.vocabulary import END, SPECIAL_WORDS
@@ -38,6 +36,9 @@ class FeatureMaker(Protocol):
 
     def batches(self, items: list[Item], job: ShardJob, load: Callable[[], Any]) -> Iterator[FeatureBatch | Reject]:
         """Every item once, in a batch of features or as a Reject; `load` gives the loaded one."""
+
+    def some_can_be_read(self, items: list[Item]) -> bool:
+        """Whether any of these items, whose reading failed before, can be read by now."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,6 +64,10 @@ class ExtractedFeatures:
         """Reads, decodes and extracts."""
         loaded = lambda: load().extractor  # noqa: E731
         return extract(items, self.extractor, loaded, self.reading, job.clock, self.dtype)
+
+    def some_can_be_read(self, items: list[Item]) -> bool:
+        """As FeatureMaker's."""
+        return some_can_be_read(items)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,6 +98,10 @@ class RowMaker:
     def follows_from(self, context: dict[str, Any]) -> dict[str, Any]:
         """All of it; there is none."""
         return context
+
+    def some_can_be_read(self, items: list[Item]) -> bool:
+        """As ShardMaker's."""
+        return self.features.some_can_be_read(items)
 
     def make(self, job: ShardJob) -> Iterator[Written | Reject]:
         """Writes one row for each image."""
@@ -171,31 +180,6 @@ class RowMaker:
             pairs = zip((*caption.words, SPECIAL_WORDS[END]), caption.word_log_probs, strict=False)
             entry[caption_table.WORDS] = [{"word": word, "log_prob": log_prob} for word, log_prob in pairs]
         return entry
-
-
-def regrouped(outcomes: Iterator[FeatureBatch | Reject], size: int) -> Iterator[FeatureBatch | Reject]:
-    """Small batches joined to batches of exactly `size` images, the last one of what is left; Rejects at once."""
-    waiting: FeatureBatch | None = None
-    for outcome in outcomes:
-        if isinstance(outcome, Reject):
-            yield outcome
-            continue
-        waiting = outcome if waiting is None else _joined(waiting, outcome)
-        while len(waiting.items) >= size:
-            yield _part(waiting, slice(size))
-            waiting = _part(waiting, slice(size, None))
-    if waiting is not None and waiting.items:
-        yield waiting
-
-
-def _joined(one: FeatureBatch, other: FeatureBatch) -> FeatureBatch:
-    return FeatureBatch(
-        one.items + other.items, one.sizes + other.sizes, np.concatenate([one.features, other.features])
-    )
-
-
-def _part(batch: FeatureBatch, which: slice) -> FeatureBatch:
-    return FeatureBatch(batch.items[which], batch.sizes[which], batch.features[which])
 
 
 def _table(rows: list[dict[str, Any]], schema: Any) -> Any:

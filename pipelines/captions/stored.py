@@ -19,7 +19,7 @@ from tfrecords_schema import record, shards
 from tfrecords_schema.errors import InputError
 from tfrecords_schema.manifests.dataset_info import DATASET_INFO, DatasetInfo, ShardInfo, open_info
 from tfrecords_schema.quiet import import_tensorflow
-from tfrecords_schema.storage import files, paths
+from tfrecords_schema.storage import faults, files, paths
 from tfrecords_schema.text import one_line
 
 
@@ -89,10 +89,15 @@ class FeatureRecords:
 
 @dataclasses.dataclass(frozen=True)
 class StoredFeatures:
-    """A `rows.FeatureMaker` that reads records. Nothing has to be loaded."""
+    """A `rows.FeatureMaker` that reads records. Nothing has to be loaded.
+
+    Attributes:
+      retries: how often a read is tried again after a passing fault.
+    """
 
     shape: tuple[int, ...]
     dtype: str
+    retries: int = faults.READ_RETRIES
 
     def load(self) -> StoredFeatures:
         """Itself; there is no network."""
@@ -118,22 +123,36 @@ class StoredFeatures:
                 problem = ImageError("read", "Absent", f"{path} has fewer records than {DATASET_INFO} says")
             except FileNotFoundError:
                 problem = ImageError("read", "Absent", "no such file")
+            except faults.UnreachableError as error:
+                problem = ImageError("read", "Unreachable", str(error))
             except (OSError, ValueError) as error:
+                if faults.is_of_the_machine(error):
+                    raise
                 problem = ImageError("read", "DamagedRecord", str(error))
             if batch:
                 yield self._batch(batch)
             for item in pending[done:]:
                 yield problem.of(item.id, item.uri)
 
+    def some_can_be_read(self, items: list[Item]) -> bool:
+        """Whether any of these records, which could not be read before, can be by now."""
+        at_once = dataclasses.replace(self, retries=0)
+        return any(isinstance(found, FeatureBatch) for found in at_once.batches(items, None, None))
+
     def _read(self, path: str, items: list[Item]) -> Iterator[tuple[Item, dict[str, Any] | ImageError]]:
         import_tensorflow()  # quietly, before `record` does
         wanted = {int(item.uri.rpartition("#")[2]): item for item in items}
         last = max(wanted)
-        with files.open_binary(path) as handle:
-            for row, data in enumerate(shards.read_frames(handle)):
+        with faults.retries(self.retries):
+            handle = files.open_binary(path)
+        with handle:
+            frames = enumerate(shards.read_frames(handle))
+            while True:
+                with faults.retries(self.retries):  # only while it reads, and not while others have their turn
+                    row, data = next(frames, (None, None))
                 if row in wanted:
                     yield wanted[row], self._decode(path, data)
-                if row == last:
+                if row in (None, last):
                     return
 
     def _decode(self, path: str, data: bytes | None) -> dict[str, Any] | ImageError:

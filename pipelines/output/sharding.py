@@ -28,7 +28,6 @@ from pipelines.output import places, reuse, sidecars
 from pipelines.output.merging import EarlierShardError
 from pipelines.output.progress import LOADING, WorkerProgress
 from pipelines.output.sidecars import ShardResult, Sidecar
-from pipelines.vision.reading import some_can_be_read
 from tfrecords_schema.storage import files, paths
 
 
@@ -87,6 +86,9 @@ class ShardMaker(Protocol):
     def make(self, job: ShardJob) -> Iterator[Written | Reject]:
         """Writes the shard, in the order of the items; accounts for every item once."""
 
+    def some_can_be_read(self, items: list[Item]) -> bool:
+        """Whether any of these items, whose reading failed before, can be read by now."""
+
 
 class ProcessShard(beam.DoFn):
     """(split, number of a shard) -> ShardResult, with the shard's file and sidecar in place.
@@ -126,7 +128,7 @@ class ProcessShard(beam.DoFn):
                     result = one.result
                 else:
                     again = reuse.retried(one, items)
-                    if some_can_be_read(item for item in again if not item.problem):
+                    if self._maker.some_can_be_read([item for item in again if not item.problem]):
                         continue
                     result = one.result.reused(len(again))
                 self._progress.finished(result)

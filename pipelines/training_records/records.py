@@ -14,7 +14,7 @@ from pipelines.output.merging import EarlierShardError, in_order
 from pipelines.output.sharding import ShardJob, Written
 from pipelines.vision.extraction import extract
 from pipelines.vision.extractors import Extractor
-from pipelines.vision.reading import Reading
+from pipelines.vision.reading import Reading, some_can_be_read
 from tfrecords_schema import record, shards
 from tfrecords_schema.storage import files
 from tfrecords_schema.vocabulary import Vocabulary, tokenise
@@ -46,6 +46,10 @@ class RecordMaker:
     def follows_from(self, context: dict[str, Any]) -> str:
         """The words and their order, and not how often each was seen, which one more caption changes."""
         return Vocabulary.loads(context["vocabulary"]).digest
+
+    def some_can_be_read(self, items: list[Item]) -> bool:
+        """As ShardMaker's."""
+        return some_can_be_read(items)
 
     def make(self, job: ShardJob) -> Iterator[Written | Reject]:
         """Writes one record for each image; `job.context` has the text of vocabulary.txt."""

@@ -120,3 +120,28 @@ def _not_finite(item: Item, feature: np.ndarray, dtype: str) -> Reject:
     else:
         message = "the network gave values that are infinite or no numbers"
     return ImageError("extract", "NotFinite", message).of(item.id, item.uri)
+
+
+def regrouped(outcomes: Iterator[FeatureBatch | Reject], size: int) -> Iterator[FeatureBatch | Reject]:
+    """Small batches joined to batches of exactly `size` images, the last one of what is left; Rejects at once."""
+    waiting: FeatureBatch | None = None
+    for outcome in outcomes:
+        if isinstance(outcome, Reject):
+            yield outcome
+            continue
+        waiting = outcome if waiting is None else _joined(waiting, outcome)
+        while len(waiting.items) >= size:
+            yield _part(waiting, slice(size))
+            waiting = _part(waiting, slice(size, None))
+    if waiting is not None and waiting.items:
+        yield waiting
+
+
+def _joined(one: FeatureBatch, other: FeatureBatch) -> FeatureBatch:
+    return FeatureBatch(
+        one.items + other.items, one.sizes + other.sizes, np.concatenate([one.features, other.features])
+    )
+
+
+def _part(batch: FeatureBatch, which: slice) -> FeatureBatch:
+    return FeatureBatch(batch.items[which], batch.sizes[which], batch.features[which])

@@ -13,6 +13,7 @@ from pipelines.items import ImageError
 from pipelines.vision import headers, jpegs, resizing
 from pipelines.vision.headers import MAX_PIXELS
 from tfrecords_schema.manifests.dataset_info import RESIZE as RESIZE
+from tfrecords_schema.storage import faults
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -55,6 +56,7 @@ class Encoded:
 
         Raises:
           ImageError: stage "decode".
+          MemoryError: this machine has no memory left, which is no fault of the image.
         """
         try:
             self._data = data
@@ -71,10 +73,7 @@ class Encoded:
         """(The image as 8-bit RGB, the height, the width of the whole of it, upright).
 
         EXIF orientation is applied, transparency is laid over white, 16-bit and palette images become 8-bit RGB, and of
-        an animation the first frame is taken.
-
-        Raises:
-          ImageError: stage "decode".
+        an animation the first frame is taken. Raises as `Encoded`.
         """
         try:
             self._image.load()
@@ -85,7 +84,7 @@ class Encoded:
         return (rgb, self._width, self._height) if turned else (rgb, self._height, self._width)
 
     def pixels(self, size: int) -> Pixels:
-        """The image at `[size, size, 3]`. Raises ImageError, stage "decode"."""
+        """The image at `[size, size, 3]`. Raises as `Encoded`."""
         stored = self._jpeg()
         if stored is not None:
             return self._turned(stored, size)
@@ -114,14 +113,14 @@ class Encoded:
 
 
 def encoded(data: bytes, size: int, max_pixels: int = MAX_PIXELS) -> Encoded:
-    """An image that is to be decoded at `[size, size, 3]`. Raises ImageError as `Encoded`."""
+    """An image that is to be decoded at `[size, size, 3]`. Raises as `Encoded`."""
     # Four times the wanted size is kept, so that the resize still does the smoothing: features then stay within a
     # cosine of 0.9997 (benchmarks/decode.py).
     return Encoded(data, 4 * size, max_pixels)
 
 
 def decode(data: bytes, size: int, max_pixels: int = MAX_PIXELS) -> Pixels:
-    """Bytes of any format Pillow reads -> RGB at `[size, size, 3]`. Raises ImageError as `Encoded`."""
+    """Bytes of any format Pillow reads -> RGB at `[size, size, 3]`. Raises as `Encoded`."""
     return encoded(data, size, max_pixels).pixels(size)
 
 
@@ -135,9 +134,21 @@ def _memory(image: Image.Image, pixels: int) -> int:
     return loaded * (_PIXEL_BYTES.get(image.mode, 4) + 4) + pixels * decoder
 
 
-def _damage(error: Exception) -> ImageError:
+def _damage(error: Exception) -> Exception:
+    """What an error says of an image; a fault of this machine is itself."""
+    if faults.is_of_the_machine(error):
+        return error
     cut_short = "truncated" in str(error).lower() or isinstance(error, EOFError)
     return ImageError("decode", "Truncated" if cut_short else "Damaged", f"{type(error).__name__}: {error}")
+
+
+@contextlib.contextmanager
+def _passing_over_damage() -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        if faults.is_of_the_machine(error):
+            raise
 
 
 def _upright(image: Image.Image) -> tuple[Image.Image, bool]:
@@ -145,7 +156,7 @@ def _upright(image: Image.Image) -> tuple[Image.Image, bool]:
     from PIL import ImageOps
 
     orientation = _orientation(image)
-    with contextlib.suppress(Exception):
+    with _passing_over_damage():
         if orientation != 1:  # else exif_transpose would copy the image
             return ImageOps.exif_transpose(image), orientation in _SIDEWAYS
     return image, False
@@ -155,7 +166,7 @@ def _orientation(image: Image.Image) -> int:
     """As EXIF numbers them; 1 is upright."""
     from PIL import ExifTags
 
-    with contextlib.suppress(Exception):  # A broken EXIF block is no reason to reject a good image.
+    with _passing_over_damage():  # A broken EXIF block is no reason to reject a good image.
         return image.getexif().get(ExifTags.Base.Orientation, 1)
     return 1
 

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import simplejpeg
 
+from tfrecords_schema.storage import faults
+
 if TYPE_CHECKING:
     from PIL import ImageFile
 
@@ -37,7 +39,9 @@ def decoded(data: bytes, image: ImageFile.ImageFile, is_scaled: bool) -> np.ndar
     least = {"min_height": height, "min_width": width} if is_scaled else {}
     try:
         rgb = simplejpeg.decode_jpeg(data, "RGB", buffer=_buffer(height * width * 3), **least)
-    except Exception:  # a ValueError, or whatever it is: Pillow tries too, and gives the reason
+    except Exception as error:  # a ValueError, or whatever it is: Pillow tries too, and gives the reason
+        if faults.is_of_the_machine(error):
+            raise
         return None
     return rgb if rgb.shape == (height, width, 3) else None
 

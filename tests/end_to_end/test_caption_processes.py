@@ -4,11 +4,13 @@ import contextlib
 import json
 import random
 import subprocess
+import sys
+import zipfile
 
 import numpy as np
 import pytest
 
-from tests.support import commands
+from tests.support import ROOT, commands
 from tests.support.outputs import content, rows
 from tests.support.processes import ENGINES, finish, finished, wait_for_shards
 
@@ -42,6 +44,22 @@ def test_killed_half_way_and_at_random_moments(start_captions, undisturbed_capti
 def test_workers_change_nothing(engine, start_captions, undisturbed_captions, tmp_path):
     finish(start_captions(tmp_path / "found", *ENGINES[engine]))
     assert content(tmp_path / "found") == content(undisturbed_captions)
+
+
+def test_a_hundred_zip_files_with_256_descriptors(many_images, network, model, tmp_path):
+    """By `ulimit -n`, for all that the command opens: images of one file lie in most of the archives."""
+    paths = sorted((many_images / "train2017").iterdir())
+    for number in range(100):
+        with zipfile.ZipFile(tmp_path / f"{number:03}.zip", "w") as archive:
+            for path in paths[number::100]:
+                archive.write(path, path.name)
+    flags = {"images": f"{tmp_path}/*.zip", "model": model, "weights": network, "output": f"{tmp_path}/out"}
+    command = [sys.executable, "-m", "pipelines.caption", *(x for k, v in flags.items() for x in (f"--{k}", v))]
+    limited = ["bash", "-c", 'ulimit -n 256 && exec "$@"', "-", *command, "--rows_per_file", "100"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    text = finish(subprocess.Popen(limited, cwd=ROOT, **pipes))
+    assert "380 = 380 used + 0 rejected" in text
+    assert rows(tmp_path / "out").keys() == {f"{n % 100:03}/{path.stem}" for n, path in enumerate(paths)}
 
 
 def test_the_same_image_in_ten_batches(many_images, network, model, tmp_path):

@@ -1,7 +1,11 @@
 """Captions of stored features, and what a run would do."""
 
+import contextlib
+import errno
 import json
+import os
 import pathlib
+import resource
 import shutil
 
 import numpy as np
@@ -10,12 +14,13 @@ import pytest
 import tensorflow as tf
 
 from pipelines import caption
-from tests.support import commands
+from pipelines.captions.stored import FeatureRecords, StoredFeatures
+from tests.support import commands, hurting, stores
 from tests.support.outputs import content, rows
 from tests.support.shelf import SHELF, ShelfFileSystem
 from tfrecords_schema import shards
 from tfrecords_schema.errors import InputError
-from tfrecords_schema.storage import copies
+from tfrecords_schema.storage import clients, copies
 
 
 def test_the_same_captions_as_of_the_images(run, trained, tmp_path):
@@ -57,6 +62,38 @@ def test_damaged_and_missing_records_are_rejects(run, features_dir):
     damaged.write_bytes(data[:place])
     _, report = run(output.parent / "cut", features=str(features_dir), max_reject_fraction=1.0)
     assert report["records"] == 10 and report["reject_reasons"] == {"read/DamagedRecord": 14, "read/Absent": 8}
+
+
+def test_a_machine_without_descriptors_rejects_no_record(features_dir):
+    items = list(FeatureRecords(str(features_dir), "val").read())
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(map(int, os.listdir("/proc/self/fd"))) + 1, hard))
+    with contextlib.ExitStack() as taken:
+        taken.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+        with contextlib.suppress(OSError):
+            while True:
+                taken.enter_context(open(os.devnull))
+        with pytest.raises(OSError, match="Too many open files") as error:
+            list(StoredFeatures((48,), "float16").batches(items, None, None))
+    assert error.value.errno == errno.EMFILE
+    (batch,) = StoredFeatures((48,), "float16").batches(items, None, None)
+    assert len(batch.items) == 8
+
+
+def test_records_that_cannot_be_reached_are_tried_again_by_a_rerun(run, trained, tmp_path, monkeypatch):
+    with stores.running("s3", tmp_path) as server, hurting.proxy(server.endpoint) as proxy:
+        server.put_directory(trained / "features", "features")
+        for name, value in {**server.env, "AWS_ENDPOINT_URL": proxy.endpoint}.items():
+            monkeypatch.setenv(name, value)
+        clients.use_flags({})
+        flags = {"features": server.url("features"), "max_reject_fraction": 1.0, "read_retries": 1}
+        proxy.broken = ("/val-00000-of-00001.tfrecord",)
+        _, report = run(**flags)
+        assert report["reject_reasons"] == {"read/Unreachable": 8} and report["records"] == 24
+        proxy.broken = ()
+        _, report = run(**flags)
+        assert (report["kept"], report["retried"], report["rejects"]) == (24, 8, 0)
+    clients.use_flags({})
 
 
 def test_records_that_were_changed_with_their_checksums_are_rejects(run, make_features):

@@ -46,7 +46,7 @@ def test_publishing_twice_changes_nothing(make_features, coco_dir, tmp_path, mon
     assert made["once"] == made["twice"] and len(made["once"]) == 6
 
 
-def test_an_input_that_changes_during_the_run_changes_nothing(run, coco_dir, tmp_path, monkeypatch):
+def test_an_input_that_changes_during_the_run_changes_nothing(run, coco_dir, tmp_path, monkeypatch, capsys):
     """The images are those that were listed; the next run takes those that came, and computes no other."""
     from pipelines.captions.rows import RowMaker
 
@@ -70,6 +70,7 @@ def test_an_input_that_changes_during_the_run_changes_nothing(run, coco_dir, tmp
     shutil.copy(coco_dir / f"val2017/{listed[1]}.jpg", images)
     _, second = run(**flags)
     assert (second["kept"], second["new"], second["retried"], second["rejects"]) == (7, 1, 1, 0)
+    assert "  of these              7 kept, 1 new, 1 tried again\n" in capsys.readouterr().out
     assert rows(output).keys() == {*listed, "new"}
 
 

@@ -234,3 +234,12 @@ def test_a_column_of_pixels_is_not_made_wide_before_it_is_short(tmp_path):
     (tmp_path / "a.png").write_bytes(png(1, 1_000_000, 8, 0))
     (outcome,), peak_mb = bounded.read([str(tmp_path / "a.png")], limit_mb=400, size=299)
     assert outcome == [[[0, 0, 0]] * 299] * 299 and peak_mb < 60
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+def test_where_memory_ends_no_image_is_to_blame(tmp_path, kind):
+    """Pillow's and libjpeg-turbo's decoders ask for more than there is; with more of it, the image is decoded."""
+    path = tmp_path / "a"
+    path.write_bytes(encoded(Image.linear_gradient("L").convert("RGB").resize((3000, 3000)), kind))
+    assert bounded.read([str(path)], limit_mb=25, size=400)[0] == ["MemoryError"]
+    assert np.array(bounded.read([str(path)], limit_mb=1000, size=400)[0][0]).shape == (400, 400, 3)
