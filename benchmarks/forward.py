@@ -1,6 +1,6 @@
 """Ways to run the network, against the way of the tutorials: `python -m benchmarks.forward --weights FILE.h5`.
 
-Every way has a process of its own, since threads and options are a process'; they take turns. Decoding is left out but
+ONNX Runtime and OpenVINO are rows where they are installed (`pip install onnxruntime tf2onnx openvino`). Every way has a process of its own, since threads and options are a process'; they take turns. Decoding is left out but
 for its own table.
 """
 
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import concurrent.futures
+import importlib.util
 import json
 import pathlib
 import statistics
@@ -92,6 +93,17 @@ def frozen_onednn_bfloat16(weights, batch_size):
     return frozen(weights, batch_size)
 
 
+def frozen_onednn_bfloat16_two(weights, batch_size):
+    """The same, two passes at a time."""
+    import tensorflow as tf
+
+    from pipelines.vision import devices
+
+    devices.configure(tf)
+    run = frozen_onednn_bfloat16(weights, batch_size)
+    return lambda pixels: _two_at_a_time(run, _batches(pixels, batch_size))
+
+
 def folded(weights, batch_size):
     """Frozen graph, batch norm folded into the convolutions."""
     import tensorflow as tf
@@ -129,9 +141,71 @@ def ours_bfloat16(weights, batch_size):
     return _extractor(weights, batch_size, "bfloat16", 2)
 
 
+def ours_bfloat16_keras(weights, batch_size):
+    """Ours, bfloat16 by Keras' policy."""
+    from pipelines.vision import onednn
+
+    onednn.is_way = lambda *given: False
+    return ours_bfloat16(weights, batch_size)
+
+
 def ours_float16(weights, batch_size):
     """Ours, `--precision float16`."""
     return _extractor(weights, batch_size, "float16", 2)
+
+
+def _onnx_model(weights, batch_size):
+    """The network as ONNX, in bytes; from pixels, as ours."""
+    import tensorflow as tf
+    import tf2onnx
+
+    spec = tf.TensorSpec([batch_size, 299, 299, 3], tf.uint8, name="pixels")
+    return tf2onnx.convert.from_function(_traced(weights, batch_size), [spec], opset=17)[0].SerializeToString()
+
+
+def onnx_runtime(weights, batch_size):
+    """ONNX Runtime, float32, two passes at a time."""
+    import onnxruntime
+
+    from pipelines.vision import devices
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = max(1, devices.cores() // 2)
+    session = onnxruntime.InferenceSession(_onnx_model(weights, batch_size), options, ["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    return lambda pixels: _two_at_a_time(
+        lambda batch: session.run(None, {name: batch})[0], _batches(pixels, batch_size)
+    )
+
+
+def _openvino(weights, batch_size, precision):
+    import openvino
+
+    core = openvino.Core()
+    settings = {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "THROUGHPUT", "NUM_STREAMS": "2"}
+    model = core.read_model(_onnx_model(weights, batch_size))
+    compiled = core.compile_model(model, "CPU", settings)
+
+    def run(pixels):
+        found, queue = {}, openvino.AsyncInferQueue(compiled, 2)
+        queue.set_callback(lambda request, at: found.update({at: request.get_output_tensor().data.copy()}))
+        batches = _batches(pixels, batch_size)
+        for at, batch in enumerate(batches):
+            queue.start_async({0: batch}, at)
+        queue.wait_all()
+        return np.concatenate([found[at] for at in range(len(batches))])
+
+    return run
+
+
+def openvino_float32(weights, batch_size):
+    """OpenVINO, float32, two passes at a time."""
+    return _openvino(weights, batch_size, "f32")
+
+
+def openvino_bfloat16(weights, batch_size):
+    """OpenVINO, bfloat16, two passes at a time."""
+    return _openvino(weights, batch_size, "bf16")
 
 
 WAYS = (
@@ -142,15 +216,29 @@ WAYS = (
     frozen,
     folded,
     frozen_onednn_bfloat16,
+    frozen_onednn_bfloat16_two,
     ours_one_at_a_time,
     ours,
     ours_bfloat16,
+    ours_bfloat16_keras,
     ours_float16,
+    onnx_runtime,
+    openvino_float32,
+    openvino_bfloat16,
 )
+_NEEDS = {
+    onnx_runtime: ("onnxruntime", "tf2onnx"),
+    openvino_float32: ("openvino", "tf2onnx"),
+    openvino_bfloat16: ("openvino", "tf2onnx"),
+}
 
 
 def _batches(pixels, batch_size):
     return [pixels[i : i + batch_size] for i in range(0, len(pixels), batch_size)]
+
+
+def _title(way):
+    return way.__doc__.rstrip(".")
 
 
 def serve(args: argparse.Namespace) -> None:
@@ -176,6 +264,7 @@ def main() -> None:
     p.add_argument("--weights", required=True, help="a Keras .h5 file")
     p.add_argument("--batch_size", type=int, default=16)
     p.add_argument("--rounds", type=int, default=3)
+    p.add_argument("--only", nargs="+", choices=[way.__name__ for way in WAYS[1:]], help="beside predict, only these")
     p.add_argument("--pixels", default="/tmp/benchmarks-forward.npy", help=argparse.SUPPRESS)
     p.add_argument("--serve", help=argparse.SUPPRESS)
     args = p.parse_args()
@@ -187,17 +276,23 @@ def main() -> None:
     photos = load_photos(args.images)
     np.save(args.pixels, np.stack([images.decode(photos[n % len(photos)], 299).rgb for n in range(_IMAGES)]))
     given = ["--pixels", args.pixels, "--weights", args.weights, "--batch_size", str(args.batch_size)]
-    served = {way: Served(["benchmarks.forward", "--serve", way.__name__, *given]) for way in WAYS}
+    served = {}
+    for way in WAYS:
+        if args.only and way is not predict and way.__name__ not in args.only:
+            continue
+        if missing := [name for name in _NEEDS.get(way, ()) if not importlib.util.find_spec(name)]:
+            print(f"left out: {_title(way)} (not installed: {', '.join(missing)})")
+        else:
+            served[way] = Served(["benchmarks.forward", "--serve", way.__name__, *given])
     rates = take_turns(served, args.rounds)
     plain = np.load(f"{args.pixels}.predict.npy")
     print(f"\n{_IMAGES} images, batch {args.batch_size} (predict: 32), medians of {args.rounds} rounds\n")
     print("| way | images/s | over `predict` | least cosine to `predict` |\n|---|---|---|---|")
-    for way in WAYS:
+    for way in served:
         found = np.load(f"{args.pixels}.{way.__name__}.npy")
         cosine = (found * plain).sum(1) / np.linalg.norm(found, axis=1) / np.linalg.norm(plain, axis=1)
         ratio = statistics.median(a / b for a, b in zip(rates[way], rates[predict], strict=True))
-        name = way.__doc__.rstrip(".")
-        print(f"| {name} | {statistics.median(rates[way]):.1f} | {ratio:.2f} | {cosine.min():.6f} |")
+        print(f"| {_title(way)} | {statistics.median(rates[way]):.1f} | {ratio:.2f} | {cosine.min():.6f} |")
 
 
 if __name__ == "__main__":

@@ -60,8 +60,9 @@ def run(config: CaptionConfig, beam_args: Sequence[str] = ()) -> dict[str, Any]:
             names = Names(["captions"], [RowMaker.suffix, *formats.SUFFIXES.values()], [formats.COCO])
             if config.network.precision == AUTO:
                 recorded = lifecycle.recorded(output, names, running.overwrite).get("precision")
-                how_many = sum(counts.values())
-                planned = planned.with_precision(lambda extractor: settle(extractor, engine, recorded, how_many))
+                planned = planned.with_precision(
+                    lambda extractor, reading: settle(extractor, engine, recorded, catalogue, reading)
+                )
             maker = planned.row_maker(catalogue.metadata)
             if config.dry_run:
                 lifecycle.check(output, planned.options, names, running.overwrite)

@@ -61,6 +61,7 @@ def run(config: FeaturesConfig, beam_args: Sequence[str] = ()) -> dict[str, Any]
     spec = extractor.spec(network.feature_dtype)
     if network.weights == "random":
         print("WARNING: --weights random is seeded noise, for trying things out: it knows no objects.", flush=True)
+    reading = Reading(running.read_threads, running.max_pixels, running.read_retries)
     names = Names(SPLITS, [RecordMaker.suffix], [VOCABULARY], DATASET_INFO, carries=True)
     with contextlib.ExitStack() as held:
         with start.listed(images) as catalogue:
@@ -68,7 +69,7 @@ def run(config: FeaturesConfig, beam_args: Sequence[str] = ()) -> dict[str, Any]
                 raise InputError(f"--captions: expected images of the train split, found {counts}")
             if asked == AUTO:
                 recorded = lifecycle.recorded(config.output, names, running.overwrite).get("feature_precision")
-                precision = settle(extractor, engine, recorded, sum(counts.values()))
+                precision = settle(extractor, engine, recorded, catalogue, reading)
                 extractor = dataclasses.replace(extractor, precision=precision)
                 spec = dataclasses.replace(spec, precision=precision)
             options = lifecycle.Options(
@@ -86,7 +87,7 @@ def run(config: FeaturesConfig, beam_args: Sequence[str] = ()) -> dict[str, Any]
                 extractor = extractor.carried_at(config.output, carried, spec.weights_digest)
         maker = RecordMaker(
             extractor=extractor,
-            reading=Reading(running.read_threads, running.max_pixels, running.read_retries),
+            reading=reading,
             dtype=network.feature_dtype,
             max_caption_length=words.max_caption_length,
         )

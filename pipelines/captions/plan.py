@@ -50,11 +50,11 @@ class Plan:
     options: Options
     config: CaptionConfig
 
-    def with_precision(self, settle: Callable[[extractors.Extractor], str]) -> Plan:
+    def with_precision(self, settle: Callable[[extractors.Extractor, Reading], str]) -> Plan:
         """The same for features that are computed in the precision that `settle` gives, if any are computed."""
         if not isinstance(self.features, ExtractedFeatures):
             return self
-        precision = settle(self.features.extractor)
+        precision = settle(self.features.extractor, self.features.reading)
         extractor = dataclasses.replace(self.features.extractor, precision=precision)
         image = {**self.options.image, "precision": precision}
         return dataclasses.replace(

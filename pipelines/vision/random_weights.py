@@ -43,9 +43,7 @@ def build(network: Network):
     # As one function: run layer by layer, Keras would hold the output of every layer until the last, 2 GB of them.
     import tensorflow as tf
 
-    tf.function(lambda pictures: model(pictures, training=True))(
-        network.preprocess(drawn_pictures(generator, network.size))
-    )
+    tf.function(lambda pictures: model(pictures, training=True))(network.preprocess(_pictures(generator, network.size)))
     return model
 
 
@@ -55,7 +53,7 @@ def _fading(height: int, width: int) -> np.ndarray:
     return np.exp(-(y[:, None] + x[None, :]))
 
 
-def drawn_pictures(generator: np.random.Generator, size: int) -> np.ndarray:
+def _pictures(generator: np.random.Generator, size: int) -> np.ndarray:
     """Plain coloured grounds with a few squares and discs, float32 `[16, size, size, 3]` in 0..255."""
     y, x = np.mgrid[:size, :size] / size
     pictures = np.empty((_PICTURES, size, size, 3), np.float32)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import glob
+import io
 import json
 import math
 import os
@@ -18,11 +19,16 @@ import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 
-from pipelines.vision import onednn, random_weights
+from pipelines.clock import StageClock
+from pipelines.items import Item
+from pipelines.vision import onednn
 from pipelines.vision.extractors import Extractor
+from pipelines.vision.images import Pixels
+from pipelines.vision.reading import Reading, read_ahead
 from tfrecords_schema.errors import RunError
 from tfrecords_schema.quiet import import_tensorflow
 
@@ -45,6 +51,9 @@ class Timed:
     precision: str
     images_per_second: float
     cosine: float
+
+    def __str__(self) -> str:
+        return f"{self.precision} {self.images_per_second:.1f} images/s (least cosine {self.cosine:.4f})"
 
 
 def fastest(timed: Sequence[Timed]) -> str:
@@ -75,53 +84,70 @@ def is_worthwhile() -> bool:
     return len(candidates(onednn.processor_flags(), may_have_gpu())) > 1
 
 
-def measure(extractor: Extractor, command: Sequence[str] = (sys.executable, "-m", "pipelines.vision.timing")) -> list:
+def measure(extractor: Extractor, items: Sequence[Item], reading: Reading) -> list[Timed]:
     """A Timed for each precision that may be the fastest, float32 first, of a network of the registry.
+
+    Args:
+      items: images to run it on; those that cannot be read are left out.
 
     Raises:
       TimingError: with the reason; it says nothing about whether the network can be run.
       InputError: the weights are not there.
     """
-    # By the path on this machine: the other process has not been told of stores.
-    given = json.dumps([extractor.name, extractor.source() or "random", extractor.batch_size, extractor.grid])
+    found = read_ahead(items, extractor.size, reading, len(items), StageClock())
+    pixels = [one.rgb for _, one in found if isinstance(one, Pixels)]
+    if not pixels:
+        raise TimingError(f"none of {len(items)} images could be read")
+    # The weights by their path on this machine: the other process has not been told of stores.
+    network = [extractor.name, extractor.source() or "random", extractor.batch_size, extractor.grid]
+    given = io.BytesIO()
+    given.write(json.dumps([*network, sorted(onednn.processor_flags())]).encode() + b"\n")
+    np.save(given, np.stack(pixels))
+    return _asked(given.getvalue())
+
+
+def _asked(given: bytes) -> list[Timed]:
+    """What the other process answers."""
     paths = os.pathsep.join(filter(None, [_ROOT, os.environ.get("PYTHONPATH")]))
+    command = [sys.executable, "-m", "pipelines.vision.timing"]
+    environment = {**os.environ, "PYTHONPATH": paths}
     try:
-        found = subprocess.run(
-            command,
-            input=given,
-            env={**os.environ, "PYTHONPATH": paths},
-            capture_output=True,
-            text=True,
-            timeout=_TIMEOUT_S,
-        )
+        done = subprocess.run(command, input=given, env=environment, capture_output=True, timeout=_TIMEOUT_S)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise TimingError(str(error).splitlines()[0]) from None
     try:
-        return [Timed(*one) for one in json.loads(found.stdout.splitlines()[-1])]
+        return [Timed(*one) for one in json.loads(done.stdout.splitlines()[-1])]
     except (IndexError, TypeError, ValueError):
-        said = (found.stderr.strip() or "it said nothing").splitlines()[-1]
-        raise TimingError(f"exit status {found.returncode}: {said[:200]}") from None
+        said = (done.stderr.decode(errors="replace").strip() or "it said nothing").splitlines()[-1]
+        raise TimingError(f"exit status {done.returncode}: {said[:200]}") from None
 
 
-def time_here(name: str, weights: str, batch_size: int, grid: bool, precisions: Sequence[str]) -> list[Timed]:
-    """Loads a network in each precision and runs them in turns, as many batches at a time as a worker does."""
+def time_here(network: Sequence[Any], pixels: np.ndarray, precisions: Sequence[str]) -> list[Timed]:
+    """Loads a network in each precision and runs them in turns, as many batches at a time as a worker does.
+
+    Args:
+      network: an Extractor's name, weights, batch size and grid.
+      pixels: uint8 `[n, size, size, 3]`, of images that the network is for.
+      precisions: float32 first.
+    """
+    name, weights, batch_size, grid = network
     loaded = {one: Extractor(name, weights, batch_size, grid, one).load() for one in precisions}
     exact = loaded[precisions[0]]
-    drawn = random_weights.drawn_pictures(np.random.default_rng(1), exact.size).astype(np.uint8)
-    count = max(1, math.ceil(len(drawn) / batch_size))
-    batches = np.resize(drawn, (count, batch_size, *drawn.shape[1:]))  # drawn once more where a batch has room for them
-    # Every picture once, which also makes the networks ready.
-    features = {one: np.concatenate(list(map(network, batches))) for one, network in loaded.items()}
-    turn = [batches[0]] * exact.in_flight
+    count = math.ceil(len(pixels) / exact.batch_size)
+    batches = np.resize(pixels, (count, exact.batch_size, *pixels.shape[1:]))  # the last one begins again
+    # Every image once, which also makes the networks ready.
+    features = {one: np.concatenate(list(map(extractor, batches))) for one, extractor in loaded.items()}
+    turn = [batches[number % count] for number in range(exact.in_flight)]
     seconds: dict[str, list[float]] = {one: [] for one in precisions}
     with ThreadPoolExecutor(exact.in_flight) as pool:
         while len(seconds[precisions[-1]]) < _LEAST_ROUNDS or sum(map(sum, seconds.values())) < _TIMED_S:
-            for one, network in loaded.items():
+            for one, extractor in loaded.items():
                 started = time.perf_counter()
-                list(pool.map(network, turn))
+                list(pool.map(extractor, turn))
                 seconds[one].append(time.perf_counter() - started)
+    images = exact.batch_size * len(turn)
     return [
-        Timed(one, batch_size * len(turn) / statistics.median(taken), _least_cosine(features[one], features["float32"]))
+        Timed(one, images / statistics.median(taken), _least_cosine(features[one], features[precisions[0]]))
         for one, taken in seconds.items()
     ]
 
@@ -134,11 +160,12 @@ def _least_cosine(found: np.ndarray, exact: np.ndarray) -> float:
 
 
 def main() -> None:
-    """The process that `measure` starts: a network in JSON comes in, what was found goes out."""
-    name, weights, batch_size, grid = json.load(sys.stdin)
+    """The process that `measure` starts: a network in a line of JSON comes in, and pixels; what was found goes out."""
+    *network, flags = json.loads(sys.stdin.buffer.readline())
+    pixels = np.load(io.BytesIO(sys.stdin.buffer.read()))
     tf = import_tensorflow()
-    precisions = candidates(onednn.processor_flags(), bool(tf.config.list_physical_devices("GPU")))
-    print(json.dumps([dataclasses.astuple(one) for one in time_here(name, weights, batch_size, grid, precisions)]))
+    precisions = candidates(frozenset(flags), bool(tf.config.list_physical_devices("GPU")))
+    print(json.dumps([dataclasses.astuple(one) for one in time_here(network, pixels, precisions)]))
 
 
 if __name__ == "__main__":
