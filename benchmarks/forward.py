@@ -1,14 +1,14 @@
 """Ways to run the network, against the way of the tutorials: `python -m benchmarks.forward --weights FILE.h5`.
 
-ONNX Runtime and OpenVINO are rows where they are installed (`pip install onnxruntime tf2onnx openvino`). Every way has a process of its own, since threads and options are a process'; they take turns. Decoding is left out but
-for its own table.
+ONNX Runtime and OpenVINO are rows where they are installed (`pip install onnxruntime tf2onnx openvino`). Every way
+has a process of its own, since threads and options are a process'; they take turns. Decoding is left out but for its
+own table.
 """
 
 from __future__ import annotations
 
 import argparse
 import concurrent.futures
-import importlib.util
 import json
 import pathlib
 import statistics
@@ -18,6 +18,7 @@ import time
 import numpy as np
 
 from benchmarks.features import load_photos
+from benchmarks.support import runtimes
 from benchmarks.support.turns import Served, take_turns
 
 _IMAGES = 64
@@ -154,48 +155,15 @@ def ours_float16(weights, batch_size):
     return _extractor(weights, batch_size, "float16", 2)
 
 
-def _onnx_model(weights, batch_size):
-    """The network as ONNX, in bytes; from pixels, as ours."""
-    import tensorflow as tf
-    import tf2onnx
-
-    spec = tf.TensorSpec([batch_size, 299, 299, 3], tf.uint8, name="pixels")
-    return tf2onnx.convert.from_function(_traced(weights, batch_size), [spec], opset=17)[0].SerializeToString()
-
-
 def onnx_runtime(weights, batch_size):
     """ONNX Runtime, float32, two passes at a time."""
-    import onnxruntime
-
-    from pipelines.vision import devices
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = max(1, devices.cores() // 2)
-    session = onnxruntime.InferenceSession(_onnx_model(weights, batch_size), options, ["CPUExecutionProvider"])
-    name = session.get_inputs()[0].name
-    return lambda pixels: _two_at_a_time(
-        lambda batch: session.run(None, {name: batch})[0], _batches(pixels, batch_size)
-    )
+    run = runtimes.onnx_runtime(runtimes.onnx_model(_traced(weights, batch_size)))
+    return lambda pixels: _two_at_a_time(run, _batches(pixels, batch_size))
 
 
 def _openvino(weights, batch_size, precision):
-    import openvino
-
-    core = openvino.Core()
-    settings = {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "THROUGHPUT", "NUM_STREAMS": "2"}
-    model = core.read_model(_onnx_model(weights, batch_size))
-    compiled = core.compile_model(model, "CPU", settings)
-
-    def run(pixels):
-        found, queue = {}, openvino.AsyncInferQueue(compiled, 2)
-        queue.set_callback(lambda request, at: found.update({at: request.get_output_tensor().data.copy()}))
-        batches = _batches(pixels, batch_size)
-        for at, batch in enumerate(batches):
-            queue.start_async({0: batch}, at)
-        queue.wait_all()
-        return np.concatenate([found[at] for at in range(len(batches))])
-
-    return run
+    run = runtimes.openvino_two_at_a_time(runtimes.onnx_model(_traced(weights, batch_size)), precision)
+    return lambda pixels: run(_batches(pixels, batch_size))
 
 
 def openvino_float32(weights, batch_size):
@@ -227,9 +195,9 @@ WAYS = (
     openvino_bfloat16,
 )
 _NEEDS = {
-    onnx_runtime: ("onnxruntime", "tf2onnx"),
-    openvino_float32: ("openvino", "tf2onnx"),
-    openvino_bfloat16: ("openvino", "tf2onnx"),
+    onnx_runtime: runtimes.ONNX_RUNTIME,
+    openvino_float32: runtimes.OPENVINO,
+    openvino_bfloat16: runtimes.OPENVINO,
 }
 
 
@@ -280,8 +248,8 @@ def main() -> None:
     for way in WAYS:
         if args.only and way is not predict and way.__name__ not in args.only:
             continue
-        if missing := [name for name in _NEEDS.get(way, ()) if not importlib.util.find_spec(name)]:
-            print(f"left out: {_title(way)} (not installed: {', '.join(missing)})")
+        if missing := runtimes.missing(_NEEDS.get(way, ())):
+            print(f"left out: {_title(way)} (pip install {' '.join(missing)})")
         else:
             served[way] = Served(["benchmarks.forward", "--serve", way.__name__, *given])
     rates = take_turns(served, args.rounds)

@@ -79,9 +79,7 @@ def test_where_nothing_is_timed(runner, flags, images, exact, expected, said, ti
 
 
 FASTER = [Timed("float32", 18.04, 1.0), Timed("bfloat16", 36.5, 0.99978)]
-SAID = (
-    "timed on this machine: float32 18.0 images/s (least cosine 1.0000), bfloat16 36.5 images/s (least cosine 0.9998)"
-)
+RATES = "float32 18.0 images/s (least cosine 1.0000), bfloat16 36.5 images/s (least cosine 0.9998)"
 
 
 @pytest.fixture
