@@ -8,7 +8,6 @@ own table.
 from __future__ import annotations
 
 import argparse
-import concurrent.futures
 import json
 import pathlib
 import statistics
@@ -22,15 +21,6 @@ from benchmarks.support import runtimes
 from benchmarks.support.turns import Served, take_turns
 
 _IMAGES = 64
-
-
-def _two_at_a_time(function, batches):
-    with concurrent.futures.ThreadPoolExecutor(2) as pool:
-        return np.concatenate(list(pool.map(function, batches)))
-
-
-def _one_at_a_time(function, batches):
-    return np.concatenate([function(batch) for batch in batches])
 
 
 def _keras_model(weights):
@@ -48,8 +38,9 @@ def predict(weights, batch_size):
 def call(weights, batch_size):
     """`model(x)`, eager."""
     model = _keras_model(weights)
-    return lambda pixels: _one_at_a_time(
-        lambda batch: model(batch.astype(np.float32) / 127.5 - 1, training=False).numpy(), _batches(pixels, batch_size)
+    return lambda pixels: runtimes.one_at_a_time(
+        lambda batch: model(batch.astype(np.float32) / 127.5 - 1, training=False).numpy(),
+        runtimes.batches(pixels, batch_size),
     )
 
 
@@ -66,13 +57,13 @@ def _traced(weights, batch_size, **options):
 def traced(weights, batch_size):
     """`tf.function`, variables."""
     function = _traced(weights, batch_size)
-    return lambda pixels: _one_at_a_time(lambda b: function(b).numpy(), _batches(pixels, batch_size))
+    return lambda pixels: runtimes.one_at_a_time(lambda b: function(b).numpy(), runtimes.batches(pixels, batch_size))
 
 
 def jit(weights, batch_size):
     """`tf.function(jit_compile=True)`."""
     function = _traced(weights, batch_size, jit_compile=True)
-    return lambda pixels: _one_at_a_time(lambda b: function(b).numpy(), _batches(pixels, batch_size))
+    return lambda pixels: runtimes.one_at_a_time(lambda b: function(b).numpy(), runtimes.batches(pixels, batch_size))
 
 
 def frozen(weights, batch_size):
@@ -81,8 +72,8 @@ def frozen(weights, batch_size):
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
     function = convert_variables_to_constants_v2(_traced(weights, batch_size).get_concrete_function())
-    return lambda pixels: _one_at_a_time(
-        lambda b: tf.nest.flatten(function(tf.constant(b)))[0].numpy(), _batches(pixels, batch_size)
+    return lambda pixels: runtimes.one_at_a_time(
+        lambda b: tf.nest.flatten(function(tf.constant(b)))[0].numpy(), runtimes.batches(pixels, batch_size)
     )
 
 
@@ -102,7 +93,7 @@ def frozen_onednn_bfloat16_two(weights, batch_size):
 
     devices.configure(tf)
     run = frozen_onednn_bfloat16(weights, batch_size)
-    return lambda pixels: _two_at_a_time(run, _batches(pixels, batch_size))
+    return lambda pixels: runtimes.two_at_a_time(run, runtimes.batches(pixels, batch_size))
 
 
 def folded(weights, batch_size):
@@ -115,7 +106,9 @@ def folded(weights, batch_size):
     graph = fold_batch_norms(function.graph.as_graph_def())
     names = function.inputs[0].name, function.outputs[0].name
     pruned = tf.compat.v1.wrap_function(lambda: tf.import_graph_def(graph, name=""), []).prune(*names)
-    return lambda pixels: _one_at_a_time(lambda b: pruned(tf.constant(b)).numpy(), _batches(pixels, batch_size))
+    return lambda pixels: runtimes.one_at_a_time(
+        lambda b: pruned(tf.constant(b)).numpy(), runtimes.batches(pixels, batch_size)
+    )
 
 
 def _extractor(weights, batch_size, precision, at_a_time):
@@ -123,8 +116,8 @@ def _extractor(weights, batch_size, precision, at_a_time):
 
     devices.cpu_in_flight = lambda: at_a_time
     extractor = extractors.Extractor("inception_v3", weights, batch_size, precision=precision).load()
-    run = _two_at_a_time if at_a_time == 2 else _one_at_a_time
-    return lambda pixels: run(extractor, _batches(pixels, batch_size))
+    run = runtimes.two_at_a_time if at_a_time == 2 else runtimes.one_at_a_time
+    return lambda pixels: run(extractor, runtimes.batches(pixels, batch_size))
 
 
 def ours_one_at_a_time(weights, batch_size):
@@ -158,12 +151,12 @@ def ours_float16(weights, batch_size):
 def onnx_runtime(weights, batch_size):
     """ONNX Runtime, float32, two passes at a time."""
     run = runtimes.onnx_runtime(runtimes.onnx_model(_traced(weights, batch_size)))
-    return lambda pixels: _two_at_a_time(run, _batches(pixels, batch_size))
+    return lambda pixels: runtimes.two_at_a_time(run, runtimes.batches(pixels, batch_size))
 
 
 def _openvino(weights, batch_size, precision):
-    run = runtimes.openvino_two_at_a_time(runtimes.onnx_model(_traced(weights, batch_size)), precision)
-    return lambda pixels: run(_batches(pixels, batch_size))
+    run = runtimes.openvino(runtimes.onnx_model(_traced(weights, batch_size)), precision)
+    return lambda pixels: runtimes.two_at_a_time(run, runtimes.batches(pixels, batch_size))
 
 
 def openvino_float32(weights, batch_size):
@@ -199,10 +192,6 @@ _NEEDS = {
     openvino_float32: runtimes.OPENVINO,
     openvino_bfloat16: runtimes.OPENVINO,
 }
-
-
-def _batches(pixels, batch_size):
-    return [pixels[i : i + batch_size] for i in range(0, len(pixels), batch_size)]
 
 
 def _title(way):

@@ -1,6 +1,6 @@
-"""Other programs that run networks on CPUs: ONNX Runtime and OpenVINO, where they are installed.
+"""Batches, one or two at a time, and other programs that run networks on CPUs: ONNX Runtime and OpenVINO.
 
-Two passes run at a time, each on half of the cores, as ours do: of the ways that they have the fastest on few cores.
+They too run two passes at a time, each on half of the cores, as ours does on two.
 """
 
 from __future__ import annotations
@@ -15,6 +15,22 @@ import numpy as np
 ONNX_RUNTIME = ("onnxruntime", "tf2onnx")
 OPENVINO = ("openvino", "tf2onnx")
 _OPSET = 17
+
+
+def batches(pixels: np.ndarray, batch_size: int) -> list[np.ndarray]:
+    """Images in batches, the last one of what is left."""
+    return [pixels[i : i + batch_size] for i in range(0, len(pixels), batch_size)]
+
+
+def one_at_a_time(function: Callable[[np.ndarray], np.ndarray], batches: Sequence[np.ndarray]) -> np.ndarray:
+    """What the function gives for all batches."""
+    return np.concatenate([function(batch) for batch in batches])
+
+
+def two_at_a_time(function: Callable[[np.ndarray], np.ndarray], batches: Sequence[np.ndarray]) -> np.ndarray:
+    """The same, by two threads."""
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        return np.concatenate(list(pool.map(function, batches)))
 
 
 def missing(names: Sequence[str]) -> list[str]:
@@ -43,19 +59,11 @@ def onnx_runtime(model: bytes) -> Callable[[np.ndarray], np.ndarray]:
     return lambda batch: session.run(None, {given.name: batch})[0]
 
 
-def openvino_two_at_a_time(model: bytes, precision: str) -> Callable[[Sequence[np.ndarray]], np.ndarray]:
-    """Batches of pixels -> features; `precision` is f32 or bf16, which OpenVINO takes for f32 where there is none."""
-    import openvino
+def openvino(model: bytes, precision: str) -> Callable[[np.ndarray], np.ndarray]:
+    """The same; `precision` is f32 or bf16, in place of which OpenVINO takes f32 where a processor has none."""
+    from openvino import Core
 
     settings = {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "THROUGHPUT", "NUM_STREAMS": "2"}
-    core = openvino.Core()
+    core = Core()
     compiled = core.compile_model(core.read_model(model), "CPU", settings)
-
-    def run(batches: Sequence[np.ndarray]) -> np.ndarray:
-        with concurrent.futures.ThreadPoolExecutor(2) as pool:
-            return np.concatenate(list(pool.map(one, batches)))
-
-    def one(batch: np.ndarray) -> np.ndarray:
-        return compiled.create_infer_request().infer({0: batch})[0]
-
-    return run
+    return lambda batch: compiled.create_infer_request().infer({0: batch})[0]
