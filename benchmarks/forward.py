@@ -1,13 +1,13 @@
 """Ways to run the network, against the way of the tutorials: `python -m benchmarks.forward --weights FILE.h5`.
 
-Every way has a process of its own, since threads and options are a process'; they take turns. Decoding is left out but
-for its own table.
+ONNX Runtime and OpenVINO are rows where they are installed (`pip install onnxruntime tf2onnx openvino`). Every way
+has a process of its own, since threads and options are a process'; they take turns. Decoding is left out but for its
+own table.
 """
 
 from __future__ import annotations
 
 import argparse
-import concurrent.futures
 import json
 import pathlib
 import statistics
@@ -17,18 +17,10 @@ import time
 import numpy as np
 
 from benchmarks.features import load_photos
+from benchmarks.support import runtimes
 from benchmarks.support.turns import Served, take_turns
 
 _IMAGES = 64
-
-
-def _two_at_a_time(function, batches):
-    with concurrent.futures.ThreadPoolExecutor(2) as pool:
-        return np.concatenate(list(pool.map(function, batches)))
-
-
-def _one_at_a_time(function, batches):
-    return np.concatenate([function(batch) for batch in batches])
 
 
 def _keras_model(weights):
@@ -46,8 +38,9 @@ def predict(weights, batch_size):
 def call(weights, batch_size):
     """`model(x)`, eager."""
     model = _keras_model(weights)
-    return lambda pixels: _one_at_a_time(
-        lambda batch: model(batch.astype(np.float32) / 127.5 - 1, training=False).numpy(), _batches(pixels, batch_size)
+    return lambda pixels: runtimes.one_at_a_time(
+        lambda batch: model(batch.astype(np.float32) / 127.5 - 1, training=False).numpy(),
+        runtimes.batches(pixels, batch_size),
     )
 
 
@@ -64,13 +57,13 @@ def _traced(weights, batch_size, **options):
 def traced(weights, batch_size):
     """`tf.function`, variables."""
     function = _traced(weights, batch_size)
-    return lambda pixels: _one_at_a_time(lambda b: function(b).numpy(), _batches(pixels, batch_size))
+    return lambda pixels: runtimes.one_at_a_time(lambda b: function(b).numpy(), runtimes.batches(pixels, batch_size))
 
 
 def jit(weights, batch_size):
     """`tf.function(jit_compile=True)`."""
     function = _traced(weights, batch_size, jit_compile=True)
-    return lambda pixels: _one_at_a_time(lambda b: function(b).numpy(), _batches(pixels, batch_size))
+    return lambda pixels: runtimes.one_at_a_time(lambda b: function(b).numpy(), runtimes.batches(pixels, batch_size))
 
 
 def frozen(weights, batch_size):
@@ -79,8 +72,8 @@ def frozen(weights, batch_size):
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
     function = convert_variables_to_constants_v2(_traced(weights, batch_size).get_concrete_function())
-    return lambda pixels: _one_at_a_time(
-        lambda b: tf.nest.flatten(function(tf.constant(b)))[0].numpy(), _batches(pixels, batch_size)
+    return lambda pixels: runtimes.one_at_a_time(
+        lambda b: tf.nest.flatten(function(tf.constant(b)))[0].numpy(), runtimes.batches(pixels, batch_size)
     )
 
 
@@ -90,6 +83,17 @@ def frozen_onednn_bfloat16(weights, batch_size):
 
     tf.config.optimizer.set_experimental_options({"auto_mixed_precision_onednn_bfloat16": True})
     return frozen(weights, batch_size)
+
+
+def frozen_onednn_bfloat16_two(weights, batch_size):
+    """The same, two passes at a time."""
+    import tensorflow as tf
+
+    from pipelines.vision import devices
+
+    devices.configure(tf)
+    run = frozen_onednn_bfloat16(weights, batch_size)
+    return lambda pixels: runtimes.two_at_a_time(run, runtimes.batches(pixels, batch_size))
 
 
 def folded(weights, batch_size):
@@ -102,7 +106,9 @@ def folded(weights, batch_size):
     graph = fold_batch_norms(function.graph.as_graph_def())
     names = function.inputs[0].name, function.outputs[0].name
     pruned = tf.compat.v1.wrap_function(lambda: tf.import_graph_def(graph, name=""), []).prune(*names)
-    return lambda pixels: _one_at_a_time(lambda b: pruned(tf.constant(b)).numpy(), _batches(pixels, batch_size))
+    return lambda pixels: runtimes.one_at_a_time(
+        lambda b: pruned(tf.constant(b)).numpy(), runtimes.batches(pixels, batch_size)
+    )
 
 
 def _extractor(weights, batch_size, precision, at_a_time):
@@ -110,8 +116,8 @@ def _extractor(weights, batch_size, precision, at_a_time):
 
     devices.cpu_in_flight = lambda: at_a_time
     extractor = extractors.Extractor("inception_v3", weights, batch_size, precision=precision).load()
-    run = _two_at_a_time if at_a_time == 2 else _one_at_a_time
-    return lambda pixels: run(extractor, _batches(pixels, batch_size))
+    run = runtimes.two_at_a_time if at_a_time == 2 else runtimes.one_at_a_time
+    return lambda pixels: run(extractor, runtimes.batches(pixels, batch_size))
 
 
 def ours_one_at_a_time(weights, batch_size):
@@ -129,9 +135,38 @@ def ours_bfloat16(weights, batch_size):
     return _extractor(weights, batch_size, "bfloat16", 2)
 
 
+def ours_bfloat16_keras(weights, batch_size):
+    """Ours, bfloat16 by Keras' policy."""
+    from pipelines.vision import onednn
+
+    onednn.is_way = lambda *given: False
+    return ours_bfloat16(weights, batch_size)
+
+
 def ours_float16(weights, batch_size):
     """Ours, `--precision float16`."""
     return _extractor(weights, batch_size, "float16", 2)
+
+
+def onnx_runtime(weights, batch_size):
+    """ONNX Runtime, float32, two passes at a time."""
+    run = runtimes.onnx_runtime(runtimes.onnx_model(_traced(weights, batch_size)))
+    return lambda pixels: runtimes.two_at_a_time(run, runtimes.batches(pixels, batch_size))
+
+
+def _openvino(weights, batch_size, precision):
+    run = runtimes.openvino(runtimes.onnx_model(_traced(weights, batch_size)), precision)
+    return lambda pixels: runtimes.two_at_a_time(run, runtimes.batches(pixels, batch_size))
+
+
+def openvino_float32(weights, batch_size):
+    """OpenVINO, float32, two passes at a time."""
+    return _openvino(weights, batch_size, "f32")
+
+
+def openvino_bfloat16(weights, batch_size):
+    """OpenVINO, bfloat16, two passes at a time."""
+    return _openvino(weights, batch_size, "bf16")
 
 
 WAYS = (
@@ -142,15 +177,25 @@ WAYS = (
     frozen,
     folded,
     frozen_onednn_bfloat16,
+    frozen_onednn_bfloat16_two,
     ours_one_at_a_time,
     ours,
     ours_bfloat16,
+    ours_bfloat16_keras,
     ours_float16,
+    onnx_runtime,
+    openvino_float32,
+    openvino_bfloat16,
 )
+_NEEDS = {
+    onnx_runtime: runtimes.ONNX_RUNTIME,
+    openvino_float32: runtimes.OPENVINO,
+    openvino_bfloat16: runtimes.OPENVINO,
+}
 
 
-def _batches(pixels, batch_size):
-    return [pixels[i : i + batch_size] for i in range(0, len(pixels), batch_size)]
+def _title(way):
+    return way.__doc__.rstrip(".")
 
 
 def serve(args: argparse.Namespace) -> None:
@@ -176,6 +221,7 @@ def main() -> None:
     p.add_argument("--weights", required=True, help="a Keras .h5 file")
     p.add_argument("--batch_size", type=int, default=16)
     p.add_argument("--rounds", type=int, default=3)
+    p.add_argument("--only", nargs="+", choices=[way.__name__ for way in WAYS[1:]], help="beside predict, only these")
     p.add_argument("--pixels", default="/tmp/benchmarks-forward.npy", help=argparse.SUPPRESS)
     p.add_argument("--serve", help=argparse.SUPPRESS)
     args = p.parse_args()
@@ -187,17 +233,23 @@ def main() -> None:
     photos = load_photos(args.images)
     np.save(args.pixels, np.stack([images.decode(photos[n % len(photos)], 299).rgb for n in range(_IMAGES)]))
     given = ["--pixels", args.pixels, "--weights", args.weights, "--batch_size", str(args.batch_size)]
-    served = {way: Served(["benchmarks.forward", "--serve", way.__name__, *given]) for way in WAYS}
+    served = {}
+    for way in WAYS:
+        if args.only and way is not predict and way.__name__ not in args.only:
+            continue
+        if missing := runtimes.missing(_NEEDS.get(way, ())):
+            print(f"left out: {_title(way)} (pip install {' '.join(missing)})")
+        else:
+            served[way] = Served(["benchmarks.forward", "--serve", way.__name__, *given])
     rates = take_turns(served, args.rounds)
     plain = np.load(f"{args.pixels}.predict.npy")
     print(f"\n{_IMAGES} images, batch {args.batch_size} (predict: 32), medians of {args.rounds} rounds\n")
     print("| way | images/s | over `predict` | least cosine to `predict` |\n|---|---|---|---|")
-    for way in WAYS:
+    for way in served:
         found = np.load(f"{args.pixels}.{way.__name__}.npy")
         cosine = (found * plain).sum(1) / np.linalg.norm(found, axis=1) / np.linalg.norm(plain, axis=1)
         ratio = statistics.median(a / b for a, b in zip(rates[way], rates[predict], strict=True))
-        name = way.__doc__.rstrip(".")
-        print(f"| {name} | {statistics.median(rates[way]):.1f} | {ratio:.2f} | {cosine.min():.6f} |")
+        print(f"| {_title(way)} | {statistics.median(rates[way]):.1f} | {ratio:.2f} | {cosine.min():.6f} |")
 
 
 if __name__ == "__main__":

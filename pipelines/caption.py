@@ -37,11 +37,14 @@ def run(config: CaptionConfig, beam_args: Sequence[str] = ()) -> dict[str, Any]:
     started = time.time()
     from pipelines.captions import estimate, formats
     from pipelines.captions.plan import plan
+    from pipelines.captions.rows import RowMaker
     from pipelines.engines.engine import choose
+    from pipelines.engines.precision import settle
     from pipelines.engines.running import run_pipeline
     from pipelines.output import lifecycle, sharding, start, steps
     from pipelines.output.names import Names
     from pipelines.output.report import summarise
+    from pipelines.vision.networks import AUTO
     from tfrecords_schema.shards import shard_count
 
     output, running, table = config.output, config.running, config.table
@@ -50,12 +53,17 @@ def run(config: CaptionConfig, beam_args: Sequence[str] = ()) -> dict[str, Any]:
     planned = plan(config)
     with contextlib.ExitStack() as held:
         with start.listed(planned.source) as catalogue:
-            maker = planned.row_maker(catalogue.metadata)
-            names = Names(["captions"], [maker.suffix, *formats.SUFFIXES.values()], [formats.COCO])
             counts = catalogue.counts()
             if not counts:
                 flag = "features" if config.what.features else "images"
                 raise InputError(f"--{flag}: expected images, found a table without any")
+            names = Names(["captions"], [RowMaker.suffix, *formats.SUFFIXES.values()], [formats.COCO])
+            if config.network.precision == AUTO:
+                recorded = lifecycle.recorded(output, names, running.overwrite).get("precision")
+                planned = planned.with_precision(
+                    lambda extractor, reading: settle(extractor, engine, recorded, catalogue, reading)
+                )
+            maker = planned.row_maker(catalogue.metadata)
             if config.dry_run:
                 lifecycle.check(output, planned.options, names, running.overwrite)
                 files = shard_count(counts["captions"], table.rows_per_file)

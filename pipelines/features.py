@@ -39,6 +39,7 @@ def run(config: FeaturesConfig, beam_args: Sequence[str] = ()) -> dict[str, Any]
     import apache_beam as beam
 
     from pipelines.engines.engine import choose
+    from pipelines.engines.precision import settle
     from pipelines.engines.running import run_pipeline
     from pipelines.output import lifecycle, sharding, start, steps
     from pipelines.output.names import Names
@@ -47,43 +48,49 @@ def run(config: FeaturesConfig, beam_args: Sequence[str] = ()) -> dict[str, Any]
     from pipelines.training_records.source import source_of
     from pipelines.training_records.words import MakeVocabulary
     from pipelines.vision import extractors
+    from pipelines.vision.networks import AUTO
     from pipelines.vision.reading import Reading
 
     data, network, words, running = config.data, config.network, config.words, config.running
     engine = choose(beam_args, running.gpu, running.accelerator)
     engine.require_reachable(**command.places(config))
     images = source_of(data, config.records_per_shard)
-    extractor = extractors.parse(
-        network.extractor, network.weights, running.batch_size, network.feature_grid, network.precision
-    )
+    asked = network.precision
+    exact = "float32" if asked == AUTO else asked
+    extractor = extractors.parse(network.extractor, network.weights, running.batch_size, network.feature_grid, exact)
     spec = extractor.spec(network.feature_dtype)
     if network.weights == "random":
         print("WARNING: --weights random is seeded noise, for trying things out: it knows no objects.", flush=True)
-    options = lifecycle.Options(
-        image={  # weights count by their digest, wherever the file lies
-            **{f"feature_{key}": value for key, value in vars(spec).items() if key not in ("weights", "shape")},
-            "max_pixels": running.max_pixels,
-        },
-        other={**vars(words), "records_per_shard": config.records_per_shard, **images.describe()},
-    )
-    maker = RecordMaker(
-        extractor=extractor,
-        reading=Reading(running.read_threads, running.max_pixels, running.read_retries),
-        dtype=network.feature_dtype,
-        max_caption_length=words.max_caption_length,
-    )
-    names = Names(SPLITS, [maker.suffix], [VOCABULARY], DATASET_INFO, carries=True)
-    how = (options, names, config.records_per_shard, started, running.overwrite, config.update)
+    reading = Reading(running.read_threads, running.max_pixels, running.read_retries)
+    names = Names(SPLITS, [RecordMaker.suffix], [VOCABULARY], DATASET_INFO, carries=True)
     with contextlib.ExitStack() as held:
         with start.listed(images) as catalogue:
             if "train" not in (counts := catalogue.counts()):
                 raise InputError(f"--captions: expected images of the train split, found {counts}")
+            if asked == AUTO:
+                recorded = lifecycle.recorded(config.output, names, running.overwrite).get("feature_precision")
+                precision = settle(extractor, engine, recorded, catalogue, reading)
+                extractor = dataclasses.replace(extractor, precision=precision)
+                spec = dataclasses.replace(spec, precision=precision)
+            options = lifecycle.Options(
+                image={  # weights count by their digest, wherever the file lies
+                    **{f"feature_{key}": value for key, value in vars(spec).items() if key not in ("weights", "shape")},
+                    "max_pixels": running.max_pixels,
+                },
+                other={**vars(words), "records_per_shard": config.records_per_shard, **images.describe()},
+            )
+            how = (options, names, config.records_per_shard, started, running.overwrite, config.update)
             listing, publication = held.enter_context(start.begin(catalogue, config.output, *how))
             source = extractor.source()
             carried = start.carry(source, spec.weights_digest, config.output) if source else ""
             if carried:  # workers need not reach what was given
-                at = extractor.carried_at(config.output, carried, spec.weights_digest)
-                maker = dataclasses.replace(maker, extractor=at)
+                extractor = extractor.carried_at(config.output, carried, spec.weights_digest)
+        maker = RecordMaker(
+            extractor=extractor,
+            reading=reading,
+            dtype=network.feature_dtype,
+            max_caption_length=words.max_caption_length,
+        )
         shaping = {**options.image, "max_caption_length": words.max_caption_length}
         process = sharding.ProcessShard(maker, listing, shaping, options.image)
         vocabulary = beam.pvalue.AsSingleton(

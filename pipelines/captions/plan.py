@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import importlib.metadata
 import json
+from collections.abc import Callable
 from typing import Any
 
 from pipelines.captions import captioner, stored
@@ -17,6 +18,7 @@ from pipelines.settings.caption import CaptionConfig, Images
 from pipelines.sources.image_sets import ImageSets
 from pipelines.sources.table_columns import Columns
 from pipelines.vision import extractors
+from pipelines.vision.networks import AUTO
 from pipelines.vision.reading import Reading
 from tfrecords_schema import __version__
 from tfrecords_schema.errors import InputError
@@ -47,6 +49,20 @@ class Plan:
     info: ModelInfo
     options: Options
     config: CaptionConfig
+
+    def with_precision(self, settle: Callable[[extractors.Extractor, Reading], str]) -> Plan:
+        """The same for features that are computed in the precision that `settle` gives, if any are computed."""
+        if not isinstance(self.features, ExtractedFeatures):
+            return self
+        precision = settle(self.features.extractor, self.features.reading)
+        extractor = dataclasses.replace(self.features.extractor, precision=precision)
+        image = {**self.options.image, "precision": precision}
+        return dataclasses.replace(
+            self,
+            features=dataclasses.replace(self.features, extractor=extractor),
+            spec=dataclasses.replace(self.spec, precision=precision),
+            options=dataclasses.replace(self.options, image=image),
+        )
 
     def row_maker(self, further: list[tuple[str, Any]]) -> RowMaker:
         """What makes the shards; `further` are the names and Arrow types of columns that are carried along."""
@@ -123,7 +139,8 @@ def _of_images(config: CaptionConfig, info: ModelInfo) -> _Parts:
     if weights is None:
         weights, digest = paths.join(config.model, info.extractor), info.features.weights_digest
         _require_carried(weights, info)
-    extractor = extractors.of_spec(info.features, weights, running.batch_size, config.network.precision, digest)
+    asked = None if config.network.precision == AUTO else config.network.precision
+    extractor = extractors.of_spec(info.features, weights, running.batch_size, asked, digest)
     spec = extractor.spec(info.features.dtype)
     spec.require_same(info.features, mine=f"--weights {weights}", theirs=f"--model {config.model}")
     if digest:

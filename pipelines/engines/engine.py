@@ -11,7 +11,7 @@ from typing import Any
 from pipelines.engines import checks
 from pipelines.engines.dataflow import require_image
 from pipelines.engines.gpu import with_gpu
-from pipelines.engines.options import DASK, DATAFLOW, IN_PROCESS, pipeline_options, short_name
+from pipelines.engines.options import DASK, DATAFLOW, IN_PROCESS, LOCAL, pipeline_options, short_name
 from tfrecords_schema.errors import InputError
 
 _OF_STORES = ("s3_", "hdfs_", "azure_", "blob_", "no_auth")  # Beam's flags, by how they begin
@@ -33,6 +33,16 @@ class Engine:
     options: Any
     pipeline: Any
     accelerator: str | None
+
+    @property
+    def computes_here(self) -> bool:
+        """Whether the forward passes surely run on this machine."""
+        from apache_beam.options.pipeline_options import PortableOptions
+
+        portable = self.options.view_as(PortableOptions)
+        if portable.environment_type == "LOOPBACK":  # workers that the launcher itself starts
+            return True
+        return self.name in LOCAL and not portable.job_endpoint
 
     def require_reachable(self, **places: str | Iterable[str] | None) -> None:
         """Raises InputError where a flag's path cannot be reached, or the engine's workers cannot see it."""

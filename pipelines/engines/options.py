@@ -11,6 +11,7 @@ from tfrecords_schema.errors import ArgumentParser, InputError
 from tfrecords_schema.storage import clients
 
 IN_PROCESS = ("direct", "fnapi")  # one engine by two names; see engine.py
+LOCAL = (*IN_PROCESS, "bundlebaseddirect", "prism")  # all of them on this machine, unless a job server is named
 DATAFLOW = "dataflow"
 DASK = "dask"
 _WITHOUT_SERVER = (*IN_PROCESS, "bundlebaseddirect", DATAFLOW, DASK)

@@ -100,6 +100,18 @@ def check(
     directory: str, options: Options, names: Names, overwrite: bool = False, update: bool | None = None
 ) -> _Found | None:
     """What `begin` refuses, without writing anything; gives the report of the complete output that is there."""
+    found, earlier = _earlier(directory, names, overwrite)
+    if earlier:
+        _require_same(directory, earlier, options, update)
+    return found
+
+
+def recorded(directory: str, names: Names, overwrite: bool = False) -> dict[str, Any]:
+    """The options of an earlier run whose work is kept, or nothing. Raises InputError as `check` does."""
+    return _earlier(directory, names, overwrite)[1]
+
+
+def _earlier(directory: str, names: Names, overwrite: bool) -> tuple[_Found | None, dict[str, Any]]:
     try:
         ownership.check(directory, names)
         found = read_report(directory, names, overwrite)
@@ -109,9 +121,7 @@ def check(
     except OSError as error:
         raise _unwritable(directory, error) from None
     earlier = found[0].options if found else begun
-    if earlier and not overwrite:
-        _require_same(directory, earlier, options, update)
-    return found
+    return found, {} if overwrite else earlier or {}
 
 
 def _unwritable(directory: str, error: OSError) -> InputError:

@@ -6,7 +6,7 @@ import dataclasses
 
 from pipelines.settings.running import Running
 from pipelines.settings.search import Search
-from pipelines.vision.networks import PRECISIONS
+from pipelines.vision.networks import AUTO, PRECISIONS
 from tfrecords_schema.command import Settings, group, setting
 
 _IMAGES = (
@@ -55,7 +55,9 @@ class Network(Settings):
         metavar="imagenet|random|FILE",
     )
     precision: str | None = setting(
-        "of the forward pass (default: as the model's features were made)", None, choices=PRECISIONS
+        "of the forward pass (default: as the model's features were made); auto: the fastest on this machine",
+        None,
+        choices=(AUTO, *PRECISIONS),
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from pipelines.settings.running import Running
-from pipelines.vision.networks import NETWORKS, PRECISIONS
+from pipelines.vision.networks import AUTO, NETWORKS, PRECISIONS
 from tfrecords_schema.command import Settings, group, setting
 from tfrecords_schema.shards import SPLITS
 
@@ -73,7 +73,11 @@ class Network(Settings):
     )
     feature_grid: bool = setting("the last convolutional map, for attention", False)
     feature_dtype: str = setting("as stored", "float16", choices=("float16", "float32"))
-    precision: str = setting("of the forward pass", "float32", choices=PRECISIONS)
+    precision: str = setting(
+        "of the forward pass; auto: the fastest on this machine, or what was recorded",
+        AUTO,
+        choices=(AUTO, *PRECISIONS),
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -16,7 +16,8 @@ def forward(name: str, path: str | None, grid: bool, precision: str) -> Callable
     """float32 pixels `[B, size, size, 3]` in 0..255 -> the network's feature; a function to be traced once.
 
     Args:
-      name, grid, precision: as of an Extractor.
+      name, grid: as of an Extractor.
+      precision: that Keras' layers compute in, one of networks.PRECISIONS.
       path: a local `.h5` file; None for seeded random weights.
 
     Raises:

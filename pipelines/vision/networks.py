@@ -11,6 +11,7 @@ from tfrecords_schema.errors import InputError
 from tfrecords_schema.quiet import import_tensorflow
 
 PRECISIONS = ("float32", "bfloat16", "float16")  # of a forward pass
+AUTO = "auto"  # the fastest of them on the machine that computes
 
 
 @dataclasses.dataclass(frozen=True)
