@@ -42,7 +42,7 @@ def _found_out(extractor: Extractor, engine: Engine, catalogue: Catalogue, readi
     if not engine.computes_here:
         return extractor.precision, "other machines may compute, so none was timed; --precision gives another"
     if not timing.is_worthwhile():
-        return "float32", "this machine has no instructions for bfloat16, and no GPU"
+        return "float32", "this machine shows no instructions for bfloat16, and no GPU"
     if sum(catalogue.counts().values()) < _WORTH_TIMING:
         return "float32", f"others are timed from {_WORTH_TIMING:,} images on; --precision gives another"
     try:

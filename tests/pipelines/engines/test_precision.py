@@ -58,7 +58,7 @@ class Counted:
 @pytest.mark.parametrize(
     ("runner", "flags", "images", "exact", "expected", "said"),
     [
-        ([], PLAIN, 5000, "bfloat16", "float32", "this machine has no instructions for bfloat16, and no GPU"),
+        ([], PLAIN, 5000, "bfloat16", "float32", "this machine shows no instructions for bfloat16, and no GPU"),
         ([], LOWER, 999, "float32", "float32", "others are timed from 1,000 images on; --precision gives another"),
         ([], LOWER, 1000, "float32", "float32", "others could not be timed (none of 0 images could be read)"),
         (
