@@ -148,6 +148,12 @@ class TrainConfig(Settings):
 FREE_SETTINGS = ("checkpoint_minutes", "checkpoint_steps", "keep_checkpoints")
 
 
+def defaults() -> dict[str, Any]:
+    """The settings that have a default, by name."""
+    fields = [*dataclasses.fields(DecoderConfig), *dataclasses.fields(TrainConfig)]
+    return {field.name: field.default for field in fields if field.default is not dataclasses.MISSING}
+
+
 def dumps(*configs: Any) -> str:
     """Configs as one JSON object, by class name."""
     return json.dumps({type(c).__name__: dataclasses.asdict(c) for c in configs}, indent=2) + "\n"

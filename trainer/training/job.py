@@ -15,7 +15,7 @@ from tfrecords_schema import machine
 from tfrecords_schema.errors import InputError
 from tfrecords_schema.manifests import typed_json
 from tfrecords_schema.storage import files, paths
-from trainer.config import FREE_SETTINGS
+from trainer.config import FREE_SETTINGS, defaults
 from trainer.training import journal
 from trainer.training.checkpoints import numbered
 from trainer.training.mirror import Local, Mirror, mirrored
@@ -70,11 +70,12 @@ def check(job_dir: str, settings: dict[str, dict[str, Any]], overwrite: bool) ->
             raise InputError(f"--job_dir: {job_dir}/{name}: expected a {expected}; give another --job_dir")
     if earlier is None or overwrite or not has_checkpoints:
         return False
+    known = defaults()  # a setting that an earlier version did not have counts as its default, which is what it did
     changes = [
-        f"{key} was {earlier[group].get(key)}, now {value}"
+        f"{key} was {before}, now {value}"
         for group, values in settings.items()
         for key, value in values.items()
-        if key not in FREE_SETTINGS and earlier[group].get(key) != value
+        if key not in FREE_SETTINGS and (before := earlier[group].get(key, known.get(key))) != value
     ]
     if changes:
         raise InputError(

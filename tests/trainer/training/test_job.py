@@ -38,6 +38,14 @@ def test_a_run_goes_on_with_the_same_settings(directory):
     assert job.check(str(directory), SETTINGS, overwrite=False)
 
 
+def test_a_setting_that_an_earlier_version_did_not_have_was_its_default(directory):
+    later = {**SETTINGS, "TrainConfig": {"epochs": 3, "momentum": 0.9}}
+    assert job.check(str(directory), later, overwrite=False)
+    later["TrainConfig"]["momentum"] = 0.5
+    with pytest.raises(InputError, match=r"holds a run with other settings \(momentum was 0\.9, now 0\.5\)"):
+        job.check(str(directory), later, overwrite=False)
+
+
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
 @pytest.mark.parametrize("text", DAMAGED.values(), ids=DAMAGED)
 def test_damaged_settings_are_told_and_overwritten_with_the_checkpoints(directory, text, encoding):
