@@ -11,6 +11,7 @@ import argparse
 import json
 import pathlib
 import statistics
+import subprocess
 import sys
 import time
 
@@ -148,25 +149,30 @@ def ours_float16(weights, batch_size):
     return _extractor(weights, batch_size, "float16", 2)
 
 
-def onnx_runtime(weights, batch_size):
+def convert(args: argparse.Namespace) -> None:
+    """A process of its own: the network as ONNX, which others read."""
+    pathlib.Path(args.convert).write_bytes(runtimes.onnx_model(_traced(args.weights, args.batch_size)))
+
+
+def onnx_runtime(model, batch_size):
     """ONNX Runtime, float32, two passes at a time."""
-    run = runtimes.onnx_runtime(runtimes.onnx_model(_traced(weights, batch_size)))
+    run = runtimes.onnx_runtime(model)
     return lambda pixels: runtimes.two_at_a_time(run, runtimes.batches(pixels, batch_size))
 
 
-def _openvino(weights, batch_size, precision):
-    run = runtimes.openvino(runtimes.onnx_model(_traced(weights, batch_size)), precision)
-    return lambda pixels: runtimes.two_at_a_time(run, runtimes.batches(pixels, batch_size))
+def _openvino(model, batch_size, precision):
+    run = runtimes.openvino(model, precision)
+    return lambda pixels: run(runtimes.batches(pixels, batch_size))
 
 
-def openvino_float32(weights, batch_size):
+def openvino_float32(model, batch_size):
     """OpenVINO, float32, two passes at a time."""
-    return _openvino(weights, batch_size, "f32")
+    return _openvino(model, batch_size, "f32")
 
 
-def openvino_bfloat16(weights, batch_size):
+def openvino_bfloat16(model, batch_size):
     """OpenVINO, bfloat16, two passes at a time."""
-    return _openvino(weights, batch_size, "bf16")
+    return _openvino(model, batch_size, "bf16")
 
 
 WAYS = (
@@ -224,7 +230,11 @@ def main() -> None:
     p.add_argument("--only", nargs="+", choices=[way.__name__ for way in WAYS[1:]], help="beside predict, only these")
     p.add_argument("--pixels", default="/tmp/benchmarks-forward.npy", help=argparse.SUPPRESS)
     p.add_argument("--serve", help=argparse.SUPPRESS)
+    p.add_argument("--convert", help=argparse.SUPPRESS)
     args = p.parse_args()
+    if args.convert:
+        convert(args)
+        return
     if args.serve:
         serve(args)
         return
@@ -232,7 +242,11 @@ def main() -> None:
 
     photos = load_photos(args.images)
     np.save(args.pixels, np.stack([images.decode(photos[n % len(photos)], 299).rgb for n in range(_IMAGES)]))
-    given = ["--pixels", args.pixels, "--weights", args.weights, "--batch_size", str(args.batch_size)]
+    given = ["--pixels", args.pixels, "--batch_size", str(args.batch_size), "--weights"]
+    onnx = f"{args.pixels}.onnx"
+    command = [sys.executable, "-m", "benchmarks.forward", "--convert", onnx, *given, args.weights]
+    if not runtimes.missing(["tf2onnx"]):
+        subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
     served = {}
     for way in WAYS:
         if args.only and way is not predict and way.__name__ not in args.only:
@@ -240,7 +254,12 @@ def main() -> None:
         if missing := runtimes.missing(_NEEDS.get(way, ())):
             print(f"left out: {_title(way)} (pip install {' '.join(missing)})")
         else:
-            served[way] = Served(["benchmarks.forward", "--serve", way.__name__, *given])
+            weights = onnx if way in _NEEDS else args.weights
+            one = Served(["benchmarks.forward", "--serve", way.__name__, *given, weights])
+            if one.told:
+                served[way] = one
+            else:
+                print(f"left out: {_title(way)} (its process broke; --serve {way.__name__} shows why)")
     rates = take_turns(served, args.rounds)
     plain = np.load(f"{args.pixels}.predict.npy")
     print(f"\n{_IMAGES} images, batch {args.batch_size} (predict: 32), medians of {args.rounds} rounds\n")

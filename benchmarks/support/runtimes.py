@@ -46,8 +46,8 @@ def onnx_model(function: Any) -> bytes:
     return model.SerializeToString()
 
 
-def onnx_runtime(model: bytes) -> Callable[[np.ndarray], np.ndarray]:
-    """A batch of pixels -> features; may be called by two threads at a time."""
+def onnx_runtime(model: str) -> Callable[[np.ndarray], np.ndarray]:
+    """A batch of pixels -> features by a file in ONNX; may be called by two threads at a time."""
     import onnxruntime
 
     from pipelines.vision import devices
@@ -59,11 +59,26 @@ def onnx_runtime(model: bytes) -> Callable[[np.ndarray], np.ndarray]:
     return lambda batch: session.run(None, {given.name: batch})[0]
 
 
-def openvino(model: bytes, precision: str) -> Callable[[np.ndarray], np.ndarray]:
-    """The same; `precision` is f32 or bf16, in place of which OpenVINO takes f32 where a processor has none."""
+def openvino(model: str, precision: str) -> Callable[[Sequence[np.ndarray]], np.ndarray]:
+    """Batches -> features by a file in ONNX; `precision` is f32 or bf16, which OpenVINO replaces where there is none.
+
+    By its own threads: called by two of Python's it has hung.
+    """
     from openvino import Core
 
     settings = {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "THROUGHPUT", "NUM_STREAMS": "2"}
-    core = Core()
-    compiled = core.compile_model(core.read_model(model), "CPU", settings)
-    return lambda batch: compiled.create_infer_request().infer({0: batch})[0]
+    compiled = Core().compile_model(model, "CPU", settings)
+    requests = [compiled.create_infer_request() for _ in range(2)]
+
+    def run(batches: Sequence[np.ndarray]) -> np.ndarray:
+        found = []
+        for number in range(len(batches) + len(requests)):
+            request = requests[number % len(requests)]
+            if number >= len(requests) and number - len(requests) < len(batches):
+                request.wait()
+                found.append(request.get_output_tensor().data.copy())
+            if number < len(batches):
+                request.start_async({0: batches[number]})
+        return np.concatenate(found)
+
+    return run
