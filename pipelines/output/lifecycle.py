@@ -11,6 +11,7 @@ import dataclasses
 import json
 import os
 import re
+import tempfile
 from collections.abc import Iterator
 from typing import Any
 
@@ -107,8 +108,21 @@ def check(
 
 
 def recorded(directory: str, names: Names, overwrite: bool = False) -> dict[str, Any]:
-    """The options of an earlier run whose work is kept, or nothing. Raises InputError as `check` does."""
-    return _earlier(directory, names, overwrite)[1]
+    """The options of an earlier run whose work is kept, or nothing; what follows from them may take long to find out.
+
+    Raises:
+      InputError: as `check`, or a local directory that cannot be written to.
+    """
+    earlier = _earlier(directory, names, overwrite)[1]
+    if paths.is_local(directory):
+        there = os.path.abspath(directory)
+        while not os.path.exists(there):
+            there = os.path.dirname(there)
+        try:
+            tempfile.TemporaryFile(dir=there).close()
+        except OSError as error:
+            raise _unwritable(directory, error) from None
+    return earlier
 
 
 def _earlier(directory: str, names: Names, overwrite: bool) -> tuple[_Found | None, dict[str, Any]]:

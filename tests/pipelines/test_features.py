@@ -14,8 +14,9 @@ from pipelines.engines import running
 from pipelines.output import report as report_json
 from pipelines.training_records import records
 from scripts import scenes
+from tests.support.full_disk import full_after
 from tests.support.outputs import annotations, content, read_split
-from tfrecords_schema import record, shards
+from tfrecords_schema import shards
 from tfrecords_schema.errors import InputError
 from tfrecords_schema.manifests.dataset_info import DatasetInfo
 from tfrecords_schema.vocabulary import Vocabulary, count_words
@@ -125,18 +126,12 @@ def test_too_many_rejects_fail_with_the_output_in_place(make_features, damaged_c
     assert (tmp_path / "features/dataset_info.json").exists() and (tmp_path / "features/rejects/train.parquet").exists()
 
 
-def test_a_run_that_breaks_goes_on_where_it_stopped(make_features, tmp_path, monkeypatch):
+def test_a_run_that_breaks_goes_on_where_it_stopped(make_features, tmp_path):
     undisturbed, _ = make_features(tmp_path / "undisturbed", records_per_shard=5)
-    encode, calls = record.encode, []
-
-    def breaks_in_the_end(values, dtype):
-        calls.append(values["image/id"])
-        if len(calls) > 20:
-            raise OSError(28, "No space left on device")
-        return encode(values, dtype)
-
-    monkeypatch.setattr(records.record, "encode", breaks_in_the_end)
-    with pytest.raises(running.PipelineError, match=r"No space left on device.*; finished shards are kept"):
+    with (
+        full_after(20),
+        pytest.raises(running.PipelineError, match=r"No space left on device.*; finished shards are kept"),
+    ):
         make_features(tmp_path / "disturbed", records_per_shard=5)
     output = tmp_path / "disturbed"
     finished = sorted(path.name for path in output.glob(".work/finished/*.tfrecord"))
@@ -146,7 +141,6 @@ def test_a_run_that_breaks_goes_on_where_it_stopped(make_features, tmp_path, mon
     assert not list(output.rglob("*.tmp")), "no half-written file is left"
     untouched = {name: (output / ".work/finished" / name).stat().st_mtime_ns for name in finished}
 
-    monkeypatch.setattr(records.record, "encode", encode)
     _, report = make_features(output, records_per_shard=5)
     assert report["shards_left"] == len(finished)
     assert 0 < report["kept"] < report["inputs"] == report["kept"] + report["new"] == 32

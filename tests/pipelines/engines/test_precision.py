@@ -7,13 +7,12 @@ import pytest
 
 from pipelines.engines import precision, running
 from pipelines.engines.engine import choose
-from pipelines.training_records import records
 from pipelines.vision import extractors, onednn, timing
 from pipelines.vision.reading import Reading
 from pipelines.vision.timing import Timed
 from tests.support import google
+from tests.support.full_disk import full_after
 from tests.support.outputs import content
-from tfrecords_schema import record
 from tfrecords_schema.errors import InputError
 from tfrecords_schema.manifests.dataset_info import DatasetInfo
 
@@ -125,19 +124,9 @@ def test_what_was_found_is_recorded_and_kept_by_a_rerun(timed, make_features, tm
 
 def test_a_run_that_broke_goes_on_in_its_precision(timed, make_features, tmp_path, monkeypatch):
     undisturbed, _ = make_features(tmp_path / "undisturbed", records_per_shard=5)
-    encode, calls = record.encode, []
-
-    def breaks_in_the_end(values, dtype):
-        calls.append(values["image/id"])
-        if len(calls) > 20:
-            raise OSError(28, "No space left on device")
-        return encode(values, dtype)
-
-    monkeypatch.setattr(records.record, "encode", breaks_in_the_end)
     output = tmp_path / "disturbed"
-    with pytest.raises(running.PipelineError, match="No space left on device"):
+    with full_after(20), pytest.raises(running.PipelineError, match="No space left on device"):
         make_features(output, records_per_shard=5)
-    monkeypatch.setattr(records.record, "encode", encode)
     monkeypatch.setattr(onednn, "processor_flags", lambda: PLAIN)
     _, report = make_features(output, records_per_shard=5)
     assert report["shards_left"] > 0 and timed == [32, 32] and content(output) == content(undisturbed)
