@@ -151,7 +151,7 @@ def test_an_error_of_a_worker_is_told_in_one_line(cluster, start_features, small
     (tmp_path / "out/train-00001-of-00004.tfrecord").mkdir(parents=True)  # where a shard's file is to be
     text = finish(start_features(small_images, tmp_path / "out", *cluster.flags), status=1)
     *progress, last = text.strip().splitlines()
-    assert all(re.match(r"\d+/100 images", line) for line in progress)
+    assert all(re.match(r"precision   float32: |\d+/100 images", line) for line in progress)
     assert last.startswith("error: ") and "Is a directory" in last and "the same command goes on from there" in last
 
 
