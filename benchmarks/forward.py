@@ -136,14 +136,6 @@ def ours_bfloat16(weights, batch_size):
     return _extractor(weights, batch_size, "bfloat16", 2)
 
 
-def ours_bfloat16_keras(weights, batch_size):
-    """Ours, bfloat16 by Keras' policy."""
-    from pipelines.vision import onednn
-
-    onednn.is_way = lambda *given: False
-    return ours_bfloat16(weights, batch_size)
-
-
 def ours_float16(weights, batch_size):
     """Ours, `--precision float16`."""
     return _extractor(weights, batch_size, "float16", 2)
@@ -187,7 +179,6 @@ WAYS = (
     ours_one_at_a_time,
     ours,
     ours_bfloat16,
-    ours_bfloat16_keras,
     ours_float16,
     onnx_runtime,
     openvino_float32,

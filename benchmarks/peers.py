@@ -27,16 +27,18 @@ from benchmarks.support.watching import Watched, watch
 
 @dataclasses.dataclass(frozen=True)
 class Contender:
-    """One of the programs. `variants` are further ways to run it on bad images."""
+    """One of the programs. `variants` are ways to run it on bad images; one without any is only measured."""
 
     name: str
     module: str
     needs: str
     variants: tuple[str, ...] = ("",)
+    precision: str = "float32"
 
 
 CONTENDERS = (
     Contender("ours", "ours", "apache_beam"),
+    Contender("ours, `--precision auto`", "ours", "apache_beam", (), "auto"),
     Contender("Beam `RunInference`", "run_inference", "tensorflow_hub"),
     Contender("Ray Data `map_batches`", "ray_data", "ray", ("", "skip")),
     Contender("`tf.data` script", "tf_data", "tensorflow", ("", "skip")),
@@ -69,7 +71,7 @@ def run(contender: Contender, images: pathlib.Path, weights: str, output: pathli
         return [(float(when), int(count)) for when, count in map(str.split, lines)]
 
     command = [sys.executable, "-m", f"benchmarks.contenders.{contender.module}"]
-    command += [str(images), weights, str(output), variant]
+    command += [str(images), weights, str(output), variant if contender.precision == "float32" else contender.precision]
     begun = time.time()
     watched = watch(
         command,
@@ -183,7 +185,7 @@ def main() -> None:
     p.add_argument("--weights", default="random", help="a Keras .h5 file; random ones by default")
     p.add_argument("--count", type=int, default=1000, help="images in a run (default %(default)s)")
     p.add_argument("--rounds", type=int, default=3)
-    p.add_argument("--only", nargs="+", choices=[c.module for c in CONTENDERS], help="some of the programs")
+    p.add_argument("--only", nargs="+", choices=sorted({c.module for c in CONTENDERS}), help="some of the programs")
     args = p.parse_args()
     from benchmarks.features import load_photos
 
@@ -230,7 +232,7 @@ def main() -> None:
                 print(f"| {contender.name}{f', {variant}' * bool(variant)} | {told} |", flush=True)
         print("\n| program | computed until SIGKILL | by the second run | of these again | images in the output |")
         print("|---|---|---|---|---|")
-        for contender in chosen:
+        for contender in filter(lambda one: one.variants, chosen):
             cells = of_kill(contender, scratch / "good", weights, scratch / contender.module)
             print(f"| {contender.name} | " + " | ".join(cells) + " |", flush=True)
 

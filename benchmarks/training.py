@@ -18,7 +18,7 @@ import keras  # noqa: E402
 import numpy as np  # noqa: E402
 
 from tfrecords_schema.vocabulary import PAD  # noqa: E402
-from trainer.config import TrainConfig  # noqa: E402
+from trainer.config import DecoderSettings, TrainConfig  # noqa: E402
 from trainer.data import dataset  # noqa: E402
 from trainer.model.decoder import Decoder  # noqa: E402
 from trainer.training import phases  # noqa: E402
@@ -84,7 +84,7 @@ def ours(directory, batch_size: int, units: int, embedding_dim: int, **settings)
     strategy = tf.distribute.MirroredStrategy()
     with strategy.scope():
         sizes = {"units": units, "embedding_dim": embedding_dim, "attention_units": units, **settings}
-        decoder = Decoder(decoder_config(directory, sizes))
+        decoder = Decoder(decoder_config(directory, DecoderSettings(**sizes)))
         decoder.build()
         phase = phases.cross_entropy(directory, config, 1)
         phase.optimizer.build(decoder.trainable_variables)

@@ -1,4 +1,7 @@
-"""pipelines.features, with images counted. Shards of 100 images, as a run is done again by shards after a crash."""
+"""pipelines.features, with images counted. Shards of 100 images, as a run is done again by shards after a crash.
+
+The variant is a precision; float32, as the others compute, without one.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +35,9 @@ def main(images: str, weights: str, output: str, variant: str = "") -> None:
         names = sorted(path.name for path in pathlib.Path(images).iterdir())
         csv.writer(file).writerows([("image", "caption", "split"), *((name, "a picture", "train") for name in names)])
     flags = ["--images", images, "--captions", captions, "--weights", weights, "--output", output]
-    features.main([*flags, "--batch_size", str(BATCH), "--records_per_shard", "100"])
+    features.main(
+        [*flags, "--batch_size", str(BATCH), "--records_per_shard", "100", "--precision", variant or "float32"]
+    )
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from pipelines.storage import saved_models
-from pipelines.vision import devices, images, keras_networks, onednn, random_weights
+from pipelines.vision import devices, images, keras_networks, random_weights
 from pipelines.vision.networks import find_network, weights_file
 from tfrecords_schema.errors import InputError
 from tfrecords_schema.manifests.dataset_info import FeatureSpec
@@ -107,23 +107,17 @@ class Extractor:
         tf = import_tensorflow()
         self.in_flight = devices.configure(tf)
         source = self.source()
-        has_gpu = bool(tf.config.list_physical_devices("GPU"))
-        by_onednn = onednn.is_way(self.precision, onednn.processor_flags(), has_gpu)
         if self.name == SAVED_MODEL:
             forward = _saved_model(tf, str(source), f"--extractor {SAVED_MODEL}:{self.weights}")
         else:
-            policy = "float32" if by_onednn else self.precision
-            forward = keras_networks.forward(self.name, source, self.grid, policy)
-        signature = tf.TensorSpec([self.batch_size, self.size, self.size, 3], tf.uint8)
+            forward = keras_networks.forward(self.name, source, self.grid, self.precision)
 
+        @tf.function(input_signature=[tf.TensorSpec([self.batch_size, self.size, self.size, 3], tf.uint8)])
         def body(pixels):
             features = forward(tf.cast(pixels, tf.float32))
             return tf.reshape(tf.cast(features, tf.float32), [self.batch_size, *self.shape])
 
-        if by_onednn:
-            concrete = onednn.in_bfloat16(tf, body, signature)
-        else:
-            concrete = tf.function(body, input_signature=[signature]).get_concrete_function()
+        concrete = body.get_concrete_function()
         # `forward` is held here: the variables live as long as it does.
         self._function = lambda pixels, forward=forward: concrete(tf.constant(pixels))
         return self

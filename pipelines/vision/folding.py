@@ -1,4 +1,8 @@
-"""Batch norm merged into the convolutions before it, so that weights may stay variables at the rate of constants."""
+"""A network's weights as its forward pass wants them: batch norm merged into convolutions, held as they are multiplied.
+
+Weights stay variables, at the rate of constants of the graph, which TensorFlow holds some ten times over: VGG16 took 10
+GB.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +15,15 @@ import numpy as np
 def folded(model: Any) -> Any:
     """A Keras model of the same function, in which convolutions do the work of the batch norms behind them.
 
-    A batch norm in inference is one factor and one shift for each channel: they go into the kernel and a bias.
-    TensorFlow does the same where weights are constants of the graph, but then holds them some ten times over: VGG16
-    took 10 GB. A batch norm behind something else, or behind what others read too, stays.
+    A batch norm in inference is one factor and one shift for each channel: they go into the kernel and a bias, as
+    TensorFlow does it where weights are constants of the graph. One behind something else, or behind what others read
+    too, stays.
+
+    Where a layer multiplies in bfloat16 or float16, its weights are held so too. Keras holds them in float32, and casts
+    all of them in each forward pass.
 
     Args:
-      model: functional, every layer called once; the same comes back where there is nothing to merge.
+      model: functional, every layer called once; the same comes back where there is nothing to change.
     """
     import keras
 
@@ -32,16 +39,20 @@ def folded(model: Any) -> Any:
         and id(layer.input) in convolutions
         and layer.axis in (-1, len(layer.output.shape) - 1)
     }
-    if not norms:
+    lower = {layer.name: layer.compute_dtype for layer in model.layers if _multiplies_lower(layer)}
+    if not norms and not lower:
         return model
     merged = {convolution.name: model.get_layer(norm) for norm, convolution in norms.items()}
 
     def cloned(layer: Any) -> Any:
         config = layer.get_config()
-        # Zeros, since Keras would draw random numbers, which takes time, for what is set below.
-        return type(layer).from_config(
-            {**config, "use_bias": True, _kernel(layer): "zeros"} if layer.name in merged else config
-        )
+        if layer.name in lower:
+            config["dtype"] = lower[layer.name]
+        if layer.name in merged:
+            config["use_bias"] = True
+        if layer.name in merged or layer.name in lower:
+            config[_kernel(layer)] = "zeros"  # Keras would draw random numbers, which takes time, for what is set below
+        return type(layer).from_config(config)
 
     def called(layer: Any, *inputs: Any, **options: Any) -> Any:
         return inputs[0] if layer.name in norms else layer(*inputs, **options)
@@ -69,8 +80,15 @@ def _can_take(layer: Any) -> bool:
     return type(layer) in kinds and layer.activation is keras.activations.linear
 
 
+def _multiplies_lower(layer: Any) -> bool:
+    import keras
+
+    kinds = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D, keras.layers.Dense)
+    return type(layer) in kinds and layer.compute_dtype != layer.variable_dtype
+
+
 def _merged(convolution: Any, norm: Any) -> list[np.ndarray]:
-    """Kernel and bias."""
+    """Kernel and bias, float32."""
     kernel, *bias = convolution.get_weights()
     mean, variance = norm.moving_mean.numpy(), norm.moving_variance.numpy()
     factor = (norm.gamma.numpy() if norm.scale else 1) / np.sqrt(variance + norm.epsilon)  # [channels out]

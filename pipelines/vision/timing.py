@@ -6,6 +6,7 @@ precision. The launcher's TensorFlow stays unused, its GPU unclaimed, and what t
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import glob
 import io
@@ -25,7 +26,6 @@ import numpy as np
 
 from pipelines.clock import StageClock
 from pipelines.items import Item
-from pipelines.vision import onednn
 from pipelines.vision.extractors import Extractor
 from pipelines.vision.images import Pixels
 from pipelines.vision.reading import Reading, read_ahead
@@ -37,6 +37,8 @@ _FASTER = 1.05  # times float32's rate; for less, which may be noise, nothing is
 _TIMED_S = 2.0  # all precisions together, once loaded
 _LEAST_ROUNDS = 2
 _TIMEOUT_S = 300
+# Instructions that multiply bfloat16, by their names in Linux: of x86, of ARM. They may be slow ones.
+_BFLOAT16 = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
 _ROOT = str(pathlib.Path(__file__).resolve().parents[2])
 
 
@@ -71,7 +73,17 @@ def candidates(flags: frozenset[str], has_gpu: bool) -> tuple[str, ...]:
     """
     if has_gpu:
         return "float32", "float16"
-    return ("float32", "bfloat16") if onednn.has_bfloat16(flags) else ("float32",)
+    return ("float32", "bfloat16") if flags & _BFLOAT16 else ("float32",)
+
+
+def processor_flags(path: str = "/proc/cpuinfo") -> frozenset[str]:
+    """What Linux says that the first processor can do; nothing on other systems."""
+    with contextlib.suppress(OSError), open(path, encoding="utf-8", errors="replace") as file:
+        for line in file:
+            name, _, flags = line.partition(":")
+            if name.strip() in ("flags", "Features"):  # of x86, of ARM
+                return frozenset(flags.split())
+    return frozenset()
 
 
 def may_have_gpu() -> bool:
@@ -81,7 +93,7 @@ def may_have_gpu() -> bool:
 
 def is_worthwhile() -> bool:
     """Whether anything but float32 may be faster on this machine; known at once."""
-    return len(candidates(onednn.processor_flags(), may_have_gpu())) > 1
+    return len(candidates(processor_flags(), may_have_gpu())) > 1
 
 
 def measure(extractor: Extractor, items: Sequence[Item], reading: Reading) -> list[Timed]:
@@ -101,7 +113,7 @@ def measure(extractor: Extractor, items: Sequence[Item], reading: Reading) -> li
     # The weights by their path on this machine: the other process has not been told of stores.
     network = [extractor.name, extractor.source() or "random", extractor.batch_size, extractor.grid]
     given = io.BytesIO()
-    given.write(json.dumps([*network, sorted(onednn.processor_flags())]).encode() + b"\n")
+    given.write(json.dumps([*network, sorted(processor_flags())]).encode() + b"\n")
     np.save(given, np.stack(pixels))
     return _asked(given.getvalue())
 

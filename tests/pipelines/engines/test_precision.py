@@ -7,7 +7,7 @@ import pytest
 
 from pipelines.engines import precision, running
 from pipelines.engines.engine import choose
-from pipelines.vision import extractors, onednn, timing
+from pipelines.vision import extractors, timing
 from pipelines.vision.reading import Reading
 from pipelines.vision.timing import Timed
 from tests.support import google
@@ -71,7 +71,7 @@ class Counted:
     ],
 )
 def test_where_nothing_is_timed(runner, flags, images, exact, expected, said, tiny_network, monkeypatch, capsys):
-    monkeypatch.setattr(onednn, "processor_flags", lambda: flags)
+    monkeypatch.setattr(timing, "processor_flags", lambda: flags)
     extractor = extractors.Extractor(tiny_network, "random", 4, precision=exact)
     assert precision.settle(extractor, choose(runner), None, Counted(images), READING) == expected
     assert capsys.readouterr().out == f"precision   {expected}: {said}\n"
@@ -90,7 +90,7 @@ def timed(monkeypatch):
         asked.append(len(items))
         return FASTER
 
-    monkeypatch.setattr(onednn, "processor_flags", lambda: LOWER)
+    monkeypatch.setattr(timing, "processor_flags", lambda: LOWER)
     monkeypatch.setattr(precision, "_WORTH_TIMING", 1)
     monkeypatch.setattr(timing, "measure", measure)
     return asked
@@ -111,7 +111,7 @@ def test_what_was_found_is_recorded_and_kept_by_a_rerun(timed, make_features, tm
     records_of = lambda output: {name: data for name, data in content(output).items() if "tfrecord" in name}  # noqa: E731
     assert records_of(output) == records_of(given) != records_of(exact)
     before = content(output)
-    monkeypatch.setattr(onednn, "processor_flags", lambda: PLAIN)  # wherever the rerun is
+    monkeypatch.setattr(timing, "processor_flags", lambda: PLAIN)  # wherever the rerun is
     capsys.readouterr()
     _, report = make_features()
     assert report["kept"] == 32 and content(output) == before and timed == [32]
@@ -127,7 +127,7 @@ def test_a_run_that_broke_goes_on_in_its_precision(timed, make_features, tmp_pat
     output = tmp_path / "disturbed"
     with full_after(20), pytest.raises(running.PipelineError, match="No space left on device"):
         make_features(output, records_per_shard=5)
-    monkeypatch.setattr(onednn, "processor_flags", lambda: PLAIN)
+    monkeypatch.setattr(timing, "processor_flags", lambda: PLAIN)
     _, report = make_features(output, records_per_shard=5)
     assert report["shards_left"] > 0 and timed == [32, 32] and content(output) == content(undisturbed)
 

@@ -1,4 +1,4 @@
-"""Batch norm merged into convolutions, against Keras' own layers one after the other."""
+"""Batch norm merged into convolutions, weights held as they are multiplied: against Keras' own layers."""
 
 import keras
 import numpy as np
@@ -64,6 +64,37 @@ OTHERS = {
 def test_other_batch_norms_stay(kind):
     model = chain(*OTHERS[kind]())
     assert folded(model) is model
+
+
+LOWER = {
+    "with a norm to merge": lambda: [conv(use_bias=False), keras.layers.BatchNormalization(), keras.layers.ReLU()],
+    "with a norm that stays": lambda: [conv(activation="relu"), keras.layers.BatchNormalization()],
+    "without norms": lambda: [keras.layers.DepthwiseConv2D(3), keras.layers.Flatten(), keras.layers.Dense(5)],
+}
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+@pytest.mark.parametrize("kind", LOWER)
+def test_weights_are_held_as_they_are_multiplied(kind, precision):
+    """The same as Keras computes that casts them each time, but where a merged norm is rounded with the kernel."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(f"mixed_{precision}")
+    try:
+        model = chain(*LOWER[kind]())
+    finally:
+        keras.config.set_dtype_policy(before)
+    found = folded(model)
+    kinds = {
+        variable.dtype: isinstance(layer, keras.layers.BatchNormalization)
+        for layer in found.layers
+        for variable in layer.variables
+    }
+    assert kinds == {precision: False} | ({"float32": True} if norms(found) else {})
+    expected, lower = (np.asarray(one(PIXELS, training=False), np.float32) for one in (model, found))
+    if norms(model) == norms(found):
+        np.testing.assert_array_equal(lower, expected)
+    else:
+        np.testing.assert_allclose(lower, expected, rtol=0.02, atol=0.02 * float(np.abs(expected).max()))
 
 
 def test_a_convolution_that_others_read_too_is_left_alone():

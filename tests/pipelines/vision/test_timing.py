@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from pipelines.items import Item
-from pipelines.vision import networks, onednn, random_weights, timing
+from pipelines.vision import networks, random_weights, timing
 from pipelines.vision.extractors import Extractor
 from pipelines.vision.reading import Reading
 from pipelines.vision.timing import Timed
@@ -35,7 +35,8 @@ def test_the_fastest_that_is_near_enough(timed, expected):
     [
         ({"avx512_bf16", "avx2"}, False, ("float32", "bfloat16")),
         ({"bf16", "asimd"}, False, ("float32", "bfloat16")),
-        ({"avx2"}, False, ("float32",)),
+        ({"amx_bf16"}, False, ("float32", "bfloat16")),
+        ({"avx2", "avx512f"}, False, ("float32",)),
         (set(), False, ("float32",)),
         ({"avx512_bf16"}, True, ("float32", "float16")),
     ],
@@ -72,14 +73,28 @@ def test_images_that_cannot_be_read(tiny_network, tmp_path):
         timing.measure(Extractor(tiny_network, "random", 4), items, READING)
 
 
+X86 = "processor\t: 0\nmodel name\t: AMD EPYC\nflags\t\t: fpu avx512_bf16 avx2\nbugs\t\t: none\n"
+ARM = "processor\t: 0\nBogoMIPS\t: 2100.00\nFeatures\t: fp asimd bf16 i8mm\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "flags"),
+    [(X86, {"fpu", "avx512_bf16", "avx2"}), (ARM, {"fp", "asimd", "bf16", "i8mm"}), ("", set()), (None, set())],
+)
+def test_what_linux_says_of_a_processor_and_other_systems_do_not(tmp_path, text, flags):
+    if text is not None:
+        (tmp_path / "cpuinfo").write_text(text)
+    assert timing.processor_flags(str(tmp_path / "cpuinfo")) == flags
+
+
 @pytest.mark.slow
 def test_a_real_network_in_a_process_of_its_own(coco_dir, tmp_path, monkeypatch):
-    """Through a weights file; ARM's flag has bfloat16 timed by Keras' policy, which any processor can do."""
+    """Through a weights file; the flag has bfloat16 timed, which any processor can do, if slowly."""
     weights = str(tmp_path / "inception.weights.h5")
     random_weights.build(networks.NETWORKS["inception_v3"]).save_weights(weights)
     items = [Item(str(n), str(path)) for n, path in enumerate(sorted((coco_dir / "val2017").iterdir()))]
     items.append(Item("none", str(tmp_path / "none.jpg")))
-    monkeypatch.setattr(onednn, "processor_flags", lambda: frozenset({"bf16"}))
+    monkeypatch.setattr(timing, "processor_flags", lambda: frozenset({"bf16"}))
     exact, lower = timing.measure(Extractor("inception_v3", weights, 2), items, READING)
     assert (exact.precision, lower.precision) == ("float32", "bfloat16")
     assert exact.cosine == pytest.approx(1, abs=1e-5) and 0.99 < lower.cosine < 1
