@@ -1,0 +1,26 @@
+"""How TensorFlow is imported: what counts is settled before it is, so each case has a process of its own."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.support import ROOT
+
+CODE = """
+import os
+from tfrecords_schema.quiet import import_tensorflow
+import_tensorflow()
+from tensorflow.python.util import _pywrap_util_port
+print(os.environ["TF_ENABLE_ONEDNN_OPTS"], _pywrap_util_port.IsMklEnabled())
+"""
+
+
+@pytest.mark.parametrize(("given", "expected"), [(None, "1 True"), ("0", "0 False")])
+def test_onednn_is_on_unless_it_is_switched_off_and_nothing_is_said_of_it(given, expected):
+    environment = {name: value for name, value in os.environ.items() if name != "TF_ENABLE_ONEDNN_OPTS"}
+    environment |= {"TF_ENABLE_ONEDNN_OPTS": given} if given else {}
+    command = [sys.executable, "-c", CODE]
+    found = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+    assert (found.stdout.strip(), found.stderr) == (expected, "")
