@@ -2,6 +2,7 @@
 # A small real cluster on this machine, for trying the pipelines on other engines than the default.
 #
 #   scripts/cluster.sh flink|spark|prism up      downloads what is needed once, starts it, prints the flags for the pipelines
+#   scripts/cluster.sh flink|spark|prism fetch   downloads it only
 #   scripts/cluster.sh flink|spark|prism flags   prints them again
 #   scripts/cluster.sh flink|spark|prism status  what runs (exit status 1 if anything does not)
 #   scripts/cluster.sh flink|spark|prism down    stops it
@@ -25,6 +26,9 @@ WEB_PORT=${WEB_PORT:-18081}
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 CLUSTER_DIR=$(mkdir -p "${CLUSTER_DIR:-$ROOT/.cluster}" && cd "${CLUSTER_DIR:-$ROOT/.cluster}" && pwd)
+FLINK_FILES="$CLUSTER_DIR/flink-$FLINK" FLINK_RUNNER="$CLUSTER_DIR/beam-flink-$BEAM_JAVA"
+SPARK_FILES="$CLUSTER_DIR/spark-$SPARK" SPARK_RUNNER="$CLUSTER_DIR/beam-spark-$BEAM_JAVA"
+PRISM_BINARY="$CLUSTER_DIR/prism-$PRISM"
 PYTHON=${PYTHON:-$ROOT/.venv/bin/python}
 START_TIMEOUT_S=120
 
@@ -107,11 +111,14 @@ start_pool() { # starts a Python worker wherever the engine asks for one, with t
 	wait_for pool answers "$POOL_PORT"
 }
 
-up_flink() {
+fetch_flink() {
 	need java Flink && need mvn "Beam's job server"
-	local python_files="$CLUSTER_DIR/flink-$FLINK" runner="$CLUSTER_DIR/beam-flink-$BEAM_JAVA"
-	once "$python_files" from_pypi "apache-flink-libraries==$FLINK"
-	once "$runner" from_maven "beam-runners-flink-${FLINK%.*}"
+	once "$FLINK_FILES" from_pypi "apache-flink-libraries==$FLINK"
+	once "$FLINK_RUNNER" from_maven "beam-runners-flink-${FLINK%.*}"
+}
+
+up_flink() {
+	fetch_flink
 	local conf="$RUN/conf"
 	mkdir -p "$conf"
 	# A restart waits for longer than a heartbeat: earlier, tasks would be sent again to the TaskManager that has died.
@@ -149,7 +156,7 @@ up_flink() {
 	for package in java.lang java.net java.io java.nio java.text java.time java.util java.util.concurrent java.lang.reflect; do
 		opens+=("--add-opens=java.base/$package=ALL-UNNAMED")
 	done
-	local flink=(java "${opens[@]}" -cp "$python_files/pyflink/lib/*")
+	local flink=(java "${opens[@]}" -cp "$FLINK_FILES/pyflink/lib/*")
 	start jobmanager "${flink[@]}" -Xmx512m org.apache.flink.runtime.entrypoint.StandaloneSessionClusterEntrypoint --configDir "$conf"
 	wait_for jobmanager answers "$WEB_PORT"
 	for number in 1 2; do
@@ -158,7 +165,7 @@ up_flink() {
 	done
 	wait_for taskmanager-2 flink_has_two
 	start_pool
-	start job-server java "${opens[@]}" -Xmx1g -cp "$runner/*" org.apache.beam.runners.flink.FlinkJobServerDriver --job-host 127.0.0.1 \
+	start job-server java "${opens[@]}" -Xmx1g -cp "$FLINK_RUNNER/*" org.apache.beam.runners.flink.FlinkJobServerDriver --job-host 127.0.0.1 \
 		--job-port "$JOB_PORT" --artifact-port 0 --expansion-port 0 --artifacts-dir "$RUN/artifacts" --flink-master "127.0.0.1:$WEB_PORT"
 	wait_for job-server answers "$JOB_PORT"
 	remember_flags --runner=FlinkRunner --parallelism=2
@@ -171,12 +178,15 @@ found = json.load(urllib.request.urlopen('http://127.0.0.1:$WEB_PORT/overview', 
 raise SystemExit(found['taskmanagers'] != 2)" 2>/dev/null
 }
 
-up_spark() {
+fetch_spark() {
 	need java Spark && need mvn "Beam's job server"
-	local python_files="$CLUSTER_DIR/spark-$SPARK" runner="$CLUSTER_DIR/beam-spark-$BEAM_JAVA"
-	once "$python_files" from_pypi "pyspark==$SPARK"
-	once "$runner" from_maven beam-runners-spark-3
-	export SPARK_HOME="$python_files/pyspark" SPARK_LOCAL_IP=127.0.0.1 SPARK_WORKER_DIR="$RUN/work" SPARK_LOCAL_DIRS="$RUN/tmp"
+	once "$SPARK_FILES" from_pypi "pyspark==$SPARK"
+	once "$SPARK_RUNNER" from_maven beam-runners-spark-3
+}
+
+up_spark() {
+	fetch_spark
+	export SPARK_HOME="$SPARK_FILES/pyspark" SPARK_LOCAL_IP=127.0.0.1 SPARK_WORKER_DIR="$RUN/work" SPARK_LOCAL_DIRS="$RUN/tmp"
 	start master "$SPARK_HOME/bin/spark-class" org.apache.spark.deploy.master.Master \
 		--host 127.0.0.1 --port "$ENGINE_PORT" --webui-port "$WEB_PORT"
 	wait_for master answers "$WEB_PORT"
@@ -191,7 +201,7 @@ up_spark() {
 		java.util.concurrent.atomic sun.nio.ch sun.nio.cs sun.security.action sun.util.calendar; do
 		opens+=("--add-opens=java.base/$package=ALL-UNNAMED")
 	done
-	start job-server java "${opens[@]}" -Xmx1g -Dspark.executor.memory=512m -cp "$runner/*:$SPARK_HOME/jars/*" \
+	start job-server java "${opens[@]}" -Xmx1g -Dspark.executor.memory=512m -cp "$SPARK_RUNNER/*:$SPARK_HOME/jars/*" \
 		org.apache.beam.runners.spark.SparkJobServerDriver --job-host 127.0.0.1 --job-port "$JOB_PORT" --artifact-port 0 \
 		--expansion-port 0 --artifacts-dir "$RUN/artifacts" --spark-master-url "spark://127.0.0.1:$ENGINE_PORT"
 	wait_for job-server answers "$JOB_PORT"
@@ -205,12 +215,15 @@ found = json.load(urllib.request.urlopen('http://127.0.0.1:$WEB_PORT/json/', tim
 raise SystemExit(found['aliveworkers'] != 2)" 2>/dev/null
 }
 
-up_prism() {
+fetch_prism() {
 	need go Prism
-	local binary="$CLUSTER_DIR/prism-$PRISM"
-	once "$binary" from_go "github.com/apache/beam/sdks/v2/go/cmd/prism@v$PRISM"
+	once "$PRISM_BINARY" from_go "github.com/apache/beam/sdks/v2/go/cmd/prism@v$PRISM"
+}
+
+up_prism() {
+	fetch_prism
 	start_pool
-	start prism "$binary/prism" --job_port "$JOB_PORT" --web_port "$WEB_PORT" --idle_shutdown_timeout=-1ms
+	start prism "$PRISM_BINARY/prism" --job_port "$JOB_PORT" --web_port "$WEB_PORT" --idle_shutdown_timeout=-1ms
 	wait_for prism answers "$JOB_PORT"
 	remember_flags --runner=PrismRunner
 }
@@ -266,9 +279,10 @@ status() {
 ENGINE=${1:-} RUN="$CLUSTER_DIR/run-${1:-}"
 case "$ENGINE:${2:-}" in
 flink:up | spark:up | prism:up | flink:down | spark:down | prism:down | flink:status | spark:status | prism:status) "$2" ;;
+flink:fetch | spark:fetch | prism:fetch) "fetch_$ENGINE" ;;
 flink:flags | spark:flags | prism:flags) cat "$RUN/flags" 2>/dev/null || fail "$ENGINE is down" ;;
 *)
-	echo "error: expected flink, spark or prism, and up, down, status or flags, found '$*'" >&2
+	echo "error: expected flink, spark or prism, and up, fetch, down, status or flags, found '$*'" >&2
 	exit 2
 	;;
 esac
