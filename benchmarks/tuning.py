@@ -1,12 +1,13 @@
 """Beam width and length penalty on a validation split: `python -m benchmarks.tuning --model EXPORT --data DIR`.
 
-Everything by the exported model: its search, its vocabulary. BLEU and CIDEr as in trainer.evaluate, times 100.
+With the search and the weights that an export carries. BLEU and CIDEr as in trainer.evaluate, times 100.
 """
 
 from __future__ import annotations
 
 import argparse
 import collections
+import os
 from collections.abc import Mapping
 
 from tfrecords_schema.quiet import import_tensorflow
@@ -14,20 +15,23 @@ from tfrecords_schema.quiet import import_tensorflow
 tf = import_tensorflow()
 import numpy as np  # noqa: E402
 
+from tfrecords_schema.manifests.model_info import MODEL_INFO, ModelInfo  # noqa: E402
+from tfrecords_schema.storage import files  # noqa: E402
+from trainer import export  # noqa: E402
 from trainer.data import dataset  # noqa: E402
 from trainer.scoring.metrics import Scorer  # noqa: E402
+from trainer.search.caption_module import CaptionModule  # noqa: E402
 
 _BATCH = 64
 _METRICS = ("bleu_4", "cider", "meteor")
 
 
-def captions_of(model, directory, images, width: int, penalty: float) -> dict[str, str]:
+def captions_of(module: CaptionModule, directory, images, width: int, penalty: float) -> dict[str, str]:
     """By id, the best caption of each image; `images` are (ids, features `[B, ...]`)."""
     found = {}
-    sizes = {"beam_width": width, "max_length": directory.info.max_caption_length, "length_penalty": penalty}
-    arguments = {name: tf.constant(value) for name, value in sizes.items()}
+    sizes = [tf.constant(value) for value in (width, directory.info.max_caption_length, penalty)]
     for ids, features in images:
-        best = model.signatures["caption"](features=tf.constant(features), **arguments)["ids"].numpy()[:, 0]
+        best = module.caption(tf.constant(features), *sizes)["ids"].numpy()[:, 0]
         found.update(zip(ids, map(directory.vocabulary.decode, best), strict=True))
     return found
 
@@ -56,7 +60,8 @@ def main() -> None:
         id_: [text.decode() for text in record["caption/text"].numpy()]
         for id_, record in zip(ids, records, strict=True)
     }
-    model = tf.saved_model.load(args.model)
+    info = ModelInfo.loads(files.read_text(os.path.join(args.model, MODEL_INFO)))
+    module = CaptionModule(export.load_export(args.model, info))
     metrics = [name for name in _METRICS if name != "meteor" or args.meteor]
     print(f"{len(ids)} images\n")
     print(f"| width | length penalty | {' | '.join(metrics)} | words a caption | captions | words |")
@@ -64,7 +69,7 @@ def main() -> None:
     with Scorer(references, meteor=args.meteor) as scorer:
         for width in args.widths:
             for penalty in args.length_penalties if width > 1 else args.length_penalties[:1]:
-                captions = captions_of(model, directory, images, width, penalty)
+                captions = captions_of(module, directory, images, width, penalty)
                 scores = scorer(captions).corpus
                 cells = [f"{scores[name]:.1f}" for name in metrics] + described(captions)
                 print(f"| {width} | {penalty} | " + " | ".join(cells) + " |", flush=True)
