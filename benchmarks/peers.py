@@ -249,9 +249,9 @@ def _cosine(mine: dict[str, list[np.ndarray]], theirs: dict[str, list[np.ndarray
 
 def _random_weights(path: pathlib.Path) -> str:
     """Those of `--weights random`, as a file."""
-    from pipelines.vision import networks, random_weights
+    from tfrecords_schema.networks import random_weights, registry
 
-    random_weights.build(networks.find_network("inception_v3")).save_weights(path)
+    random_weights.build(registry.find_network("inception_v3")).save_weights(path)
     return str(path)
 
 

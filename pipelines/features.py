@@ -48,8 +48,8 @@ def run(config: FeaturesConfig, beam_args: Sequence[str] = ()) -> dict[str, Any]
     from pipelines.training_records.source import source_of
     from pipelines.training_records.words import MakeVocabulary
     from pipelines.vision import extractors
-    from pipelines.vision.networks import AUTO
     from pipelines.vision.reading import Reading
+    from tfrecords_schema.networks.registry import AUTO
 
     data, network, words, running = config.data, config.network, config.words, config.running
     engine = choose(beam_args, running.gpu, running.accelerator)

@@ -18,13 +18,13 @@ from pipelines.settings.caption import CaptionConfig, Images
 from pipelines.sources.image_sets import ImageSets
 from pipelines.sources.table_columns import Columns
 from pipelines.vision import extractors
-from pipelines.vision.networks import AUTO
 from pipelines.vision.reading import Reading
 from tfrecords_schema import __version__
 from tfrecords_schema.errors import InputError
 from tfrecords_schema.manifests import caption_table
 from tfrecords_schema.manifests.dataset_info import FeatureSpec
 from tfrecords_schema.manifests.model_info import ModelInfo
+from tfrecords_schema.networks.registry import AUTO
 from tfrecords_schema.storage import carried, files, paths
 
 _OF_TABLES = ("uri_column", "image_column", "id_column", "metadata_columns", "prefix_column", "score_column")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 
 from pipelines.settings.running import Running
-from pipelines.vision.networks import AUTO, NETWORKS, PRECISIONS
 from tfrecords_schema.command import Settings, group, setting
+from tfrecords_schema.networks.registry import AUTO, NETWORKS, PRECISIONS
 from tfrecords_schema.shards import SPLITS
 
 _CAPTIONS = (

@@ -1,4 +1,4 @@
-"""A network of the registry with its weights, as one function."""
+"""A network of the registry with its weights: as Keras' model, and as one function."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
-from pipelines.vision import random_weights
-from pipelines.vision.folding import folded
-from pipelines.vision.networks import Network, find_network
 from tfrecords_schema.errors import InputError
+from tfrecords_schema.networks import random_weights
+from tfrecords_schema.networks.folding import folded
+from tfrecords_schema.networks.registry import Network, find_network
 
 
 def forward(name: str, path: str | None, grid: bool, precision: str) -> Callable[[Any], Any]:
@@ -17,7 +17,7 @@ def forward(name: str, path: str | None, grid: bool, precision: str) -> Callable
 
     Args:
       name, grid: as of an Extractor.
-      precision: that Keras' layers compute in, one of networks.PRECISIONS.
+      precision: that Keras' layers compute in, one of registry.PRECISIONS.
       path: a local `.h5` file; None for seeded random weights.
 
     Raises:
