@@ -106,7 +106,9 @@ def _rows(module: str, output: pathlib.Path) -> Iterator[tuple[str, np.ndarray]]
         for shard in info.splits["train"].shards:
             with open(output / shard.name, "rb") as handle:
                 for data in shards.read_framed(handle):
-                    one = record.decode(data, info.features.shape, info.features.dtype)
+                    one = record.decode(
+                        data, info.features.shape, info.features.dtype, has_image=info.images is not None
+                    )
                     yield one["image/uri"], one["image/feature"]
     elif module == "tf_data":
         if output.with_suffix(".npz").exists():

@@ -168,10 +168,13 @@ def _of_features(config: CaptionConfig, directory: str, info: ModelInfo) -> _Par
     for name in _OF_IMAGES:
         if given[name]:
             raise InputError(f"--{name}: expected --images beside it, found --features; leave one of them out")
-    spec = stored.open_features(directory).features
+    stored_info = stored.open_features(directory)
+    spec = stored_info.features
     spec.require_same(info.features, mine=f"--features {directory}", theirs=f"--model {config.model}")
     source = stored.FeatureRecords(directory, config.what.split, config.what.limit, config.table.rows_per_file)
-    features = stored.StoredFeatures(spec.shape, spec.dtype, config.running.read_retries)
+    features = stored.StoredFeatures(
+        spec.shape, spec.dtype, stored_info.images is not None, config.running.read_retries
+    )
     return source, features, spec, {"weights": spec.weights_digest}
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from pipelines.storage import saved_models
-from pipelines.vision import devices, images
+from pipelines.vision import devices, exported, images
 from tfrecords_schema.errors import InputError
 from tfrecords_schema.manifests.dataset_info import FeatureSpec
 from tfrecords_schema.networks import building, random_weights
@@ -136,7 +136,10 @@ def parse(name: str, weights: str, batch_size: int, grid: bool, precision: str) 
     """
     kind, colon, directory = name.partition(":")
     if kind != SAVED_MODEL and not colon:
-        return Extractor(name, weights, batch_size, grid, precision)
+        digest = ""
+        if weights not in ("imagenet", "random") and exported.is_export(weights):
+            weights, digest = exported.weights_of(weights, name)
+        return Extractor(name, weights, batch_size, grid, precision, digest)
     if kind != SAVED_MODEL or not directory:
         raise InputError(f"--extractor: expected a network's name or {SAVED_MODEL}:DIR, found {name!r}")
     if weights != "imagenet":

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from tfrecords_schema.errors import InputError
 from tfrecords_schema.networks import random_weights
 from tfrecords_schema.networks.folding import folded
-from tfrecords_schema.networks.registry import Network, find_network
+from tfrecords_schema.networks.registry import Endpoint, Network, find_network
 
 
 def forward(name: str, path: str | None, grid: bool, precision: str) -> Callable[[Any], Any]:
@@ -23,21 +24,36 @@ def forward(name: str, path: str | None, grid: bool, precision: str) -> Callable
     Raises:
       InputError: the weights are another network's.
     """
+    network = find_network(name)
+    with computing_in(precision):
+        model = folded(up_to(build(name, path), network.endpoint(grid)))
+    return lambda pixels: model(network.preprocess(pixels), training=False)
+
+
+@contextlib.contextmanager
+def computing_in(precision: str) -> Iterator[None]:
+    """Layers that are made meanwhile compute in this precision; their variables are float32, and fit any checkpoint."""
     import keras
 
-    network = find_network(name)
-    endpoint = network.endpoint(grid)
     before = keras.config.dtype_policy()
-    # Variables stay float32 and are cast: a checkpoint fits whatever the precision.
     keras.config.set_dtype_policy(precision if precision == "float32" else f"mixed_{precision}")
     try:
-        model = random_weights.build(network) if path is None else _with_weights(name, network, path)
-        if endpoint.layer:
-            model = keras.Model(model.inputs, model.get_layer(endpoint.layer).output)
-        model = folded(model)
+        yield
     finally:
         keras.config.set_dtype_policy(before)
-    return lambda pixels: model(network.preprocess(pixels), training=False)
+
+
+def build(name: str, path: str | None) -> Any:
+    """The whole network as a Keras model; `path` as of `forward`. Raises InputError where the weights do not fit."""
+    network = find_network(name)
+    return random_weights.build(network) if path is None else _with_weights(name, network, path)
+
+
+def up_to(model: Any, endpoint: Endpoint) -> Any:
+    """The part of a network whose output is the feature."""
+    import keras
+
+    return keras.Model(model.inputs, model.get_layer(endpoint.layer).output) if endpoint.layer else model
 
 
 def _with_weights(name: str, network: Network, path: str) -> Any:
