@@ -118,7 +118,8 @@ def run(config: TaskConfig) -> dict[str, Any]:
             except tf.errors.ResourceExhaustedError as error:
                 raise RunError(
                     f"expected a decoder and batches that fit into memory, found: {files.reason(error)[:200]}; give a "
-                    "smaller --batch_size, --units or --embedding_dim in another --job_dir, or a machine with more"
+                    "smaller --batch_size, --fine_tune_batch_size, --units or --embedding_dim in another --job_dir, or "
+                    "a machine with more"
                 ) from error
             except tf.errors.OpError as error:
                 damaged = dataset.find_damaged(directory)

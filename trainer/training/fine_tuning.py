@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -99,9 +100,8 @@ class Tuning:
         signature = [tuple(tf.TensorSpec(one.shape, one.dtype) for one in found)]
         self._features = tf.function(cnn.features, input_signature=signature)
         each = sum(math.prod(shape) * np.dtype(dtype).itemsize for shape, dtype in self._activations)
-        self._images: dict[str, int] = {
-            name: directory.info.splits[name].images for name in ("train", "val") if name in directory.info.splits
-        }
+        counts = {name: split.images for name, split in directory.info.splits.items()}
+        self._images: dict[str, int] = {name: counts[name] for name in ("train", "val") if counts.get(name)}
         free = config.cache_gb * 1e9
         self._keeps: dict[str, bool] = {}
         for split, images in self._images.items():
@@ -113,6 +113,18 @@ class Tuning:
     def keeps_train(self) -> bool:
         """Whether the trunk's activations of the training images are computed once, and there is room for them."""
         return self._keeps["train"]
+
+    def introduce(self) -> None:
+        """What is about to happen."""
+        cnn = self.learner.cnn
+        count = sum(math.prod(variable.shape) for variable in cnn.trainable_variables)
+        if self.keeps_train:
+            below = "what is below them is run once and kept in memory"
+        else:
+            below = "what is below them is run in each step (--cache_gb, --augment)"
+        told = f"; {below}" if cnn.has_trunk else ""
+        name = self._directory.info.features.extractor
+        self._screen.say(f"fine-tuning {name}: {count:,} of its weights learn{told}")
 
     def kept(self, split: str, check: Check) -> list[np.ndarray]:
         """The trunk's activations of all images `[images, ...]`, computed when they are first asked for."""
@@ -181,9 +193,12 @@ class Tuning:
         images = dataset.images(self._directory, split).map(
             lambda record: stored_images.square(record[IMAGE], size), num_parallel_calls=tf.data.AUTOTUNE
         )
+        self._screen.close()  # of the epoch
         self._screen.begin(title, 0, steps)
+        begun = time.monotonic()
         for number, pixels in enumerate(images.batch(_BATCH).prefetch(2)):
             check()
             yield number * _BATCH, pixels
-            self._screen.update(number + 1, {})
+            rate = (number + 1) * _BATCH / max(time.monotonic() - begun, 1e-9)
+            self._screen.update(number + 1, {"images/s": rate})
         self._screen.close()

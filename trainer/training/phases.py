@@ -99,6 +99,7 @@ def fine_tuning(directory: dataset.FeatureDirectory, config: TrainConfig, replic
     )
 
     def begin(check: Check) -> None:
+        tuning.introduce()
         if tuning.keeps_train:
             made.kept = tuning.kept("train", check)
 

@@ -8,6 +8,7 @@ from tests.support.small import write_features
 from tfrecords_schema.record import IMAGE
 from tfrecords_schema.vocabulary import PAD, START
 from trainer.data import dataset, stored_images
+from trainer.data.batches import Batches
 from trainer.data.image_batches import ImageBatches
 
 STREAMED, CACHED = 1, 1e9  # budgets in bytes: of no shard, of all
@@ -94,3 +95,11 @@ def test_activations_in_place_of_pixels(directory, dtype):
         for given, whole in zip(batch.inputs, kept, strict=True):
             np.testing.assert_array_equal(given.numpy(), whole[batch.image.numpy()])
     assert made.is_cached and not batches(directory, STREAMED).is_cached
+
+
+def test_images_take_no_memory_where_only_features_are_learned_from(directory):
+    """24 features of 48 numbers in float16, 120 captions of 16 ids: 20 kB, beside JPEGs of more."""
+    shards = directory.info.splits["train"].shards
+    assert sum(shard.bytes for shard in shards) > 40_000
+    assert Batches(directory, "train", 5, 20_000, 3).is_cached
+    assert not Batches(directory, "train", 5, 16_000, 3).is_cached

@@ -242,6 +242,21 @@ def test_other_ways(features, tmp_path, flags):
 
 
 @pytest.mark.slow
+def test_attention_over_a_map_of_a_network_that_learns(coco_dir, tmp_path):
+    weights = tunable.save(tmp_path / "given.weights.h5")
+    flags = {"weights": weights, "store_images": True, "feature_grid": True}
+    write_features(tmp_path / "features", tunable.NAME, coco_dir, **flags)
+    settings = {**TUNED, "epochs": 1, "self_critical": 1, "attention": "bahdanau", "attention_units": 8}
+    train_without_java(tmp_path / "features", tmp_path / "job", **settings)
+    exported = json.loads((tmp_path / "job/export/model_info.json").read_text())
+    assert exported["features"]["shape"] == [64, 10] and exported["features"]["weights"].startswith("fine-tuned from")
+    commands.caption(
+        images=[f"{coco_dir}/val2017"], model=str(tmp_path / "job/export"), output=str(tmp_path / "captions")
+    )
+    assert len(rows(tmp_path / "captions")) == 8
+
+
+@pytest.mark.slow
 def test_mixed_precision(features, tmp_path):
     for precision in ("bfloat16", "float16"):
         best = train_without_java(features, tmp_path / precision, **TUNED, mixed_precision=precision)
