@@ -39,7 +39,7 @@ def open_way(way: str, args: argparse.Namespace) -> Callable[[bytes], str]:
     from benchmarks.search import one_by_one
     from pipelines.captions import captioner
     from pipelines.vision import images
-    from pipelines.vision.networks import find_network
+    from tfrecords_schema.networks.registry import find_network
     from tfrecords_schema.vocabulary import END, PAD, START, UNK
     from trainer import export
 

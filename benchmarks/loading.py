@@ -157,7 +157,7 @@ def main() -> None:
         if not args.weights:
             args.weights = f"{scratch}/seeded.weights.h5"
             made = "from tfrecords_schema.quiet import import_tensorflow; import_tensorflow(); import keras, sys\n"
-            made += "from pipelines.vision.networks import find_network; keras.utils.set_random_seed(0)\n"
+            made += "from tfrecords_schema.networks.registry import find_network; keras.utils.set_random_seed(0)\n"
             made += "find_network(sys.argv[1]).build(None).save_weights(sys.argv[2])"
             command = [sys.executable, "-c", made, args.network, args.weights]
             subprocess.run(command, check=True, stderr=subprocess.DEVNULL)

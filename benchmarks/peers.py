@@ -106,7 +106,9 @@ def _rows(module: str, output: pathlib.Path) -> Iterator[tuple[str, np.ndarray]]
         for shard in info.splits["train"].shards:
             with open(output / shard.name, "rb") as handle:
                 for data in shards.read_framed(handle):
-                    one = record.decode(data, info.features.shape, info.features.dtype)
+                    one = record.decode(
+                        data, info.features.shape, info.features.dtype, has_image=info.images is not None
+                    )
                     yield one["image/uri"], one["image/feature"]
     elif module == "tf_data":
         if output.with_suffix(".npz").exists():
@@ -249,9 +251,9 @@ def _cosine(mine: dict[str, list[np.ndarray]], theirs: dict[str, list[np.ndarray
 
 def _random_weights(path: pathlib.Path) -> str:
     """Those of `--weights random`, as a file."""
-    from pipelines.vision import networks, random_weights
+    from tfrecords_schema.networks import random_weights, registry
 
-    random_weights.build(networks.find_network("inception_v3")).save_weights(path)
+    random_weights.build(registry.find_network("inception_v3")).save_weights(path)
     return str(path)
 
 

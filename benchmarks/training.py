@@ -86,7 +86,7 @@ def ours(directory, batch_size: int, units: int, embedding_dim: int, **settings)
         sizes = {"units": units, "embedding_dim": embedding_dim, "attention_units": units, **settings}
         decoder = Decoder(decoder_config(directory, DecoderSettings(**sizes)))
         decoder.build()
-        phase = phases.cross_entropy(directory, config, 1)
+        phase = phases.cross_entropy(directory, config, 1, decoder)
         phase.optimizer.build(decoder.trainable_variables)
     like = phase.batches.dataset(0)
     update = make_update(decoder, phase.optimizer, phase.objective, strategy, like, seed=0, clip_norm=5.0)

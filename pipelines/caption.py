@@ -44,7 +44,7 @@ def run(config: CaptionConfig, beam_args: Sequence[str] = ()) -> dict[str, Any]:
     from pipelines.output import lifecycle, sharding, start, steps
     from pipelines.output.names import Names
     from pipelines.output.report import summarise
-    from pipelines.vision.networks import AUTO
+    from tfrecords_schema.networks.registry import AUTO
     from tfrecords_schema.shards import shard_count
 
     output, running, table = config.output, config.running, config.table

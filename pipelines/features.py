@@ -12,7 +12,7 @@ from pipelines import cli
 from pipelines.settings.features import FeaturesConfig
 from tfrecords_schema import command
 from tfrecords_schema.errors import InputError
-from tfrecords_schema.manifests.dataset_info import DATASET_INFO, VOCABULARY
+from tfrecords_schema.manifests.dataset_info import DATASET_INFO, VOCABULARY, StoredImages
 from tfrecords_schema.shards import SPLITS
 
 ABOUT = {
@@ -48,10 +48,12 @@ def run(config: FeaturesConfig, beam_args: Sequence[str] = ()) -> dict[str, Any]
     from pipelines.training_records.source import source_of
     from pipelines.training_records.words import MakeVocabulary
     from pipelines.vision import extractors
-    from pipelines.vision.networks import AUTO
+    from pipelines.vision.keeping import QUALITY
     from pipelines.vision.reading import Reading
+    from tfrecords_schema.networks.registry import AUTO
 
     data, network, words, running = config.data, config.network, config.words, config.running
+    keep = StoredImages(config.store.store_size, QUALITY) if config.store.store_images else None
     engine = choose(beam_args, running.gpu, running.accelerator)
     engine.require_reachable(**command.places(config))
     images = source_of(data, config.records_per_shard)
@@ -61,7 +63,7 @@ def run(config: FeaturesConfig, beam_args: Sequence[str] = ()) -> dict[str, Any]
     spec = extractor.spec(network.feature_dtype)
     if network.weights == "random":
         print("WARNING: --weights random is seeded noise, for trying things out: it knows no objects.", flush=True)
-    reading = Reading(running.read_threads, running.max_pixels, running.read_retries)
+    reading = Reading(running.read_threads, running.max_pixels, running.read_retries, keep)
     names = Names(SPLITS, [RecordMaker.suffix], [VOCABULARY], DATASET_INFO, carries=True)
     with contextlib.ExitStack() as held:
         with start.listed(images) as catalogue:
@@ -76,6 +78,7 @@ def run(config: FeaturesConfig, beam_args: Sequence[str] = ()) -> dict[str, Any]
                 image={  # weights count by their digest, wherever the file lies
                     **{f"feature_{key}": value for key, value in vars(spec).items() if key not in ("weights", "shape")},
                     "max_pixels": running.max_pixels,
+                    "store_images": keep and vars(keep),
                 },
                 other={**vars(words), "records_per_shard": config.records_per_shard, **images.describe()},
             )
@@ -91,8 +94,10 @@ def run(config: FeaturesConfig, beam_args: Sequence[str] = ()) -> dict[str, Any]
             dtype=network.feature_dtype,
             max_caption_length=words.max_caption_length,
         )
-        shaping = {**options.image, "max_caption_length": words.max_caption_length}
-        process = sharding.ProcessShard(maker, listing, shaping, options.image)
+        # Without what is not asked for: what versions before that option made stays as it is.
+        image = {name: value for name, value in options.image.items() if value is not None}
+        shaping = {**image, "max_caption_length": words.max_caption_length}
+        process = sharding.ProcessShard(maker, listing, shaping, image)
         vocabulary = beam.pvalue.AsSingleton(
             engine.pipeline | MakeVocabulary(listing, words.vocab_size, words.min_word_count)
         )
@@ -100,7 +105,7 @@ def run(config: FeaturesConfig, beam_args: Sequence[str] = ()) -> dict[str, Any]
             engine.pipeline
             | steps.EveryShard(listing)
             | steps.MakeShards(process, engine.accelerator, vocabulary=vocabulary)
-            | steps.Finish(Publish(publication, spec, words.max_caption_length, carried), vocabulary=vocabulary)
+            | steps.Finish(Publish(publication, spec, words.max_caption_length, carried, keep), vocabulary=vocabulary)
         )
         ran = run_pipeline(engine, config.output, sum(counts.values()))
     return summarise(config.output, running.max_reject_fraction) if ran else {}
@@ -114,6 +119,7 @@ class Publish:
     spec: Any
     max_caption_length: int
     carried: str
+    images: StoredImages | None
 
     def __call__(self, results: list, vocabulary: str) -> Iterator[list[str]]:
         from pipelines.output.publishing import publish
@@ -133,6 +139,7 @@ class Publish:
                 vocabulary_digest=words.digest,
                 vocabulary_file=name,
                 extractor=self.carried,
+                images=self.images,
                 splits={
                     split: _split_info([r for r in results if prefix_of(r.name) == split])
                     for split in publication.expected

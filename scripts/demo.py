@@ -17,9 +17,9 @@ import sys
 import time
 
 from pipelines.pictures import choice
-from pipelines.vision import networks
 from scripts import scenes
 from tfrecords_schema.errors import InputError
+from tfrecords_schema.networks import registry
 
 _UNSEEN_SEED = 999
 _UNSEEN_FIRST_ID = 500_001
@@ -78,7 +78,7 @@ def main() -> None:
 def _weights() -> str:
     """ImageNet weights if they are cached or can be downloaded, else seeded random ones, said in one line."""
     try:
-        networks.weights_file("inception_v3", "imagenet")
+        registry.weights_file("inception_v3", "imagenet")
     except InputError:
         print("weights: ImageNet's can not be had here, so seeded random ones are used; they tell drawn scenes apart")
         return "random"

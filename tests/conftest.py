@@ -6,11 +6,11 @@ import signal
 
 import pytest
 
-from pipelines.vision import networks
 from scripts import scenes
 from tests.support import commands
 from tests.support.once import Once
 from tests.support.small import TINY, train_without_java, write_features
+from tfrecords_schema.networks import registry
 from tfrecords_schema.quiet import import_tensorflow
 
 
@@ -45,7 +45,7 @@ def coco_dir(once) -> pathlib.Path:
 def tiny_network():
     """The registry name of a network that loads in no time."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(networks.NETWORKS, "tiny", TINY)
+        patch.setitem(registry.NETWORKS, "tiny", TINY)
         yield "tiny"
 
 

@@ -54,6 +54,8 @@ def describe(directory: str, n: int) -> Iterator[str]:
     yield _line("features", f"{f.extractor}, layer {f.layer}: {f.dtype} {list(f.shape)}, computed in {f.precision}")
     yield _line("weights", f"{f.weights} (SHA-256 {f.weights_digest[:12]}…)")
     yield _line("resize", f.resize)
+    if info.images:
+        yield _line("images", f"JPEGs, short side {info.images.short_side}, quality {info.images.quality}")
     commonest = ", ".join(words.words[4:12])
     yield _line("words", f"{len(words):,} ids; {commonest} …; captions of at most {info.max_caption_length} ids")
     for name, split in info.splits.items():
@@ -80,7 +82,7 @@ def _records(directory: str, info, split: str) -> Iterator[dict]:
         try:
             with files.open_binary(path) as handle:
                 for data in shards.read_framed(handle):
-                    yield record.decode(data, f.shape, f.dtype, info.max_caption_length)
+                    yield record.decode(data, f.shape, f.dtype, info.max_caption_length, info.images is not None)
         except (OSError, KeyError, ValueError) as error:
             raise InputError(f"{path}: expected {shard.records} records, found it damaged: {error}") from None
 

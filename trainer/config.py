@@ -99,6 +99,19 @@ class TrainConfig(Settings):
     )
     pretrained_embeddings: str = setting("GloVe text file of word embeddings to start from", "", metavar="FILE")
     freeze_embeddings: bool = setting("leave the pretrained embeddings as they are", False)
+    fine_tune: str = setting(
+        "afterwards, train the network that makes features too, from this layer to the top (mixed8), or all; takes "
+        "features made with --store_images",
+        "",
+        metavar="LAYER",
+    )
+    fine_tune_epochs: int = setting("epochs of that, at most", 5, least=1)
+    fine_tune_rate: float = setting("learning rate of the network in them", 1e-5, least=0, most=10)
+    fine_tune_decoder_rate: float = setting("learning rate of the decoder in them", 1e-4, least=0, most=10)
+    fine_tune_batch_size: int = setting("images in a step of them, each with its captions", 32, least=1)
+    fine_tune_weight_decay: float = setting("AdamW's, of the network's kernels", 4e-5, least=0, most=1)
+    fine_tune_batch_norm: bool = setting("train batch norms too, and measure each batch", False)
+    augment: bool = setting("crop, flip and recolour images in them, each time in another way, as im2txt", False)
     self_critical: int = setting(
         "epochs of self-critical training (CIDEr as reward) after these; 10 without a number", 0, least=0, bare=10
     )
@@ -140,8 +153,16 @@ class TrainConfig(Settings):
         super().__post_init__()
         if self.freeze_embeddings and not self.pretrained_embeddings:
             raise InputError("--freeze_embeddings: expected --pretrained_embeddings FILE beside it")
+        for name in ("fine_tune_batch_norm", "augment"):
+            if getattr(self, name) and not self.fine_tune:
+                raise InputError(f"--{name}: expected --fine_tune LAYER beside it; leave it out")
         if self.self_critical_baseline == "samples" and self.self_critical_samples < 2:
             raise InputError("--self_critical_samples: expected at least 2 for their mean as the baseline, found 1")
+
+    @property
+    def precision(self) -> str:
+        """That matrices are multiplied in, as the registry of networks names it."""
+        return "float32" if self.mixed_precision == "none" else self.mixed_precision
 
 
 # Settings that do not change what is learned: a run may go on with others.

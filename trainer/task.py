@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import shlex
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -97,23 +99,27 @@ def run(config: TaskConfig) -> dict[str, Any]:
         from trainer.data import dataset
         from trainer.training import job, loop
         from trainer.training.checkpoints import load_best
-        from trainer.training.run import decoder_config, train
+        from trainer.training.fine_tuning import save_network
+        from trainer.training.run import decoder_config, make_cnn, train
 
         directory = dataset.open_directory(config.data, interruptions.check)
         shape = decoder_config(directory, config.decoder)
         export_dir = os.path.join(job_dir, job.EXPORT)
-        with job.opened(job_dir) as place:
+        with contextlib.ExitStack() as held:
+            place = held.enter_context(job.opened(job_dir))
             export.require_ours("--job_dir", export_dir)
             try:
                 with place.told():
                     best = train(directory, place, shape, training, interruptions, config.overwrite)
                     best_dir = os.path.join(place.directory, job.BEST)
-                    decoder = load_best(best_dir, shape) if best else None
+                    cnn = make_cnn(directory, training) if best else None
+                    decoder = load_best(best_dir, shape, cnn) if best else None
                     images = dataset.place_of_images(directory)
             except tf.errors.ResourceExhaustedError as error:
                 raise RunError(
                     f"expected a decoder and batches that fit into memory, found: {files.reason(error)[:200]}; give a "
-                    "smaller --batch_size, --units or --embedding_dim in another --job_dir, or a machine with more"
+                    "smaller --batch_size, --fine_tune_batch_size, --units or --embedding_dim in another --job_dir, or "
+                    "a machine with more"
                 ) from error
             except tf.errors.OpError as error:
                 damaged = dataset.find_damaged(directory)
@@ -124,17 +130,21 @@ def run(config: TaskConfig) -> dict[str, Any]:
             place.finish()
             if decoder is None:
                 raise RunError(f"{job_dir}: no epoch had a finite {training.monitor}, nothing was exported")
+            spec, extractor, weights_in = directory.info.features, directory.info.extractor, directory.path
+            if cnn and cnn.is_changed():
+                weights_in = held.enter_context(tempfile.TemporaryDirectory(prefix="captioning-"))
+                spec, extractor = save_network(cnn, spec, training, weights_in)
             info = ModelInfo(
                 decoder=dataclasses.asdict(shape),
-                features=directory.info.features,
+                features=spec,
                 max_caption_length=directory.info.max_caption_length,
                 vocabulary_digest=directory.vocabulary.digest,
                 digest="",
                 metrics=best,
                 search={"beam_width": training.beam_width, "length_penalty": training.length_penalty},
-                extractor=directory.info.extractor,
+                extractor=extractor,
             )
-            info = export.write(decoder, directory.vocabulary, info, export_dir, directory.path)
+            info = export.write(decoder, directory.vocabulary, info, export_dir, weights_in)
     print(f"best        {loop.line(best)}")
     print(f"export      {export_dir} (digest {info.digest[:12]}…)")
     weights = info.features.weights

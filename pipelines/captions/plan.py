@@ -18,13 +18,13 @@ from pipelines.settings.caption import CaptionConfig, Images
 from pipelines.sources.image_sets import ImageSets
 from pipelines.sources.table_columns import Columns
 from pipelines.vision import extractors
-from pipelines.vision.networks import AUTO
 from pipelines.vision.reading import Reading
 from tfrecords_schema import __version__
 from tfrecords_schema.errors import InputError
 from tfrecords_schema.manifests import caption_table
 from tfrecords_schema.manifests.dataset_info import FeatureSpec
 from tfrecords_schema.manifests.model_info import ModelInfo
+from tfrecords_schema.networks.registry import AUTO
 from tfrecords_schema.storage import carried, files, paths
 
 _OF_TABLES = ("uri_column", "image_column", "id_column", "metadata_columns", "prefix_column", "score_column")
@@ -168,10 +168,13 @@ def _of_features(config: CaptionConfig, directory: str, info: ModelInfo) -> _Par
     for name in _OF_IMAGES:
         if given[name]:
             raise InputError(f"--{name}: expected --images beside it, found --features; leave one of them out")
-    spec = stored.open_features(directory).features
+    stored_info = stored.open_features(directory)
+    spec = stored_info.features
     spec.require_same(info.features, mine=f"--features {directory}", theirs=f"--model {config.model}")
     source = stored.FeatureRecords(directory, config.what.split, config.what.limit, config.table.rows_per_file)
-    features = stored.StoredFeatures(spec.shape, spec.dtype, config.running.read_retries)
+    features = stored.StoredFeatures(
+        spec.shape, spec.dtype, stored_info.images is not None, config.running.read_retries
+    )
     return source, features, spec, {"weights": spec.weights_digest}
 
 

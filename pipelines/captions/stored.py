@@ -92,11 +92,13 @@ class StoredFeatures:
     """A `rows.FeatureMaker` that reads records. Nothing has to be loaded.
 
     Attributes:
+      has_image: whether the records hold the image too.
       retries: how often a read is tried again after a passing fault.
     """
 
     shape: tuple[int, ...]
     dtype: str
+    has_image: bool = False
     retries: int = faults.READ_RETRIES
 
     def load(self) -> StoredFeatures:
@@ -160,7 +162,7 @@ class StoredFeatures:
         if data is None:
             return ImageError("read", "DamagedRecord", "its data are damaged")
         try:
-            values = record.decode(data, self.shape, self.dtype)
+            values = record.decode(data, self.shape, self.dtype, has_image=self.has_image)
         except (DecodeError, KeyError, ValueError) as error:
             return ImageError("read", "DamagedRecord", one_line(error))
         if not np.isfinite(values["image/feature"]).all():

@@ -9,8 +9,8 @@ from pipelines.listing.catalogue import Catalogue
 from pipelines.output.progress import waiting
 from pipelines.vision import timing
 from pipelines.vision.extractors import SAVED_MODEL, Extractor
-from pipelines.vision.networks import PRECISIONS
 from pipelines.vision.reading import Reading
+from tfrecords_schema.networks.registry import PRECISIONS
 
 # Loading a network twice takes some 20 seconds, which half of the time of fewer images would not bring back.
 _WORTH_TIMING = 1000

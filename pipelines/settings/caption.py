@@ -6,8 +6,8 @@ import dataclasses
 
 from pipelines.settings.running import Running
 from pipelines.settings.search import Search
-from pipelines.vision.networks import AUTO, PRECISIONS
 from tfrecords_schema.command import Settings, group, setting
+from tfrecords_schema.networks.registry import AUTO, PRECISIONS
 
 _IMAGES = (
     "quoted patterns ('photos/**.jpg'), directories, zip files; tar shards ('{00000..00099}.tar'); tables (CSV, TSV, "

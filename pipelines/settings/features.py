@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 
 from pipelines.settings.running import Running
-from pipelines.vision.networks import AUTO, NETWORKS, PRECISIONS
 from tfrecords_schema.command import Settings, group, setting
+from tfrecords_schema.errors import InputError
+from tfrecords_schema.networks.registry import AUTO, NETWORKS, PRECISIONS
 from tfrecords_schema.shards import SPLITS
 
 _CAPTIONS = (
@@ -67,9 +68,9 @@ class Network(Settings):
         metavar="NAME",
     )
     weights: str = setting(
-        "imagenet (downloaded by Keras), a Keras .h5 file, or random (seeded; for trying out)",
+        "imagenet (downloaded by Keras), a Keras .h5 file, an export of the trainer, or random (seeded; to try out)",
         "imagenet",
-        metavar="imagenet|random|FILE",
+        metavar="imagenet|random|FILE|EXPORT",
     )
     feature_grid: bool = setting("the last convolutional map, for attention", False)
     feature_dtype: str = setting("as stored", "float16", choices=("float16", "float32"))
@@ -78,6 +79,19 @@ class Network(Settings):
         AUTO,
         choices=(AUTO, *PRECISIONS),
     )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Store(Settings):
+    """Whether records keep the images too."""
+
+    store_images: bool = setting("put the images into the records, as small JPEGs, for trainer.task --fine_tune", False)
+    store_size: int = setting("pixels of their short side; smaller images stay as they are", 346, least=1, most=4000)
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.store_size != 346 and not self.store_images:
+            raise InputError("--store_size: expected --store_images beside it; leave it out")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -96,6 +110,7 @@ class FeaturesConfig(Settings):
     output: str = setting("feature directory to write", metavar="DIR", writes="folder")
     data: Data = group(Data, "images and captions: --coco_dir, or captions files and places of images")
     network: Network = group(Network, "features")
+    store: Store = group(Store, "images in the records")
     words: Words = group(Words, "words")
     running: Running = group(Running, "running")
     records_per_shard: int = setting("images in an output file, about", 1000, least=1)

@@ -60,7 +60,8 @@ class RecordMaker:
                 yield item.problem.of(item.id, item.uri)
             else:
                 items.append(item)
-        earlier = _Stored(job.earlier or "", self.extractor.shape, self.dtype)
+        has_image = self.reading.keep is not None
+        earlier = _Stored(job.earlier or "", self.extractor.shape, self.dtype, has_image)
         fresh = [item for item in items if item.position not in job.kept]
         for outcome in in_order(items, job.kept, self._extracted(job, fresh), _BATCH):
             if isinstance(outcome, Reject):
@@ -69,7 +70,7 @@ class RecordMaker:
             captions = cut = 0
             with job.clock.stage("write"):
                 for item, computed in outcome:
-                    (height, width), feature = computed or earlier[job.kept[item.position]]
+                    (height, width), feature, jpeg = computed or earlier[job.kept[item.position]]
                     encoded = [words.encode(caption, self.max_caption_length) for caption in item.captions]
                     lengths = [length for _, length in encoded]
                     values = {
@@ -82,7 +83,9 @@ class RecordMaker:
                         "caption/ids": [ids for ids, _ in encoded],
                         "caption/length": lengths,
                     }
-                    shards.write_framed(job.handle, record.encode(values, self.dtype))
+                    if has_image:
+                        values[record.IMAGE] = jpeg
+                    shards.write_framed(job.handle, record.encode(values, self.dtype, has_image))
                     captions += len(encoded)
                     cut += sum(map(self._is_cut, item.captions, lengths))
             yield Written([item.position for item, _ in outcome], captions, cut)
@@ -96,17 +99,18 @@ class RecordMaker:
             if isinstance(outcome, Reject):
                 yield outcome
             else:
-                yield list(zip(outcome.items, zip(outcome.sizes, outcome.features, strict=True), strict=True))
+                computed = zip(outcome.sizes, outcome.features, outcome.jpegs, strict=True)
+                yield list(zip(outcome.items, computed, strict=True))
 
 
-_Featured = tuple[tuple[int, int], np.ndarray]  # (height, width), and the feature
+_Featured = tuple[tuple[int, int], np.ndarray, bytes | None]  # (height, width), the feature, the image as it is kept
 
 
 class _Stored:
     """The records of an earlier shard by their place in it; read once where they are asked for in this order."""
 
-    def __init__(self, path: str, shape: tuple[int, ...], dtype: str):
-        self._path, self._shape, self._dtype = path, shape, dtype
+    def __init__(self, path: str, shape: tuple[int, ...], dtype: str, has_image: bool):
+        self._path, self._shape, self._dtype, self._has_image = path, shape, dtype, has_image
         self._records, self._next = self._read(), 0
 
     def _read(self) -> Iterator[bytes]:
@@ -118,11 +122,11 @@ class _Stored:
             self._records, self._next = self._read(), 0
         try:
             data = next(itertools.islice(self._records, row - self._next, None))
-            values = record.decode(data, self._shape, self._dtype)
+            values = record.decode(data, self._shape, self._dtype, has_image=self._has_image)
         except (OSError, StopIteration, KeyError, ValueError) as error:
             raise EarlierShardError(f"{self._path}: {error}") from None
         self._next = row + 1
-        return (values["image/height"], values["image/width"]), values["image/feature"]
+        return (values["image/height"], values["image/width"]), values["image/feature"], values.get(record.IMAGE)
 
 
 def _with_worded_captions(item: Item) -> Item:

@@ -21,12 +21,14 @@ from pipelines.vision.reading import Reading, read_ahead
 class FeatureBatch:
     """`n` images with features `[n, *shape]` of the dtype they are stored in; n is the batch size, or less.
 
-    `sizes` are (height, width) in pixels, after EXIF orientation, before resizing.
+    `sizes` are (height, width) in pixels, after EXIF orientation, before resizing; `jpegs` the images as records keep
+    them, None where they do not, empty for features that come from records.
     """
 
     items: list[Item]
     sizes: list[tuple[int, int]]
     features: np.ndarray
+    jpegs: list[bytes | None] = dataclasses.field(default_factory=list)
 
 
 def extract(
@@ -108,8 +110,8 @@ def _forward(batch: _Batch, extractor: Extractor, clock: StageClock, dtype: str)
         if not fits
     ]
     kept = [entry for entry, fits in zip(batch, good, strict=True) if fits]
-    found = FeatureBatch([item for item, _ in kept], [(p.height, p.width) for _, p in kept], features[good])
-    return found, rejects
+    sizes, jpegs = [(p.height, p.width) for _, p in kept], [p.jpeg for _, p in kept]
+    return FeatureBatch([item for item, _ in kept], sizes, features[good], jpegs), rejects
 
 
 def _not_finite(item: Item, feature: np.ndarray, dtype: str) -> Reject:
@@ -139,9 +141,12 @@ def regrouped(outcomes: Iterator[FeatureBatch | Reject], size: int) -> Iterator[
 
 def _joined(one: FeatureBatch, other: FeatureBatch) -> FeatureBatch:
     return FeatureBatch(
-        one.items + other.items, one.sizes + other.sizes, np.concatenate([one.features, other.features])
+        one.items + other.items,
+        one.sizes + other.sizes,
+        np.concatenate([one.features, other.features]),
+        one.jpegs + other.jpegs,
     )
 
 
 def _part(batch: FeatureBatch, which: slice) -> FeatureBatch:
-    return FeatureBatch(batch.items[which], batch.sizes[which], batch.features[which])
+    return FeatureBatch(batch.items[which], batch.sizes[which], batch.features[which], batch.jpegs[which])

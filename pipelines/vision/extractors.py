@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 
 from pipelines.storage import saved_models
-from pipelines.vision import devices, images, keras_networks, random_weights
-from pipelines.vision.networks import find_network, weights_file
+from pipelines.vision import devices, exported, images
 from tfrecords_schema.errors import InputError
 from tfrecords_schema.manifests.dataset_info import FeatureSpec
+from tfrecords_schema.networks import building, random_weights
+from tfrecords_schema.networks.registry import find_network, weights_file
 from tfrecords_schema.quiet import import_tensorflow
 from tfrecords_schema.storage import carried, copies, files, paths
 
@@ -31,7 +32,7 @@ class Extractor:
       weights: "imagenet" (downloaded by Keras, kept in its cache), "random" (seeded, for trying out) or a `.h5` file;
         for "saved_model", its directory.
       grid: the last convolutional map instead of the pooled vector.
-      precision: of the forward pass, one of networks.PRECISIONS; features are float32 whatever it is.
+      precision: of the forward pass, one of registry.PRECISIONS; features are float32 whatever it is.
       batch_size: of every call, so that nothing is traced twice.
       digest: of weights that a directory of ours carries, wherever it is, and that were compared with it; empty for
         others.
@@ -110,7 +111,7 @@ class Extractor:
         if self.name == SAVED_MODEL:
             forward = _saved_model(tf, str(source), f"--extractor {SAVED_MODEL}:{self.weights}")
         else:
-            forward = keras_networks.forward(self.name, source, self.grid, self.precision)
+            forward = building.forward(self.name, source, self.grid, self.precision)
 
         @tf.function(input_signature=[tf.TensorSpec([self.batch_size, self.size, self.size, 3], tf.uint8)])
         def body(pixels):
@@ -135,7 +136,10 @@ def parse(name: str, weights: str, batch_size: int, grid: bool, precision: str) 
     """
     kind, colon, directory = name.partition(":")
     if kind != SAVED_MODEL and not colon:
-        return Extractor(name, weights, batch_size, grid, precision)
+        digest = ""
+        if weights not in ("imagenet", "random") and exported.is_export(weights):
+            weights, digest = exported.weights_of(weights, name)
+        return Extractor(name, weights, batch_size, grid, precision, digest)
     if kind != SAVED_MODEL or not directory:
         raise InputError(f"--extractor: expected a network's name or {SAVED_MODEL}:DIR, found {name!r}")
     if weights != "imagenet":

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pipelines.items import ImageError
-from pipelines.vision import headers, jpegs, resizing
+from pipelines.vision import headers, jpegs, keeping, resizing
 from pipelines.vision.headers import MAX_PIXELS
 from tfrecords_schema.manifests.dataset_info import RESIZE as RESIZE
+from tfrecords_schema.manifests.dataset_info import StoredImages
 from tfrecords_schema.storage import faults
 
 if TYPE_CHECKING:
@@ -32,11 +33,13 @@ class Pixels:
     Attributes:
       rgb: uint8 `[size, size, 3]`.
       height, width: of the image after EXIF orientation, before resizing, in pixels.
+      jpeg: the image as records keep it; None where they do not.
     """
 
     rgb: np.ndarray
     height: int
     width: int
+    jpeg: bytes | None = None
 
 
 class Encoded:
@@ -83,40 +86,55 @@ class Encoded:
             raise _damage(error) from None
         return (rgb, self._width, self._height) if turned else (rgb, self._height, self._width)
 
-    def pixels(self, size: int) -> Pixels:
-        """The image at `[size, size, 3]`. Raises as `Encoded`."""
-        stored = self._jpeg()
-        if stored is not None:
-            return self._turned(stored, size)
+    def pixels(self, size: int, keep: StoredImages | None = None) -> Pixels:
+        """The image at `[size, size, 3]`, and, if asked for, as records keep it. Raises as `Encoded`."""
+        rgb = self._jpeg()
+        if rgb is not None:
+            return self._of_jpeg(rgb, size, keep)
         image, height, width = self.upright()
+        jpeg = None
+        if keep:
+            strips = map(np.asarray, _strips(image))
+            jpeg = keeping.as_jpeg(keeping.shrunk(strips, image.height, image.width, keep), keep)
         if image.height > _LONG * image.width:
             from PIL import Image
 
             image = image.resize((image.width, size), Image.Resampling.BILINEAR)
-        return Pixels(resizing.resize(map(np.asarray, _strips(image)), size), height, width)
+        return Pixels(resizing.resize(map(np.asarray, _strips(image)), size), height, width, jpeg)
 
     def _jpeg(self) -> np.ndarray | None:
         if max(self._image.size) > _LONG * min(self._image.size):
             return None
         return jpegs.decoded(self._data, self._image, self._image.size != (self._width, self._height))
 
-    def _turned(self, stored: np.ndarray, size: int) -> Pixels:
-        """A JPEG's pixels as they are stored, turned upright once they are few."""
+    def _of_jpeg(self, rgb: np.ndarray, size: int, keep: StoredImages | None) -> Pixels:
+        """Of a JPEG's pixels as they are in the file: turned upright once they are few."""
         orientation = _orientation(self._image)
         sideways = orientation in _SIDEWAYS
         axis = 0 if sideways else 1  # columns of the upright image go first, as with all others
-        rgb = resizing.resize(resizing.cut(stored, axis), size, axis)
-        rgb = rgb.swapaxes(0, 1) if sideways else rgb
-        rgb = rgb[:, ::-1] if orientation in (2, 3, 6, 7) else rgb
-        rgb = rgb[::-1] if orientation in (3, 4, 7, 8) else rgb
-        return Pixels(rgb, *((self._width, self._height) if sideways else (self._height, self._width)))
+        height, width = rgb.shape[:2]
+        jpeg = None
+        if keep and orientation == 1 and self._image.format == "JPEG":
+            jpeg = self._data if keeping.is_kept_as_it_is(self._data, height, width, keep) else None
+        if keep and jpeg is None:
+            small = keeping.shrunk(resizing.cut(rgb, axis), height, width, keep, axis)
+            jpeg = keeping.as_jpeg(_turned(small, orientation), keep)
+        square = _turned(resizing.resize(resizing.cut(rgb, axis), size, axis), orientation)
+        return Pixels(square, *((self._width, self._height) if sideways else (self._height, self._width)), jpeg)
 
 
-def encoded(data: bytes, size: int, max_pixels: int = MAX_PIXELS) -> Encoded:
-    """An image that is to be decoded at `[size, size, 3]`. Raises as `Encoded`."""
+def _turned(rgb: np.ndarray, orientation: int) -> np.ndarray:
+    """Upright, of pixels that stand as EXIF says."""
+    rgb = rgb.swapaxes(0, 1) if orientation in _SIDEWAYS else rgb
+    rgb = rgb[:, ::-1] if orientation in (2, 3, 6, 7) else rgb
+    return rgb[::-1] if orientation in (3, 4, 7, 8) else rgb
+
+
+def encoded(data: bytes, size: int, max_pixels: int = MAX_PIXELS, keep: StoredImages | None = None) -> Encoded:
+    """An image that is to be decoded at `[size, size, 3]`, and perhaps kept. Raises as `Encoded`."""
     # Four times the wanted size is kept, so that the resize still does the smoothing: features then stay within a
     # cosine of 0.9997 (benchmarks/decode.py).
-    return Encoded(data, 4 * size, max_pixels)
+    return Encoded(data, max(4 * size, keep.short_side if keep else 0), max_pixels)
 
 
 def decode(data: bytes, size: int, max_pixels: int = MAX_PIXELS) -> Pixels:

@@ -16,6 +16,7 @@ from pipelines.clock import StageClock
 from pipelines.items import ImageError, Item
 from pipelines.storage import archives, parquet_cells, tars
 from pipelines.vision import devices, images, memory
+from tfrecords_schema.manifests.dataset_info import StoredImages
 from tfrecords_schema.storage import faults, files, paths
 
 _TRYING = 16  # threads that look whether images are back
@@ -30,11 +31,13 @@ class Reading:
       threads: that read. More than there are cores, since object stores answer slowly.
       max_pixels: larger images are rejected from their header.
       retries: how often a read is tried again after a passing fault.
+      keep: how records keep the image itself; None: they do not.
     """
 
     threads: int = 16
     max_pixels: int = images.MAX_PIXELS
     retries: int = faults.READ_RETRIES
+    keep: StoredImages | None = None
 
 
 def some_can_be_read(items: Iterable[Item]) -> bool:
@@ -75,10 +78,10 @@ def read_ahead(
             with contextlib.ExitStack() as stack:
                 with clock.stage("read"):
                     data = stack.enter_context(held(item.uri, reading.retries))
-                encoded = images.encoded(data, size, reading.max_pixels)
+                encoded = images.encoded(data, size, reading.max_pixels, reading.keep)
                 # In this order: who waits for memory must not keep others from decoding small images.
                 with memory.DECODING.taking(encoded.memory), decoding, clock.stage("decode"):
-                    return encoded.pixels(size)
+                    return encoded.pixels(size, reading.keep)
         except ImageError as error:
             return error
 

@@ -33,8 +33,13 @@ def resize(strips: Iterable[np.ndarray], size: int, axis: int = 1) -> np.ndarray
       strips: uint8 `[h, w, 3]`, that stand one below the other (axis 1), or one beside the other (axis 0).
       axis: that is resized first.
     """
-    narrow = [_along(strip, size, axis) for strip in strips]
-    return _along(np.concatenate(narrow, 1 - axis) if len(narrow) > 1 else narrow[0], size, 1 - axis)
+    return to_shape(strips, (size, size), axis)
+
+
+def to_shape(strips: Iterable[np.ndarray], shape: tuple[int, int], axis: int = 1) -> np.ndarray:
+    """The same at any height and width."""
+    narrow = [_along(strip, shape[axis], axis) for strip in strips]
+    return _along(np.concatenate(narrow, 1 - axis) if len(narrow) > 1 else narrow[0], shape[1 - axis], 1 - axis)
 
 
 def cut(rgb: np.ndarray, axis: int) -> Iterable[np.ndarray]:

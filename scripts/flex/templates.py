@@ -13,8 +13,8 @@ from typing import Any
 from pipelines.engines.gpu import GPUS
 from pipelines.settings.caption import CaptionConfig
 from pipelines.settings.features import FeaturesConfig
-from pipelines.vision.networks import NETWORKS
 from tfrecords_schema.command import Flag, Settings, flags
+from tfrecords_schema.networks.registry import NETWORKS
 
 HERE = pathlib.Path(__file__).parent
 TEMPLATES: dict[str, tuple[type[Settings], str, str]] = {

@@ -9,15 +9,16 @@ import keras
 import numpy as np
 import pytest
 
-from pipelines.vision import extractors, networks, random_weights
+from pipelines.vision import extractors
 from tests.support import ROOT
 from tfrecords_schema.errors import InputError
+from tfrecords_schema.networks import random_weights, registry
 
 
 @pytest.mark.slow
 def test_features_equal_keras_own(tmp_path):
     """Through a weights file, as a user gives one, and Keras' own preprocessing."""
-    model = random_weights.build(networks.NETWORKS["inception_v3"])
+    model = random_weights.build(registry.NETWORKS["inception_v3"])
     path = str(tmp_path / "inception.weights.h5")
     model.save_weights(path)
     pixels = np.random.default_rng(0).integers(0, 256, (4, 299, 299, 3), np.uint8)
@@ -45,10 +46,10 @@ def test_weights_digests_tell_files_apart(tmp_path):
 
 def test_imagenet_weights_come_from_keras_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
-    file = tmp_path / "models" / networks.NETWORKS["inception_v3"].keras_file[0]
+    file = tmp_path / "models" / registry.NETWORKS["inception_v3"].keras_file[0]
     file.parent.mkdir()
     file.write_bytes(b"cached")
-    assert networks.weights_file("inception_v3", "imagenet") == str(file)
+    assert registry.weights_file("inception_v3", "imagenet") == str(file)
 
 
 def test_imagenet_weights_that_cannot_be_had(tmp_path, monkeypatch):
@@ -61,7 +62,7 @@ def test_imagenet_weights_that_cannot_be_had(tmp_path, monkeypatch):
     with pytest.raises(
         InputError, match=r"--weights imagenet: not in .*models and the download failed.*--weights FILE"
     ):
-        networks.weights_file("inception_v3", "imagenet")
+        registry.weights_file("inception_v3", "imagenet")
 
 
 @pytest.mark.slow

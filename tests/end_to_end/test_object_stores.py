@@ -29,13 +29,14 @@ import pytest
 from pipelines import caption, features, gallery
 from pipelines.output.rejects import read_parquet
 from pipelines.storage import archives
-from pipelines.vision import networks, reading
+from pipelines.vision import reading
 from tests.support import ROOT, commands, stores, weighed
 from tests.support.outputs import content, outcome, read_split, rows
 from tests.support.processes import finish, job_server, wait_for
 from tests.support.small import SMALL, train
 from tfrecords_schema.errors import InputError, RunError
 from tfrecords_schema.manifests.model_info import open_export
+from tfrecords_schema.networks import registry
 from tfrecords_schema.storage import clients, copies, files, finding, objects
 from trainer import evaluate, export, task
 from trainer.data import dataset
@@ -816,7 +817,7 @@ def _wait_until_it_listens(port: str) -> None:
 @pytest.mark.slow
 def test_weights_in_a_bucket_are_sent_once_and_copied_once(store, prefix, coco_dir, tmp_path, monkeypatch):
     """A rerun of a command sends nothing and fetches nothing again."""
-    monkeypatch.setitem(networks.NETWORKS, weighed.NAME, weighed.NETWORK)
+    monkeypatch.setitem(registry.NETWORKS, weighed.NAME, weighed.NETWORK)
     path = weighed.save(tmp_path / "mine.weights.h5", 0.25, 0.5, 1.0)
     at = {name: store.url(prefix, name) for name in ("features", "job", "captions")}
     sent, fetched = [], []

@@ -42,7 +42,11 @@ def stored_features(given: pathlib.Path, _: pathlib.Path) -> Seen:
     directory = str(given / "features")
     info = stored.open_features(directory)
     items = list(stored.FeatureRecords(directory, limit=1000).read())
-    made = list(stored.StoredFeatures(info.features.shape, info.features.dtype).batches(items, None, None))
+    made = list(
+        stored.StoredFeatures(info.features.shape, info.features.dtype, info.images is not None).batches(
+            items, None, None
+        )
+    )
     rejects = sum(isinstance(one, Reject) for one in made)
     rows = sum(len(one.items) for one in made if not isinstance(one, Reject))
     return Seen(rows, rejects, len(items))

@@ -14,10 +14,10 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from pipelines.vision import networks
 from scripts import scenes
 from tests.support import commands, tar_files
 from tests.support.small import TINY, train_without_java, write_features
+from tfrecords_schema.networks import registry
 from tfrecords_schema.vocabulary import Vocabulary
 
 _PICTURES = {"jpg": "JPEG", "png": "PNG", "gif": "GIF", "webp": "WEBP", "tiff": "TIFF", "bmp": "BMP"}
@@ -27,7 +27,7 @@ def make(directory: pathlib.Path) -> None:
     """All of them, from nothing: half a minute."""
     scenes.write_coco(directory / "drawn", train=12, val=4, size=(64, 48))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(networks.NETWORKS, "tiny", TINY)
+        patch.setitem(registry.NETWORKS, "tiny", TINY)
         write_features(directory / "features", "tiny", directory / "drawn", records_per_shard=6)
         train_without_java(directory / "features", directory / "job", epochs=1)
         gather(directory, directory / "drawn", directory)

@@ -71,9 +71,9 @@ def evaluate(given: pathlib.Path, output: pathlib.Path) -> Seen:
 
 def _known() -> None:
     """The network that the seeds were made with; this process is there for such cases alone."""
-    from pipelines.vision import networks
+    from tfrecords_schema.networks import registry
 
-    networks.NETWORKS["tiny"] = TINY
+    registry.NETWORKS["tiny"] = TINY
 
 
 def _seen(*reports: dict[str, Any]) -> Seen:

@@ -16,12 +16,12 @@ from pipelines import caption, gallery
 from pipelines.captions import captioner
 from pipelines.engines import running
 from pipelines.output import report as report_json
-from pipelines.vision import networks
 from tests.support import commands
 from tests.support.decoders import signature_inputs
 from tests.support.outputs import content, read_split, replace, rows
 from tests.support.small import TINY
 from tfrecords_schema.errors import InputError
+from tfrecords_schema.networks import registry
 from trainer import export, task
 
 
@@ -255,6 +255,6 @@ def test_no_image_is_an_error_that_repeats_the_pattern(run, tmp_path):
 
 
 def test_the_network_comes_from_the_model(run, monkeypatch):
-    monkeypatch.delitem(networks.NETWORKS, "tiny")
+    monkeypatch.delitem(registry.NETWORKS, "tiny")
     with pytest.raises(InputError, match="--extractor: expected one of"):
         run()

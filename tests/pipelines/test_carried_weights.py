@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 from pipelines import caption
-from pipelines.vision import networks
 from tests.support import commands, weighed
 from tests.support.killed import killed_at
 from tests.support.outputs import content, edit_json, read_split, rows
 from tests.support.shelf import SHELF, ShelfFileSystem
 from tests.support.small import train_without_java, write_features
 from tfrecords_schema.errors import InputError
+from tfrecords_schema.networks import registry
 from tfrecords_schema.storage import carried, copies, files
 from trainer import task
 
@@ -25,7 +25,7 @@ KINDS = {"file": "mine.weights.h5", "SavedModel": "mine"}
 @pytest.fixture(scope="module", autouse=True)
 def network():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(networks.NETWORKS, weighed.NAME, weighed.NETWORK)
+        patch.setitem(registry.NETWORKS, weighed.NAME, weighed.NETWORK)
         yield
 
 

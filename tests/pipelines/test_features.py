@@ -1,5 +1,6 @@
 """The real feature pipeline, with a network small enough to compute by hand."""
 
+import io
 import json
 import pathlib
 import shutil
@@ -18,7 +19,7 @@ from tests.support.full_disk import full_after
 from tests.support.outputs import annotations, content, read_split
 from tfrecords_schema import shards
 from tfrecords_schema.errors import InputError
-from tfrecords_schema.manifests.dataset_info import DatasetInfo
+from tfrecords_schema.manifests.dataset_info import DatasetInfo, StoredImages
 from tfrecords_schema.vocabulary import Vocabulary, count_words
 
 SPLITS = ("train", "val")
@@ -296,3 +297,41 @@ def test_an_output_that_cannot_be_written_to(make_features, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="--output: expected a directory that can be written to"):
         make_features(tmp_path / "file" / "below")
+
+
+def test_images_are_stored_where_asked_for(make_features, coco_dir, tmp_path):
+    output, _ = make_features(store_images=True, store_size=48, records_per_shard=10)
+    plain, _ = make_features(tmp_path / "plain", records_per_shard=10)
+    info = DatasetInfo.loads((output / "dataset_info.json").read_text())
+    assert info.images == StoredImages(short_side=48, quality=90)
+    assert DatasetInfo.loads((plain / "dataset_info.json").read_text()).images is None
+    for split in SPLITS:
+        for with_image, without in zip(read_split(output, split), read_split(plain, split), strict=True):
+            jpeg = with_image.pop("image/encoded")
+            assert all(np.array_equal(with_image[key], without[key]) for key in without)
+            assert with_image.keys() == without.keys()
+            image = Image.open(io.BytesIO(jpeg))
+            assert image.size == (64, 48)
+            given = Image.open(without["image/uri"]).convert("RGB").resize((64, 48), Image.Resampling.BILINEAR)
+            assert np.abs(np.asarray(image, float) - np.asarray(given, float)).mean() < 4
+
+
+def test_stored_images_are_kept_by_a_rerun_and_their_size_is_not_mixed(make_features, coco_dir):
+    flags = {"store_images": True, "store_size": 48, "records_per_shard": 10}
+    output, _ = make_features(**flags)
+    before = content(output)
+    _, report = make_features(**flags, min_word_count=2, update=True)
+    assert report["kept"] == 32 and [r["image/encoded"] for r in read_split(output, "val")]
+    make_features(**flags, update=True)
+    images = [r["image/encoded"] for split in SPLITS for r in read_split(output, split)]
+    assert content(output).keys() and len(images) == 32 and before
+    for other in ({}, {"store_images": True}):
+        with pytest.raises(
+            InputError, match=r"--output: .* other options \(store_images was .*48.*, now .*\); give --ov"
+        ):
+            make_features(**other, records_per_shard=10)
+
+
+def test_a_size_of_images_that_are_not_stored_is_refused(make_features):
+    with pytest.raises(InputError, match="--store_size: expected --store_images beside it"):
+        make_features(store_size=100)

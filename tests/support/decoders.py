@@ -56,7 +56,8 @@ def make(kind: str = "lstm", scale: float = 0.7, dtype: str = "float32", **chang
     for weight in decoder.trainable_weights:
         weight.assign(generator.normal(0, scale, weight.shape))
     for scaling in [decoder.scaling, *([decoder.grid_scaling] if decoder.attention else [])]:
-        scaling.measure(generator.normal(size=5), np.cov(generator.normal(size=(5, 50))))
+        size = decoder.config.feature_shape[-1]
+        scaling.measure(generator.normal(size=size), np.cov(generator.normal(size=(size, 50))))
     return decoder
 
 

@@ -57,10 +57,11 @@ def read_split(directory: pathlib.Path, split: str) -> list[dict]:
 
     info = DatasetInfo.loads((directory / "dataset_info.json").read_text())
     found = []
+    has_image = info.images is not None
     for shard in info.splits[split].shards:
         serialized = list(tf.data.TFRecordDataset(str(directory / shard.name)).as_numpy_iterator())
         assert len(serialized) == shard.records and (directory / shard.name).stat().st_size == shard.bytes
-        found += [record.decode(s, info.features.shape, info.features.dtype, 16) for s in serialized]
+        found += [record.decode(s, info.features.shape, info.features.dtype, 16, has_image) for s in serialized]
     return found
 
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from pipelines.vision import networks
 from tests.support import commands
+from tfrecords_schema.networks import registry
 
 
 def _tiny_model(weights):
@@ -18,12 +18,12 @@ def _tiny_model(weights):
     return keras.Model(inputs, keras.layers.Flatten()(keras.layers.AveragePooling2D(8, name="pool")(inputs)))
 
 
-TINY = networks.Network(
+TINY = registry.Network(
     build=_tiny_model,
     preprocess=lambda pixels: pixels / 255,
     size=32,
-    pooled=networks.Endpoint("means", (48,)),
-    grid=networks.Endpoint("pool", (16, 3), layer="pool"),
+    pooled=registry.Endpoint("means", (48,)),
+    grid=registry.Endpoint("pool", (16, 3), layer="pool"),
     keras_file=("none.h5", "none"),
 )
 

@@ -16,6 +16,7 @@ RECORD = {
     "caption/ids": [[1, 4, 2, 0], [1, 3, 5, 2]],
     "caption/length": [3, 4],
 }
+WITH_IMAGE = {**RECORD, record.IMAGE: b"\xff\xd8 no text \xff\xd9"}
 
 
 def equal(a, b) -> bool:
@@ -64,11 +65,28 @@ def test_a_file_name_that_is_no_utf8_survives():
     assert decoded["image/uri"] == name
 
 
+def test_an_image_goes_through_as_it_is():
+    serialized = record.encode(WITH_IMAGE, "float32", has_image=True)
+    assert equal(record.decode(serialized, (3,), "float32", 4, has_image=True), WITH_IMAGE)
+    parsed = record.parse(serialized, (3,), "float32", 4, has_image=True)
+    assert parsed[record.IMAGE].numpy() == WITH_IMAGE[record.IMAGE] and parsed.keys() == WITH_IMAGE.keys()
+
+
+def test_an_image_that_should_not_be_there_is_refused_everywhere():
+    with pytest.raises(KeyError, match=record.IMAGE):
+        record.encode(WITH_IMAGE, "float16")
+    serialized = record.encode(WITH_IMAGE, "float16", has_image=True)
+    with pytest.raises(KeyError, match=record.IMAGE):
+        record.decode(serialized, (3,), "float16", 4)
+    with pytest.raises(tf.errors.InvalidArgumentError, match=record.IMAGE):
+        record.parse(serialized, (3,), "float16", 4)
+
+
 @pytest.mark.parametrize("key", [field.key for field in record.FIELDS])
 def test_encode_names_a_missing_key(key):
-    values = {k: v for k, v in RECORD.items() if k != key}
+    values = {k: v for k, v in WITH_IMAGE.items() if k != key}
     with pytest.raises(KeyError, match=key):
-        record.encode(values, "float16")
+        record.encode(values, "float16", has_image=True)
 
 
 def test_encode_names_an_unknown_key():
@@ -78,12 +96,12 @@ def test_encode_names_an_unknown_key():
 
 @pytest.mark.parametrize("key", [field.key for field in record.FIELDS])
 def test_parse_and_decode_name_a_missing_key(key):
-    example = tf.train.Example.FromString(record.encode(RECORD, "float16"))
+    example = tf.train.Example.FromString(record.encode(WITH_IMAGE, "float16", has_image=True))
     del example.features.feature[key]
     with pytest.raises(tf.errors.InvalidArgumentError, match=key):
-        record.parse(example.SerializeToString(), (3,), "float16", 4)
+        record.parse(example.SerializeToString(), (3,), "float16", 4, has_image=True)
     with pytest.raises(KeyError, match=key):
-        record.decode(example.SerializeToString(), (3,), "float16", 4)
+        record.decode(example.SerializeToString(), (3,), "float16", 4, has_image=True)
 
 
 def test_decode_names_an_unknown_key():

@@ -88,6 +88,19 @@ def is_carried(name: str) -> bool:
 
 
 @dataclasses.dataclass(frozen=True)
+class StoredImages:
+    """How images stand in the records, as `image/encoded`: JPEGs, upright, for networks to be trained on.
+
+    Attributes:
+      short_side: in pixels, of those that were larger; smaller ones are as large as they were.
+      quality: of the JPEGs, as libjpeg counts it; a small upright JPEG is stored as it was.
+    """
+
+    short_side: Annotated[int, msgspec.Meta(ge=1, le=4000)]
+    quality: Annotated[int, msgspec.Meta(ge=1, le=100)]
+
+
+@dataclasses.dataclass(frozen=True)
 class ShardInfo:
     """One file: its name, records, captions, bytes, and the SHA-256 of these bytes."""
 
@@ -119,6 +132,7 @@ class DatasetInfo:
 
     `vocabulary_file` is another name than usual where a later run has changed the words of a complete directory.
     `extractor` is the name of the weights that the directory carries, a file or a SavedModel; "" where it has none.
+    `images` says how images are stored; None: they are not, and records have no `image/encoded`.
     """
 
     features: FeatureSpec
@@ -128,6 +142,7 @@ class DatasetInfo:
     splits: dict[str, SplitInfo]
     vocabulary_file: str = VOCABULARY
     extractor: str = ""
+    images: StoredImages | None = None
     schema_version: int = SCHEMA_VERSION
 
     def __post_init__(self):

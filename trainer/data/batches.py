@@ -5,12 +5,13 @@ from __future__ import annotations
 import concurrent.futures
 import dataclasses
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
+from tfrecords_schema.manifests.dataset_info import DatasetInfo, ShardInfo
 from tfrecords_schema.vocabulary import END, PAD, START, tokenise
 from trainer.data import dataset
 
@@ -69,8 +70,13 @@ class Batches:
     def __post_init__(self):
         self._shards = self.directory.info.splits[self.split].shards
         self._first = np.cumsum([0, *(shard.records for shard in self._shards)])  # places of each shard's first image
-        self.is_cached = sum(shard.bytes for shard in self._shards) <= self.budget_bytes
+        self._bytes = [_bytes_of(shard, self.directory.info) for shard in self._shards]
+        self.is_cached = sum(self._bytes) <= self.budget_bytes
         self._kept: _Window | None = None
+
+    def forget(self) -> None:
+        """Has what is kept read again, since features are others now."""
+        self._kept = None
 
     def steps(self, epoch: int) -> int:
         """How many batches an epoch has; without reading anything."""
@@ -109,18 +115,7 @@ class Batches:
 
     def _windows(self, epoch: int) -> list[list[int]]:
         """Which shards are in memory together, one after the other."""
-        if self.is_cached:
-            return [list(range(len(self._shards)))]
-        windows: list[list[int]] = []
-        free = 0.0
-        for shard in np.random.default_rng([self.seed, epoch]).permutation(len(self._shards)):
-            size = self._shards[shard].bytes
-            if not windows or free < size:
-                windows.append([])
-                free = self.budget_bytes / 2
-            windows[-1].append(int(shard))
-            free -= size
-        return windows
+        return windows_of(self._bytes, self.budget_bytes, [self.seed, epoch])
 
     def _batches_of(self, shards: list[int]) -> int:
         items = (self._shards[s].records if self.one_caption else self._shards[s].captions for s in shards)
@@ -171,6 +166,29 @@ class Batches:
             ids = np.concatenate([ids, nothing])
         owner = window.owner[captions]
         return Batch(window.features[owner], ids, window.image[owner].astype(np.int32))
+
+
+def windows_of(sizes: Sequence[int], budget_bytes: float, seed: Sequence[int]) -> list[list[int]]:
+    """Shards of these sizes in bytes: all together, or, in an order that is drawn, as many as half the budget holds."""
+    if sum(sizes) <= budget_bytes:
+        return [list(range(len(sizes)))]
+    windows: list[list[int]] = []
+    free = 0.0
+    for shard in np.random.default_rng(list(seed)).permutation(len(sizes)):
+        if not windows or free < sizes[shard]:
+            windows.append([])
+            free = budget_bytes / 2
+        windows[-1].append(int(shard))
+        free -= sizes[shard]
+    return windows
+
+
+def _bytes_of(shard: ShardInfo, info: DatasetInfo) -> int:
+    """What a shard takes in memory, about: as much as on disk, but for images, which batches of captions leave out."""
+    if info.images is None:
+        return shard.bytes
+    feature = math.prod(info.features.shape) * np.dtype(info.features.dtype).itemsize
+    return shard.records * feature + shard.captions * info.max_caption_length * 8
 
 
 def references(directory: dataset.FeatureDirectory, split: str) -> list[list[list[int]]]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import concurrent.futures
 import dataclasses
 import hashlib
+import itertools
 import os
 import posixpath
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -28,11 +29,17 @@ _TOLD_BYTES = 2e9  # that much takes seconds to hash
 
 @dataclasses.dataclass(frozen=True)
 class FeatureDirectory:
-    """An opened feature directory: what it holds, and the vocabulary of its captions."""
+    """An opened feature directory: what it holds, and the vocabulary of its captions.
+
+    Attributes:
+      remade: by split, features `[images, *shape]` in the order of the records, to be learned from in place of theirs;
+        of those splits that a fine-tuned network has been run on.
+    """
 
     path: str
     info: DatasetInfo
     vocabulary: Vocabulary
+    remade: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
     def shard_paths(self, split: str) -> list[str]:
         """The files of a split, in order."""
@@ -114,13 +121,31 @@ def images(directory: FeatureDirectory, split: str, shards: Sequence[int] | None
     A feature that holds what is no finite number is an InvalidArgumentError; `find_damaged` tells of which image.
     """
     info, paths = directory.info, directory.shard_paths(split)
-    raw = tf.data.TFRecordDataset(paths if shards is None else [paths[shard] for shard in shards])
+    chosen = range(len(paths)) if shards is None else shards
+    raw = tf.data.TFRecordDataset([paths[shard] for shard in chosen])
 
     def parse(serialized):
-        parsed = record.parse(serialized, info.features.shape, info.features.dtype, info.max_caption_length)
+        parsed = record.parse(
+            serialized, info.features.shape, info.features.dtype, info.max_caption_length, info.images is not None
+        )
         return {**parsed, "image/feature": tf.debugging.check_numerics(parsed["image/feature"], "image/feature")}
 
-    return raw.map(parse, num_parallel_calls=tf.data.AUTOTUNE)
+    parsed = raw.map(parse, num_parallel_calls=tf.data.AUTOTUNE)
+    if split not in directory.remade:
+        return parsed
+    remade = _remade(directory, split, chosen)
+    return tf.data.Dataset.zip(parsed, remade).map(lambda one, feature: {**one, "image/feature": feature})
+
+
+def _remade(directory: FeatureDirectory, split: str, shards: Iterable[int]) -> tf.data.Dataset:
+    """The features of some shards that were made anew, one after the other."""
+    first = np.cumsum([0, *(shard.records for shard in directory.info.splits[split].shards)])
+    features, spec = directory.remade[split], directory.info.features
+    rows = (range(first[shard], first[shard + 1]) for shard in shards)
+    places = list(itertools.chain.from_iterable(rows))
+    return tf.data.Dataset.from_generator(
+        lambda: (features[place] for place in places), output_signature=tf.TensorSpec(spec.shape, spec.dtype)
+    )
 
 
 def place_of_images(directory: FeatureDirectory) -> str:
@@ -142,7 +167,11 @@ def find_damaged(directory: FeatureDirectory) -> str | None:
                 with files.open_binary(path) as handle:
                     for serialized in shard_files.read_framed(handle):
                         values = record.decode(
-                            serialized, info.features.shape, info.features.dtype, info.max_caption_length
+                            serialized,
+                            info.features.shape,
+                            info.features.dtype,
+                            info.max_caption_length,
+                            info.images is not None,
                         )
                         if not np.isfinite(values["image/feature"]).all():
                             return (

@@ -16,6 +16,7 @@ import tensorflow as tf
 from tfrecords_schema.errors import RunError
 from tfrecords_schema.storage import files
 from trainer.config import DecoderConfig
+from trainer.model.cnn import Cnn
 from trainer.model.decoder import Decoder
 from trainer.model.variables import tensors
 
@@ -167,9 +168,12 @@ class Best:
             ) from error
 
 
-def load_best(directory: str, config: DecoderConfig) -> Decoder:
-    """The decoder of a run with its best weights, in float32 and outside any strategy. Raises RunError."""
+def load_best(directory: str, config: DecoderConfig, cnn: Cnn | None = None) -> Decoder:
+    """The decoder of a run with its best weights, in float32 and outside any strategy. Raises RunError.
+
+    `cnn` is the network of a run that fine-tunes it, and gets its best weights too.
+    """
     decoder = Decoder(config)
     decoder.build()
-    Best(directory, decoder.weights).restore()
+    Best(directory, [*decoder.weights, *(cnn.weights if cnn else ())]).restore()
     return decoder

@@ -27,6 +27,7 @@ EXPORT = "export"
 _LOCK = ".lock"
 _FILES = (journal.HISTORY, journal.LOSS, journal.SAMPLES)
 _DIRECTORIES = (CHECKPOINTS, BEST, journal.TENSORBOARD)
+REMADE = ".remade"  # features that a fine-tuned network makes while training goes on; deleted at its end
 _SENT = (CONFIG, journal.TENSORBOARD, *_FILES, BEST, CHECKPOINTS)  # in this order: checkpoints say how good the best is
 # What is written into the directories; what else lies there is somebody else's.
 _WRITTEN = re.compile(r"(ckpt-[0-9]+|checkpoint|events\.out\.tfevents)([._].*)?")
@@ -107,7 +108,7 @@ def begin(place: Local | Mirror, settings: dict[str, dict[str, Any]], anew: bool
 def _require_no_links(job_dir: str) -> None:
     """Raises InputError where a name of ours is a link: what it leads to is not of this job, and would be changed."""
     root = pathlib.Path(job_dir)
-    ours = [root / name for name in (_LOCK, EXPORT, CONFIG, *_FILES, *_DIRECTORIES)]
+    ours = [root / name for name in (_LOCK, EXPORT, CONFIG, REMADE, *_FILES, *_DIRECTORIES)]
     for path in [*ours, *(root / CHECKPOINTS).glob("*")]:
         if path.is_symlink():
             raise InputError(

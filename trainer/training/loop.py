@@ -58,7 +58,7 @@ class PhaseRun:
         self._last_epoch = last_epoch
         self._skip_overflow = bench.config.mixed_precision == "float16"
         self._update = make_update(
-            bench.decoder,
+            phase.learner,
             phase.optimizer,
             phase.objective,
             bench.strategy,
@@ -163,6 +163,7 @@ class PhaseRun:
         }
         captioned: list[Captioned] = []
         if bench.validation:
+            self._phase.before_validation(bench.interruptions.check)
             row |= mean_figures(bench.validation.losses(bench.interruptions.check), "val_")
             if (progress.epoch + 1) % config.metrics_every == 0 or progress.epoch + 1 == self._last_epoch:
                 captioned = self._score(bench.validation, row)

@@ -1,43 +1,59 @@
-"""The phases of a training: cross-entropy, then, if asked for, self-critical training."""
+"""The phases of a training: cross-entropy, then, if asked for, fine-tuning and self-critical training."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Callable
+from typing import Any
 
 import keras
 
 from trainer.config import TrainConfig
 from trainer.data import batches, dataset
+from trainer.data.image_batches import ImageBatches
+from trainer.model.decoder import Decoder
+from trainer.training import fine_tuning as tuned
 from trainer.training import objectives
 from trainer.training.cider_reward import CiderReward
-from trainer.training.schedules import LearningRate, make_optimizer
+from trainer.training.fine_tuning import Check, Tuning
+from trainer.training.schedules import LearningRate, SideBySide, make_optimizer
 from trainer.training.update import Objective
 
 CROSS_ENTROPY = "cross_entropy"
+FINE_TUNING = "fine_tuning"
 SELF_CRITICAL = "self_critical"
 
 
 @dataclasses.dataclass
 class Phase:
-    """What one phase minimises, on what, with which optimizer and for how long."""
+    """What one phase minimises, on what, with which optimizer and for how long.
+
+    Attributes:
+      learner: what learns: the decoder, or a fine_tuning.Learner.
+      begin: what is to be done before the first batch.
+      before_validation: what is to be done at the end of each epoch, before anything is measured.
+    """
 
     name: str
     epochs: int
-    batches: batches.Batches
+    batches: batches.Batches | ImageBatches
     objective: Objective
-    optimizer: keras.optimizers.Optimizer
+    optimizer: keras.optimizers.Optimizer | SideBySide
     learning_rate: LearningRate
     jit_compile: bool
+    learner: Any
+    begin: Callable[[Check], None] = lambda check: None
+    before_validation: Callable[[Check], None] = lambda check: None
 
 
-def cross_entropy(directory: dataset.FeatureDirectory, config: TrainConfig, replicas: int) -> Phase:
+def cross_entropy(directory: dataset.FeatureDirectory, config: TrainConfig, replicas: int, decoder: Decoder) -> Phase:
     """Teacher forcing on the captions that people wrote."""
     made = cross_entropy_batches(directory, config, replicas)
     rate = _cross_entropy_rate(config, made.steps(0))
     optimizer = make_optimizer(config.optimizer, rate, config.weight_decay, config.momentum, config.nesterov)
     objective = functools.partial(objectives.cross_entropy, config=config)
-    return Phase(CROSS_ENTROPY, config.epochs, made, objective, optimizer, rate, config.jit_compile)
+    return Phase(CROSS_ENTROPY, config.epochs, made, objective, optimizer, rate, config.jit_compile, decoder)
 
 
 def cross_entropy_batches(directory: dataset.FeatureDirectory, config: TrainConfig, replicas: int) -> batches.Batches:
@@ -61,8 +77,46 @@ def _cross_entropy_rate(config: TrainConfig, steps: int) -> LearningRate:
     )
 
 
-def self_critical(directory: dataset.FeatureDirectory, config: TrainConfig, replicas: int) -> Phase:
-    """CIDEr of drawn captions against the greedy one's; document frequencies are those of the training captions."""
+def fine_tuning(directory: dataset.FeatureDirectory, config: TrainConfig, replicas: int, tuning: Tuning) -> Phase:
+    """The same with images in place of features: CNN and decoder learn together, each at its own rate."""
+    made = ImageBatches(
+        directory,
+        "train",
+        config.fine_tune_batch_size,
+        config.cache_gb * 1e9,
+        config.seed,
+        tuning.learner.cnn.size,
+        config.captions_per_epoch == "one",
+        config.augment,
+        multiple=replicas,
+    )
+    steps = made.steps(0) * config.fine_tune_epochs
+    rate = LearningRate("cosine", config.fine_tune_decoder_rate, steps)
+    optimizer = SideBySide(
+        make_optimizer(config.optimizer, rate, config.weight_decay, config.momentum, config.nesterov),
+        make_optimizer("adamw", LearningRate("cosine", config.fine_tune_rate, steps), config.fine_tune_weight_decay),
+        len(tuning.learner.decoder.trainable_variables),
+    )
+
+    def begin(check: Check) -> None:
+        tuning.introduce()
+        if tuning.keeps_train:
+            made.kept = tuning.kept("train", check)
+
+    objective = functools.partial(tuned.objective, config=config)
+    phase = Phase(
+        FINE_TUNING, config.fine_tune_epochs, made, objective, optimizer, rate, config.jit_compile, tuning.learner
+    )
+    return dataclasses.replace(phase, begin=begin, before_validation=tuning.remake_validation)
+
+
+def self_critical(
+    directory: dataset.FeatureDirectory, config: TrainConfig, replicas: int, decoder: Decoder, tuning: Tuning | None
+) -> Phase:
+    """CIDEr of drawn captions against the greedy one's; document frequencies are those of the training captions.
+
+    After fine-tuning, all features are made anew before it begins.
+    """
     images = max(1, config.batch_size // config.self_critical_samples)
     made = _batches(directory, config, images, True, replicas)
     rate = LearningRate("cosine", config.self_critical_rate, made.steps(0) * config.self_critical)
@@ -75,10 +129,30 @@ def self_critical(directory: dataset.FeatureDirectory, config: TrainConfig, repl
         baseline=config.self_critical_baseline,
     )
     # The reward is computed outside of TensorFlow, which XLA cannot compile.
-    return Phase(SELF_CRITICAL, config.self_critical, made, objective, optimizer, rate, jit_compile=False)
+    phase = Phase(SELF_CRITICAL, config.self_critical, made, objective, optimizer, rate, False, decoder)
+    return dataclasses.replace(phase, begin=tuning.remake_all) if tuning else phase
 
 
-BY_NAME = {CROSS_ENTROPY: cross_entropy, SELF_CRITICAL: self_critical}
+def make(
+    name: str,
+    directory: dataset.FeatureDirectory,
+    config: TrainConfig,
+    replicas: int,
+    decoder: Decoder,
+    tuning: Tuning | None,
+) -> Phase:
+    """The phase of a name; `tuning` where the network is to be trained too."""
+    if name == CROSS_ENTROPY:
+        return cross_entropy(directory, config, replicas, decoder)
+    if name == SELF_CRITICAL:
+        return self_critical(directory, config, replicas, decoder, tuning)
+    assert tuning
+    return fine_tuning(directory, config, replicas, tuning)
+
+
+def names(config: TrainConfig) -> list[str]:
+    """The phases that are asked for, in order."""
+    return [CROSS_ENTROPY] + [FINE_TUNING] * bool(config.fine_tune) + [SELF_CRITICAL] * bool(config.self_critical)
 
 
 def _self_critical(decoder, batch, seed, progress, **settings):

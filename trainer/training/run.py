@@ -17,10 +17,12 @@ from trainer import config
 from trainer.config import DecoderConfig, DecoderSettings, TrainConfig
 from trainer.data import dataset
 from trainer.data.batches import Batches
+from trainer.model.cnn import Cnn, require_usable
 from trainer.model.decoder import Decoder
 from trainer.model.pretrained import read_embeddings
 from trainer.training import job, phases
 from trainer.training.checkpoints import Best, Checkpoints, Progress
+from trainer.training.fine_tuning import Learner, Tuning
 from trainer.training.interruptions import Interruptions
 from trainer.training.journal import Journal
 from trainer.training.loop import Bench, PhaseRun
@@ -37,6 +39,20 @@ def decoder_config(directory: dataset.FeatureDirectory, settings: DecoderSetting
         max_length=directory.info.max_caption_length,
         feature_shape=directory.info.features.shape,
     )
+
+
+def make_cnn(directory: dataset.FeatureDirectory, settings: TrainConfig) -> Cnn | None:
+    """The network that is fine-tuned, with the weights that the feature directory carries; None where none is.
+
+    Raises:
+      InputError: the directory lacks what that takes, or the network has no such layer.
+    """
+    if not settings.fine_tune:
+        return None
+    info = directory.info
+    require_usable(info.features, info.extractor, info.images is not None, directory.path)
+    path = os.path.join(directory.path, info.extractor)
+    return Cnn(info.features, path, settings.fine_tune, settings.precision, settings.fine_tune_batch_norm)
 
 
 def train(
@@ -65,6 +81,10 @@ def train(
     if train_config.monitor == "meteor" and not shutil.which("java"):
         raise InputError("--monitor meteor: expected `java` on the PATH, found none; choose another or install one")
     phases.check(directory, train_config)
+    strategy = _strategy()
+    keras.utils.set_random_seed(train_config.seed)
+    with strategy.scope():
+        cnn = make_cnn(directory, train_config)
     embeddings = None
     if train_config.pretrained_embeddings and not goes_on:
         embeddings, coverage = read_embeddings(
@@ -73,15 +93,19 @@ def train(
     job.begin(place, settings, anew=not goes_on)
 
     keras.utils.set_random_seed(train_config.seed)
-    strategy = _strategy()
     precision = train_config.mixed_precision
     with strategy.scope():
         decoder = Decoder(decoder_config, "float32" if precision == "none" else f"mixed_{precision}")
         decoder.build()
         decoder.word_embedding.trainable = not train_config.freeze_embeddings
-    best = Best(os.path.join(job_dir, job.BEST), decoder.weights)
+    weights = [*decoder.weights, *(cnn.weights if cnn else ())]
+    best = Best(os.path.join(job_dir, job.BEST), weights)
     bench = Bench(train_config, strategy, decoder, best, Journal(job_dir), Screen(), interruptions, place.push)
     bench.validation = _validation(directory, bench)
+    tuning = None
+    if cnn:
+        learner = Learner(cnn, decoder)
+        tuning = Tuning(directory, job_dir, train_config, learner, bench.screen, bench.validation)
     try:
         if not goes_on:
             _introduce(directory, bench)
@@ -89,9 +113,11 @@ def train(
                 decoder.word_embedding.embeddings.assign(embeddings)
                 bench.screen.say(str(coverage))
             _measure_features(directory, decoder, interruptions)
-        return _run_phases(directory, job_dir, bench)
+        return _run_phases(directory, job_dir, bench, weights, tuning)
     finally:
         bench.screen.close()
+        if tuning:
+            tuning.close()
         if bench.validation:
             bench.validation.close()
 
@@ -148,11 +174,12 @@ def _measure_features(directory: dataset.FeatureDirectory, decoder: Decoder, int
         layer.measure(*dataset.feature_moments(directory, pooled, kind == "whiten", interruptions.check))
 
 
-def _run_phases(directory: dataset.FeatureDirectory, job_dir: str, bench: Bench) -> dict[str, Any]:
+def _run_phases(
+    directory: dataset.FeatureDirectory, job_dir: str, bench: Bench, weights: list[Any], tuning: Tuning | None
+) -> dict[str, Any]:
     """All phases, or what is left of them. A later one starts from the best weights of the one before."""
-    names = [phases.CROSS_ENTROPY] + [phases.SELF_CRITICAL] * bool(bench.config.self_critical)
     progress = Progress()
-    for name in names:
+    for name in phases.names(bench.config):
         before, progress = (
             progress,
             Progress(
@@ -164,11 +191,13 @@ def _run_phases(directory: dataset.FeatureDirectory, job_dir: str, bench: Bench)
             ),
         )
         with bench.strategy.scope():
-            phase = phases.BY_NAME[name](directory, bench.config, bench.strategy.num_replicas_in_sync)
-            phase.optimizer.build(bench.decoder.trainable_variables)
+            phase = phases.make(
+                name, directory, bench.config, bench.strategy.num_replicas_in_sync, bench.decoder, tuning
+            )
+            phase.optimizer.build(phase.learner.trainable_variables)
         saved = Checkpoints(
             os.path.join(job_dir, job.CHECKPOINTS, name),
-            bench.decoder.weights,
+            weights,
             phase.optimizer.variables,
             progress,
             bench.config.keep_checkpoints,
@@ -180,6 +209,7 @@ def _run_phases(directory: dataset.FeatureDirectory, job_dir: str, bench: Bench)
         elif before.best:
             bench.best.restore()
         if not progress.finished:
+            phase.begin(bench.interruptions.check)
             PhaseRun(bench, phase, saved, progress, last_epoch).run()
     return progress.best
 

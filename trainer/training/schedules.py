@@ -3,12 +3,40 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import keras
 import tensorflow as tf
 
 from tfrecords_schema.errors import InputError
+
+
+class SideBySide:
+    """Two optimizers as one: the first `count` variables are the first's, the others the second's."""
+
+    def __init__(self, first: keras.optimizers.Optimizer, second: keras.optimizers.Optimizer, count: int):
+        self._first, self._second, self._count = first, second, count
+
+    @property
+    def variables(self) -> list[Any]:
+        """What a checkpoint holds of both."""
+        return [*self._first.variables, *self._second.variables]
+
+    @property
+    def iterations(self) -> Any:
+        """Updates so far."""
+        return self._first.iterations
+
+    def build(self, variables: Sequence[Any]) -> None:
+        """As Keras'."""
+        self._first.build(list(variables[: self._count]))
+        self._second.build(list(variables[self._count :]))
+
+    def apply_gradients(self, pairs: Sequence[tuple[Any, Any]]) -> None:
+        """As Keras': of (gradient, variable), all of them in the order of `build`."""
+        self._first.apply_gradients(pairs[: self._count])
+        self._second.apply_gradients(pairs[self._count :])
 
 
 @keras.saving.register_keras_serializable(package="trainer")
@@ -92,5 +120,6 @@ def make_optimizer(
         raise InputError(f"--optimizer: expected adam, adamw, rmsprop or sgd, found {kind}")
     optimizer = keras.optimizers.AdamW(schedule, weight_decay=weight_decay)
     # A regular expression; TensorFlow's names end in "/bias:0", and on further replicas in "/bias/replica_1:0".
-    optimizer.exclude_from_weight_decay(var_names=["bias(:|/|$)"])
+    # Gamma and beta are batch norm's.
+    optimizer.exclude_from_weight_decay(var_names=["(bias|gamma|beta)(:|/|$)"])
     return optimizer

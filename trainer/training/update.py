@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import keras
 import tensorflow as tf
 
-from trainer.data.batches import Batch
 from trainer.model.decoder import Decoder
 from trainer.model.dropout import seed_for
 from trainer.model.variables import tensors
 from trainer.training.objectives import Loss
+from trainer.training.schedules import SideBySide
 
-Objective = Callable[[Decoder, Batch, object, object], Loss]
+Objective = Callable[[Any, Any, object, object], Loss]  # (learner, batch, seed, progress)
 
 
 def make_update(
-    decoder: Decoder,
-    optimizer: keras.optimizers.Optimizer,
+    learner: Any,
+    optimizer: keras.optimizers.Optimizer | SideBySide,
     objective: Objective,
     strategy: tf.distribute.Strategy,
     like: tf.data.Dataset,
@@ -35,13 +36,15 @@ def make_update(
     real tokens in all of them. Sums and not means go backwards: those of single words would be too small for
     float16, which is why no loss scale is needed. With `skip_overflow`, for float16, a step whose norm is no finite
     number is left out: neither weights nor anything of the optimizer's change, its count of updates included.
+
+    `learner` is a decoder, or whatever else the objective takes; all its trainable variables learn.
     """
-    variables = decoder.trainable_variables
+    variables = learner.trainable_variables
 
     @tf.function(jit_compile=jit_compile)
     def differentiate(batch, at, progress):
         with tf.GradientTape() as tape:
-            loss = objective(decoder, batch, at, progress)
+            loss = objective(learner, batch, at, progress)
         gradients = tape.gradient(loss.total, tensors(variables), unconnected_gradients=tf.UnconnectedGradients.ZERO)
         return loss, [tf.convert_to_tensor(gradient) for gradient in gradients]
 

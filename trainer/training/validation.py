@@ -62,6 +62,10 @@ class Validation:
         check()
         return self._scorer({image.id: image.caption for image in captioned}), captioned
 
+    def forget(self) -> None:
+        """Has features read again, since they are others now."""
+        self._batches.forget()
+
     def close(self) -> None:
         """Ends the processes that scoring started."""
         if self._scorer:

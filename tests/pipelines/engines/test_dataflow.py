@@ -190,7 +190,7 @@ class TestFlexTemplate:
         parameters = {p["name"]: p for p in TEMPLATES[name]["parameters"]}
         required = {"features": {"output"}, "caption": {"output", "model"}}[name]
         assert {n for n, p in parameters.items() if not p.get("isOptional")} == {*required, "sdk_container_image"}
-        switches = {"features": {"feature_grid", "overwrite", "update"}}
+        switches = {"features": {"feature_grid", "overwrite", "store_images", "update"}}
         switches["caption"] = {"forbid_unk", "sample", "attention", "word_scores", "capitalise", "overwrite"}
         assert {n for n, p in parameters.items() if p.get("paramType") == "BOOLEAN"} == switches[name]
 

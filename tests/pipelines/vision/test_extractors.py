@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from pipelines.vision import devices, extractors, networks, random_weights
+from pipelines.vision import devices, extractors
 from pipelines.vision.extractors import Extractor
 from tests.support import ROOT
 from tfrecords_schema.errors import InputError
+from tfrecords_schema.networks import random_weights, registry
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), np.uint8)
 
@@ -51,7 +52,7 @@ def test_the_spec_builds_the_same_extractor_again(tiny_network):
 @pytest.mark.parametrize("name", ["inception_v3", "vgg16", "efficientnet_v2_s"])
 def test_registered_networks_have_the_shapes_they_say_and_equal_keras_own(name):
     """Through keras.applications' own preprocessing, from the same seeded weights."""
-    network = networks.NETWORKS[name]
+    network = registry.NETWORKS[name]
     pixels = np.random.default_rng(0).integers(0, 256, (2, network.size, network.size, 3), np.uint8)
     model = random_weights.build(network)
     for grid, endpoint in ((False, network.pooled), (True, network.grid)):

@@ -219,9 +219,9 @@ def test_threads_that_decode_share_one_budget(tmp_path, monkeypatch):
         (tmp_path / f"{item.id}.png").write_bytes(data)
     free, pixels = [], images.Encoded.pixels
 
-    def spy(self, size):
+    def spy(self, size, keep):
         free.append(budget._free)
-        return pixels(self, size)
+        return pixels(self, size, keep)
 
     monkeypatch.setattr(images.Encoded, "pixels", spy)
     found = list(reading.read_ahead(items, 16, reading.Reading(threads=8), 16, StageClock()))

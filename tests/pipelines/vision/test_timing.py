@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 
 from pipelines.items import Item
-from pipelines.vision import networks, random_weights, timing
+from pipelines.vision import timing
 from pipelines.vision.extractors import Extractor
 from pipelines.vision.reading import Reading
 from pipelines.vision.timing import Timed
+from tfrecords_schema.networks import random_weights, registry
 
 READING = Reading(4, 10_000_000, 0)
 
@@ -91,7 +92,7 @@ def test_what_linux_says_of_a_processor_and_other_systems_do_not(tmp_path, text,
 def test_a_real_network_in_a_process_of_its_own(coco_dir, tmp_path, monkeypatch):
     """Through a weights file; the flag has bfloat16 timed, which any processor can do, if slowly."""
     weights = str(tmp_path / "inception.weights.h5")
-    random_weights.build(networks.NETWORKS["inception_v3"]).save_weights(weights)
+    random_weights.build(registry.NETWORKS["inception_v3"]).save_weights(weights)
     items = [Item(str(n), str(path)) for n, path in enumerate(sorted((coco_dir / "val2017").iterdir()))]
     items.append(Item("none", str(tmp_path / "none.jpg")))
     monkeypatch.setattr(timing, "processor_flags", lambda: frozenset({"bf16"}))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from pipelines.vision.networks import Network
+    from tfrecords_schema.networks.registry import Network
 
 RECIPE = "seed 0; He normal, centred kernels; batch norm measured on 16 seeded pictures, shift 4; version 1"
 _SHIFT = 4.0

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from pipelines.vision.folding import folded
+from tfrecords_schema.networks.folding import folded
 
 PIXELS = np.random.default_rng(1).normal(size=(2, 9, 9, 3)).astype(np.float32)
 
