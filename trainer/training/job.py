@@ -15,10 +15,11 @@ from tfrecords_schema import machine
 from tfrecords_schema.errors import InputError
 from tfrecords_schema.manifests import typed_json
 from tfrecords_schema.storage import files, paths
-from trainer.config import FREE_SETTINGS, defaults
+from trainer.config import FREE_SETTINGS, GROWING_SETTINGS, defaults
 from trainer.training import journal
 from trainer.training.checkpoints import numbered
 from trainer.training.mirror import Local, Mirror, mirrored
+from trainer.training.phases import SELF_CRITICAL
 
 CONFIG = "config.json"
 CHECKPOINTS = "checkpoints"
@@ -70,19 +71,42 @@ def check(job_dir: str, settings: dict[str, dict[str, Any]], overwrite: bool) ->
             raise InputError(f"--job_dir: {job_dir}/{name}: expected a {expected}; give another --job_dir")
     if earlier is None or overwrite or not has_checkpoints:
         return False
+    _require_same(job_dir, settings, earlier)
+    return True
+
+
+def _require_same(job_dir: str, settings: dict[str, dict[str, Any]], earlier: dict[str, dict[str, Any]]) -> None:
+    """Raises InputError where a run of the settings `earlier` cannot go on with others."""
     known = defaults()  # a setting that an earlier version did not have counts as its default, which is what it did
-    changes = [
-        f"{key} was {before}, now {value}"
+    changed = {
+        key: (before, value)
         for group, values in settings.items()
         for key, value in values.items()
         if key not in FREE_SETTINGS and (before := earlier[group].get(key, known.get(key))) != value
-    ]
-    if changes:
+    }
+    has_rewards = has_begun(job_dir, SELF_CRITICAL)
+    if has_rewards and "epochs" in changed:
+        before, now = changed["epochs"]
         raise InputError(
-            f"--job_dir: {job_dir} holds a run with other settings ({'; '.join(changes)}); "
+            f"--epochs: expected {before}, since the self-critical epochs that follow them in {job_dir} have begun, "
+            f"found {now}; give a larger --self_critical, or another --job_dir"
+        )
+    other = [
+        f"{key} was {before}, now {value}"
+        for key, (before, value) in changed.items()
+        if not (key in GROWING_SETTINGS and value > before)
+        and not (key.startswith(SELF_CRITICAL) and not has_rewards)  # the phase's settings have done nothing yet
+    ]
+    if other:
+        raise InputError(
+            f"--job_dir: {job_dir} holds a run with other settings ({'; '.join(other)}); "
             "give --overwrite, or another --job_dir"
         )
-    return True
+
+
+def has_begun(job_dir: str, phase: str) -> bool:
+    """Whether the phase of this name has left a checkpoint."""
+    return bool(numbered(os.path.join(job_dir, CHECKPOINTS, phase)))
 
 
 def begin(place: Local | Mirror, settings: dict[str, dict[str, Any]], anew: bool) -> None:

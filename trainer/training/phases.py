@@ -73,6 +73,7 @@ def self_critical(directory: dataset.FeatureDirectory, config: TrainConfig, repl
         samples=config.self_critical_samples,
         max_steps=directory.info.max_caption_length - 1,
         baseline=config.self_critical_baseline,
+        share=config.self_critical_xe,
     )
     # The reward is computed outside of TensorFlow, which XLA cannot compile.
     return Phase(SELF_CRITICAL, config.self_critical, made, objective, optimizer, rate, jit_compile=False)

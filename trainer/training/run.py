@@ -21,6 +21,7 @@ from trainer.model.decoder import Decoder
 from trainer.model.pretrained import read_embeddings
 from trainer.training import job, phases
 from trainer.training.checkpoints import Best, Checkpoints, Progress
+from trainer.training.earlier import Earlier
 from trainer.training.interruptions import Interruptions
 from trainer.training.journal import Journal
 from trainer.training.loop import Bench, PhaseRun
@@ -70,6 +71,9 @@ def train(
         embeddings, coverage = read_embeddings(
             train_config.pretrained_embeddings, directory.vocabulary, decoder_config.embedding_dim, train_config.seed
         )
+    earlier = None
+    if train_config.init_from and not goes_on:
+        earlier = Earlier(train_config.init_from, directory, decoder_config)
     job.begin(place, settings, anew=not goes_on)
 
     keras.utils.set_random_seed(train_config.seed)
@@ -88,7 +92,10 @@ def train(
             if embeddings is not None:
                 decoder.word_embedding.embeddings.assign(embeddings)
                 bench.screen.say(str(coverage))
-            _measure_features(directory, decoder, interruptions)
+            if earlier:
+                bench.screen.say(earlier.begin(decoder))
+            else:
+                _measure_features(directory, decoder, interruptions)
         return _run_phases(directory, job_dir, bench)
     finally:
         bench.screen.close()
@@ -174,12 +181,14 @@ def _run_phases(directory: dataset.FeatureDirectory, job_dir: str, bench: Bench)
             bench.config.keep_checkpoints,
         )
         last_epoch = before.epoch + phase.epochs
+        is_over = name != names[-1] and job.has_begun(job_dir, names[-1])
         if saved.restore(bench.screen.say):
-            if progress.epoch < last_epoch and not progress.finished:
+            has_patience = progress.without_better < bench.config.patience
+            if progress.epoch < last_epoch and has_patience and not is_over:
                 bench.screen.say(f"going on with epoch {progress.epoch + 1}, after {progress.step:,} of its steps")
         elif before.best:
             bench.best.restore()
-        if not progress.finished:
+        if not is_over:
             PhaseRun(bench, phase, saved, progress, last_epoch).run()
     return progress.best
 
