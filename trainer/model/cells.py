@@ -15,10 +15,12 @@ import keras
 import tensorflow as tf
 
 
-def input_product(cell: Any, x, begin: int = 0):
-    """x `[..., D]` times the rows from `begin` on of the input's kernel: `[..., G * U]`."""
-    kernel = tf.cast(cell.kernel.value, x.dtype)[begin : begin + x.shape[-1]]
-    return tf.tensordot(x, kernel, 1) if len(x.shape) > 2 else tf.matmul(x, kernel)
+def input_kernels(cell: Any, dtype, size: int):
+    """The input's kernel: of its first `size` numbers `[size, G * U]`, and of those behind them, or None."""
+    kernel = tf.cast(cell.kernel.value, dtype)
+    if size == kernel.shape[0]:
+        return kernel, None
+    return tf.split(kernel, [size, kernel.shape[0] - size])  # and no slices: their gradients are each of full size
 
 
 def biases(cell: Any, dtype):

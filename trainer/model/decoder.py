@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from trainer.config import DecoderConfig
 from trainer.model.attention import BahdanauAttention, attend
-from trainer.model.cells import advance, biases, input_product, weights_with
+from trainer.model.cells import advance, biases, input_kernels, weights_with
 from trainer.model.dropout import drop
 from trainer.model.packing import Packed
 from trainer.model.scaling import FeatureScaling, pool
@@ -49,9 +49,10 @@ class State(NamedTuple):
 class Decoder(keras.Model):
     """An image, then word by word: `encode`, `initial_state`, `step`; `call` is all steps of given captions at once.
 
-    Without attention, `call` runs whole sequences through Keras' recurrent layers, which on GPUs are cuDNN's; `step`
-    uses their weights (see cells.py). With attention, a state needs the context that the one before it asked for, so
-    `call` steps too (see unrolled.py).
+    The recurrent layers are Keras', of which `step` only takes the weights (see cells.py). On GPUs, where they are
+    cuDNN's, `call` runs them over whole captions; elsewhere it steps over the words without their padding, which is
+    faster on processors (see unrolled.py); and so it does with attention, since a state then needs the context that the
+    one before it asked for.
 
     B images, N hypotheses or captions, T words in the longest, M in all, V in the vocabulary, U units, E numbers in an
     embedding, P positions of the feature grid. Masks of dropout follow from a seed (see dropout.py); without one, there
@@ -61,6 +62,7 @@ class Decoder(keras.Model):
     def __init__(self, config: DecoderConfig, dtype: str = "float32"):
         super().__init__(name="decoder", dtype=dtype)
         self.config = config
+        self.runs_whole_layers = bool(tf.config.list_physical_devices("GPU"))
         uniform = keras.initializers.RandomUniform(-0.08, 0.08)  # as im2txt
         policy, embedding_dim = {"dtype": self.dtype_policy}, config.embedding_dim
         self.scaling = FeatureScaling(config.feature_scaling, name="scaling")
@@ -136,13 +138,9 @@ class Decoder(keras.Model):
         None.
         """
         features, packed = inputs
-        image = self.encode(features, seed)
-        owner = packed.owner(features)  # [N]
-        recurrent_kernels = self._recurrent_kernels(seed)
-        if self.attention:
-            outputs, attention = self._step_through(packed, owner, image, recurrent_kernels, seed)
-        else:
-            outputs, attention = self._run_through(packed, owner, image, recurrent_kernels, seed), None
+        image, recurrent_kernels = self.encode(features, seed), self._recurrent_kernels(seed)
+        run = self._run_through if self.runs_whole_layers and not self.attention else self._step_through
+        outputs, attention = run(packed, packed.owner(features), image, recurrent_kernels, seed)
         return self._logits(drop(outputs, self.config.output_dropout, seed, "output")), attention
 
     def encode(self, features, seed=None) -> Image:
@@ -190,7 +188,7 @@ class Decoder(keras.Model):
     def _input_product(self, i: int, x):
         """x `[N, D]`, into layer i (words into the first) -> their part of its input product, `[N, G * U]`."""
         cell = self.recurrent[i].cell
-        return input_product(cell, x) + biases(cell, x.dtype)[0]
+        return tf.matmul(x, input_kernels(cell, x.dtype, x.shape[1])[0]) + biases(cell, x.dtype)[0]
 
     def _state_product(self, i: int, dtype, recurrent_kernels=None):
         """(kernels `[U, .]`, bias of all) of what layer i makes of its state: gates; to attend, a query and a gate."""
@@ -205,7 +203,7 @@ class Decoder(keras.Model):
     def _seen(self, image: Image) -> Seen:
         """What the first layer attends to."""
         dtype = image.keys.dtype
-        kernel = tf.cast(self.recurrent[0].cell.kernel.value, dtype)[self.config.embedding_dim :]
+        _, kernel = input_kernels(self.recurrent[0].cell, dtype, self.config.embedding_dim)
         return Seen(image.keys, image.positions, tf.cast(self.attention.score.kernel.value, dtype)[:, 0], kernel)
 
     def _advance(self, words, product, state: State, image: Image, recurrent_kernels=None):
@@ -232,7 +230,7 @@ class Decoder(keras.Model):
         return self.output_embedding(outputs) + self.output_context(context) + words
 
     def _step_through(self, packed: Packed, owner, image: Image, recurrent_kernels, seed):
-        """Layer by layer, word by word -> (outputs `[M, .]`, attention `[M, P]`)."""
+        """Layer by layer, word by word -> (outputs `[M, .]`, attention `[M, P]` or None)."""
         words = drop(self.word_embedding(packed.words), self.config.embedding_dropout, seed, "words")  # [M, E]
         first = self.initial_state(image, recurrent_kernels).layers
         x, found = words, []
@@ -246,10 +244,10 @@ class Decoder(keras.Model):
             state = tuple(tf.gather(tensor, owner) for tensor in first[i])
             found.append(unroll(step, packed, state, product, made, tf.concat(kernels, 1), seen))
             x = found[-1].outputs
-        return self._deep_output(x, found[0].contexts, words), found[0].weights
+        return self._deep_output(x, found[0].contexts, words), found[0].weights if self.attention else None
 
     def _run_through(self, packed: Packed, owner, image: Image, recurrent_kernels, seed):
-        """Through Keras' whole layers -> outputs `[M, .]`."""
+        """Through Keras' whole layers -> (outputs `[M, .]`, None)."""
         x: Any = self.word_embedding(packed.padded())  # [N, T, E]
         x = drop(x, self.config.embedding_dropout, seed, "words")
         states: list[Any] = [None] * len(self.recurrent)
@@ -264,7 +262,7 @@ class Decoder(keras.Model):
                 x = layer(x, initial_state=state)
             else:
                 x, _ = layer.stateless_call(*weights_with(layer, recurrent_kernels[i]), x, initial_state=state)
-        return tf.gather_nd(x if self.first_states else x[:, 1:], packed.places)
+        return tf.gather_nd(x if self.first_states else x[:, 1:], packed.places), None
 
     def _recurrent_kernels(self, seed):
         """Each layer's recurrent weights with some of them dropped (Merity et al. 2017, https://arxiv.org/abs/1708.02182).

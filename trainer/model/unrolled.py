@@ -63,21 +63,21 @@ def unroll(advance: Callable, packed: Packed, first: tuple[Any, ...], product, b
     @tf.custom_gradient
     def run(product, bias, kernel, *tensors):
         state, saw = tensors[: len(first)], Seen(*tensors[len(first) :]) if seen else None
-        found = _forward(advance, packed, state, product, bias, kernel, saw)
+        rows = _of_captions(packed, saw) if saw else ()
+        found = _forward(advance, packed, state, product, bias, kernel, saw, rows)
         given = [found["outputs"], *((found["contexts"], found["weights"]) if saw else ())]
-        return given, lambda *upstream: _backward(advance, packed, found, kernel, saw, upstream)
+        return given, lambda *upstream: _backward(advance, packed, found, kernel, saw, rows, upstream)
 
     return Unrolled(*run(product, bias, kernel, *first, *(seen or ())))
 
 
-def _forward(advance, packed: Packed, first, product, bias, kernel, seen: Seen | None) -> dict[str, Any]:
+def _forward(advance, packed: Packed, first, product, bias, kernel, seen: Seen | None, rows) -> dict[str, Any]:
     """All words: {name: packed `[M, .]`} of what is wanted, or needed on the way back."""
     gates, units, dtype = product.shape[1], kernel.shape[0], product.dtype
     keep = {f"state {i}": (units, dtype) for i in range(len(first))}
     keep |= {"product": (gates, dtype), "made": (kernel.shape[1], dtype), "outputs": (units, dtype)}
-    rows: tuple[Any, ...] = ()
     if seen:
-        rows = tuple(tf.gather(each, packed.owner(seen.keys)) for each in (seen.keys, seen.positions))  # [N, P, .]
+        scores, positions = rows
         keep |= {"contexts": (seen.kernel.shape[0], dtype), "weights": (seen.keys.shape[1], tf.float32)}
     products = _array(packed, gates, dtype).split(product, packed.counts)
 
@@ -86,7 +86,8 @@ def _forward(advance, packed: Packed, first, product, bias, kernel, seen: Seen |
         state = tuple(tensor[:n] for tensor in state)
         made, product, context = tf.matmul(state[0], kernel) + bias, products.read(time), ()
         if seen:
-            context = attention.attend(made[:, gates:], *(each[:n] for each in rows), seen.score)
+            asked = made[:, gates:]
+            context = attention.look(asked, scores(asked[:, :-1]), positions[:n])
             product += tf.matmul(context[0], seen.kernel)
         after = advance(product, made[:, :gates], state)
         values = (*state, product, made, after[0], *context)
@@ -99,20 +100,16 @@ def _forward(advance, packed: Packed, first, product, bias, kernel, seen: Seen |
     return {name: array.concat() for name, array in zip(keep, arrays, strict=True)}
 
 
-def _backward(advance, packed: Packed, found: dict[str, Any], kernel, seen: Seen | None, upstream) -> list[Any]:
+def _backward(advance, packed: Packed, found: dict[str, Any], kernel, seen: Seen | None, rows, upstream) -> list[Any]:
     """Gradients of what came out -> of product, bias, kernel, the first state's tensors, and what is in Seen."""
     gates, units, dtype = found["product"].shape[1], kernel.shape[0], found["product"].dtype
-    saved = {
-        name: _array(packed, x.shape[1], x.dtype).split(x, packed.counts)
-        for name, x in found.items()
-        if name != "outputs"
-    }
+    needed = {name: x for name, x in found.items() if name != "outputs"}
+    saved = {name: _array(packed, x.shape[1], x.dtype).split(x, packed.counts) for name, x in needed.items()}
     upstream = [_array(packed, x.shape[1], x.dtype).split(x, packed.counts) for x in upstream]
     layers = sum(name.startswith("state") for name in found)
-    rows: tuple[Any, ...] = ()
     keep = {"product": (gates, dtype), "made": (kernel.shape[1], dtype)}
     if seen:
-        rows = tuple(tf.gather(each, packed.owner(seen.keys)) for each in (seen.keys, seen.positions))
+        scores, positions = rows
         keep |= {"context": (seen.kernel.shape[0], dtype), "scores": (seen.keys.shape[1], tf.float32)}
 
     def one_word(time, learned, arrays):
@@ -130,10 +127,8 @@ def _backward(advance, packed: Packed, found: dict[str, Any], kernel, seen: Seen
         if seen:
             of_context = tf.matmul(of_product, seen.kernel, transpose_b=True) + upstream[1].read(time)
             ways = (at["contexts"], at["weights"], of_context, upstream[2].read(time))
-            of_asked, *values_seen = attention.unattend(
-                at["made"][:, gates:], *(x[:n] for x in rows), seen.score, *ways
-            )
-            values = [of_product, tf.concat([of_made, of_asked], 1), *values_seen]
+            of_asked, *more = attention.unattend(at["made"][:, gates:], scores, positions[:n], *ways)
+            values = [of_product, tf.concat([of_made, of_asked], 1), *more]
         of_state[0] += tf.matmul(values[1], kernel, transpose_b=True)
         return time - 1, of_state, tuple(array.write(time, x) for array, x in zip(arrays, values, strict=True))
 
@@ -153,6 +148,12 @@ def _backward(advance, packed: Packed, found: dict[str, Any], kernel, seen: Seen
         )
         learned.append(tf.matmul(found["contexts"], got["product"], transpose_a=True))
     return learned
+
+
+def _of_captions(packed: Packed, seen: Seen):
+    """(Scores of the captions' keys, their positions `[N, P, E]`), in the order of `packed`."""
+    owner = packed.owner(seen.keys)
+    return attention.Scores(tf.gather(seen.keys, owner), seen.score), tf.gather(seen.positions, owner)
 
 
 def _array(packed: Packed, size: int, dtype) -> tf.TensorArray:

@@ -82,6 +82,7 @@ def train(
     with strategy.scope():
         decoder = Decoder(decoder_config, "float32" if precision == "none" else f"mixed_{precision}")
         decoder.build()
+        decoder.runs_whole_layers |= train_config.jit_compile  # XLA knows no loop of ever fewer rows
         decoder.word_embedding.trainable = not train_config.freeze_embeddings
     best = Best(os.path.join(job_dir, job.BEST), decoder.weights)
     bench = Bench(train_config, strategy, decoder, best, Journal(job_dir), Screen(), interruptions, place.push)

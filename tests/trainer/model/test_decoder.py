@@ -23,10 +23,12 @@ def shape_of(decoder):
     return decoder.config.feature_shape
 
 
+@pytest.mark.parametrize("whole", [False, True])
 @pytest.mark.parametrize("kind", decoders.KINDS)
-def test_whole_sequences_equal_single_steps(kind):
-    """The layers of training (cuDNN's on a GPU) and the cells of beam search, on the same weights."""
+def test_whole_sequences_equal_single_steps(kind, whole):
+    """Keras' layers, as on a GPU, the loop of training elsewhere, and the cells of beam search, on the same weights."""
     decoder = decoders.make(kind)
+    decoder.runs_whole_layers = whole
     batch = decoders.batch(4, shape=shape_of(decoder))
     ids = batch.ids[:, 0]
     logits, attention = decoders.forced(decoder, batch.features, ids)  # [4, 6, 11]
@@ -140,10 +142,12 @@ def test_dropout_is_a_function_of_the_seed():
             assert np.array_equal(one, same) and not np.allclose(one, other) and not np.allclose(one, without)
 
 
+@pytest.mark.parametrize("whole", [False, True])
 @pytest.mark.parametrize("kind", ["lstm", "gru_initial_state", "attention", "attention_gru"])
-def test_dropped_recurrent_weights_are_those_of_every_step(kind):
+def test_dropped_recurrent_weights_are_those_of_every_step(kind, whole):
     """Whole layers with dropped weights equal cells that step with the same ones."""
     decoder = decoders.make(kind, state_dropout=0.5)
+    decoder.runs_whole_layers = whole
     batch = decoders.batch(3, shape=shape_of(decoder))
     seed = tf.constant([3, 4], tf.int64)
     ids = batch.ids[:, 0]
