@@ -4,7 +4,7 @@ Attend and Tell (Xu et al. 2015, https://arxiv.org/abs/1502.03044)."""
 from __future__ import annotations
 
 import functools
-from typing import Any, NamedTuple
+from typing import Any, cast
 
 import keras
 import tensorflow as tf
@@ -15,35 +15,11 @@ from trainer.model.cells import advance, biases, input_kernels, weights_with
 from trainer.model.dropout import drop
 from trainer.model.packing import Packed
 from trainer.model.scaling import FeatureScaling, pool
+from trainer.model.state import Image, State
 from trainer.model.unrolled import Seen, unroll
 
 _CELLS = {"lstm": keras.layers.LSTM, "gru": keras.layers.GRU}
 _STATE_TENSORS = {"lstm": 2, "gru": 1}  # of a cell
-
-
-class Image(NamedTuple):
-    """What the decoder knows of B images; computed once, however many words and hypotheses follow.
-
-    Attributes:
-      embedding: `[B, E]`, of the whole image; its features `[B, F]` where one layer makes the first states of them.
-      positions, keys: with attention, `[B, P, E]` and `[B, P, A]`; otherwise (), which tf.nest passes over.
-    """
-
-    embedding: Any
-    positions: Any = ()
-    keys: Any = ()
-
-
-class State(NamedTuple):
-    """Where N hypotheses stand.
-
-    Attributes:
-      layers: for each recurrent layer the tensors `[N, U]` of its cell.
-      attention: with attention, the weights `[N, P]` of the last word; otherwise ().
-    """
-
-    layers: tuple[tuple[Any, ...], ...]
-    attention: Any = ()
 
 
 class Decoder(keras.Model):
@@ -202,9 +178,9 @@ class Decoder(keras.Model):
 
     def _seen(self, image: Image) -> Seen:
         """What the first layer attends to."""
-        dtype = image.keys.dtype
+        dtype, attention = image.keys.dtype, cast(BahdanauAttention, self.attention)
         _, kernel = input_kernels(self.recurrent[0].cell, dtype, self.config.embedding_dim)
-        return Seen(image.keys, image.positions, tf.cast(self.attention.score.kernel.value, dtype)[:, 0], kernel)
+        return Seen(image.keys, image.positions, tf.cast(attention.score.kernel.value, dtype)[:, 0], kernel)
 
     def _advance(self, words, product, state: State, image: Image, recurrent_kernels=None):
         """words `[N, E]` and their products into the cells -> (what the output layers see `[N, .]`, new state)."""
@@ -224,10 +200,8 @@ class Decoder(keras.Model):
         return self._deep_output(layers[-1][0], context, words), State(tuple(layers), attention)
 
     def _deep_output(self, outputs, context, words):
-        """With attention, what the output layer sees: Show, Attend and Tell, eq. 7. Otherwise the outputs."""
-        if not self.attention:
-            return outputs
-        return self.output_embedding(outputs) + self.output_context(context) + words
+        """What the output layer sees; with attention, Show, Attend and Tell, eq. 7."""
+        return self.output_embedding(outputs) + self.output_context(context) + words if self.attention else outputs
 
     def _step_through(self, packed: Packed, owner, image: Image, recurrent_kernels, seed):
         """Layer by layer, word by word -> (outputs `[M, .]`, attention `[M, P]` or None)."""

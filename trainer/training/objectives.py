@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from tfrecords_schema.vocabulary import END, PAD, START, UNK
-from trainer.config import TrainConfig
 from trainer.data.batches import Batch
 from trainer.model.decoder import Decoder
 from trainer.model.dropout import fold
@@ -38,7 +37,7 @@ class Loss(NamedTuple):
     reported: dict[str, tuple[Any, Any]]
 
 
-def cross_entropy(decoder: Decoder, batch: Batch, seed, progress, config: TrainConfig | None) -> Loss:
+def cross_entropy(decoder: Decoder, batch: Batch, seed, progress, config) -> Loss:
     """Cross-entropy per real token, in nats, with teacher forcing; `loss` is without smoothing and penalty.
 
     Label smoothing (https://arxiv.org/abs/1512.00567, section 7) gives a share of the probability to all words alike.

@@ -63,6 +63,8 @@ def train(
     """
     job_dir, settings = place.directory, _settings(directory, decoder_config, train_config)
     goes_on = job.check(job_dir, settings, overwrite)
+    if train_config.jit_compile and decoder_config.attention != "none":
+        raise InputError("--jit_compile: expected none with --attention, whose loop XLA cannot compile; leave it out")
     if train_config.monitor == "meteor" and not shutil.which("java"):
         raise InputError("--monitor meteor: expected `java` on the PATH, found none; choose another or install one")
     phases.check(directory, train_config)
@@ -82,7 +84,6 @@ def train(
     with strategy.scope():
         decoder = Decoder(decoder_config, "float32" if precision == "none" else f"mixed_{precision}")
         decoder.build()
-        decoder.runs_whole_layers |= train_config.jit_compile  # XLA knows no loop of ever fewer rows
         decoder.word_embedding.trainable = not train_config.freeze_embeddings
     best = Best(os.path.join(job_dir, job.BEST), decoder.weights)
     bench = Bench(train_config, strategy, decoder, best, Journal(job_dir), Screen(), interruptions, place.push)

@@ -37,6 +37,7 @@ def make_update(
     number is left out: neither weights nor anything of the optimizer's change, its count of updates included.
     """
     variables = decoder.trainable_variables
+    decoder.runs_whole_layers |= jit_compile  # XLA compiles no loop over ever fewer rows
 
     @tf.function(jit_compile=jit_compile)
     def differentiate(batch, at, progress):

@@ -124,6 +124,11 @@ def test_what_does_not_fit_is_told(trained, other_words, tmp_path, made_grid_fea
         train_without_java(other_words, tmp_path / "job", epochs=1, init_from="a", pretrained_embeddings="b")
 
 
+def test_xla_is_not_asked_to_compile_attention(made_grid_features, tmp_path):
+    with pytest.raises(InputError, match="--jit_compile: expected none with --attention"):
+        train_without_java(made_grid_features, tmp_path / "job", epochs=1, attention="bahdanau", jit_compile=True)
+
+
 def test_a_run_begins_with_the_weights_of_another(trained, tmp_path, capsys):
     """The real command: where nothing is learned, it is as good as the export; and it goes on without that."""
     start = shutil.copytree(trained / "job/export", tmp_path / "start")

@@ -163,7 +163,7 @@ def test_xla_computes_the_same_update():
     """Without dropout: XLA draws other masks from a seed."""
     found = []
     for jit_compile in (False, True):
-        decoder = decoders.make("attention")
+        decoder = decoders.make("two_layers")
         batch = decoders.batch(4, shape=decoder.config.feature_shape)
         (given,) = batches = tf.data.Dataset.from_tensors(batch)
         update = make_update(
