@@ -41,10 +41,10 @@ def open_way(way: str, args: argparse.Namespace) -> Callable[[bytes], str]:
     from pipelines.vision import images
     from tfrecords_schema.networks.registry import find_network
     from tfrecords_schema.vocabulary import END, PAD, START, UNK
-    from trainer import export
+    from trainer.model.exported import load_export
 
     info, vocabulary = captioner.open_model(args.model)
-    decoder = export.load_export(args.model, info)
+    decoder = load_export(args.model, info)
     length = info.max_caption_length
     network = find_network("inception_v3")
     inception = network.build(None if args.weights == "random" else args.weights)
@@ -89,6 +89,7 @@ def fill_vocabulary(model: str, size: int, directory: str) -> str:
     from trainer import export
     from trainer.config import DecoderConfig
     from trainer.model.decoder import Decoder
+    from trainer.model.exported import load_export
 
     info, vocabulary = captioner.open_model(model)
     filler = tuple(f"never{number}" for number in range(size - len(vocabulary)))
@@ -96,7 +97,7 @@ def fill_vocabulary(model: str, size: int, directory: str) -> str:
     config = {**info.decoder, "vocabulary_size": size}
     decoder = Decoder(DecoderConfig(**config))
     decoder.build()
-    for mine, theirs in zip(decoder.weights, export.load_export(model, info).weights, strict=True):
+    for mine, theirs in zip(decoder.weights, load_export(model, info).weights, strict=True):
         missing = [(0, wanted - found) for wanted, found in zip(mine.shape, theirs.shape, strict=True)]
         never = -30.0 if len(mine.shape) == 1 and missing[0][1] else 0.0  # the bias of the words' logits
         mine.assign(np.pad(theirs.numpy(), missing, constant_values=never))

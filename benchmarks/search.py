@@ -21,8 +21,8 @@ import numpy as np  # noqa: E402
 from tfrecords_schema.manifests.model_info import MODEL_INFO, ModelInfo  # noqa: E402
 from tfrecords_schema.storage import files  # noqa: E402
 from tfrecords_schema.vocabulary import END, START  # noqa: E402
-from trainer import export  # noqa: E402
 from trainer.data import dataset  # noqa: E402
+from trainer.model.exported import load_export  # noqa: E402
 
 
 def one_by_one(decoder, width: int, max_steps: int):
@@ -81,7 +81,7 @@ def main() -> None:
 
     signature = tf.saved_model.load(args.model).signatures["caption"]
     info = ModelInfo.loads(files.read_text(os.path.join(args.model, MODEL_INFO)))
-    decoder = export.load_export(args.model, info)
+    decoder = load_export(args.model, info)
     by_one = one_by_one(decoder, 3, length - 1)
 
     def batched(width: int, penalty: float):

@@ -1,7 +1,7 @@
-"""Training against a loop as the tutorials write it, and against the machine.
+"""Training against a loop as the tutorials write it, against the machine, and with attention.
 
-`python -m benchmarks.training --data DIR`. All ways take turns in one process, on the same captions and the same sizes
-of the decoder. What counts are real tokens (words and END), since nobody learns from padding.
+`python -m benchmarks.training --data DIR --grid GRID`, of the same images. All ways take turns in one process, on the
+same captions and the same sizes of the decoder. What counts are real tokens, words and END: padding teaches nothing.
 """
 
 from __future__ import annotations
@@ -78,13 +78,13 @@ def tutorial(directory, batch_size: int, units: int, embedding_dim: int):
     return run
 
 
-def ours(directory, batch_size: int, units: int, embedding_dim: int, **settings):
+def ours(directory, batch_size: int, units: int, embedding_dim: int, precision: str = "float32", **settings):
     """A function: seconds -> (real tokens a second, share of the time spent waiting for data, share of real tokens)."""
     config = TrainConfig(batch_size=batch_size)
     strategy = tf.distribute.MirroredStrategy()
     with strategy.scope():
         sizes = {"units": units, "embedding_dim": embedding_dim, "attention_units": units, **settings}
-        decoder = Decoder(decoder_config(directory, DecoderSettings(**sizes)))
+        decoder = Decoder(decoder_config(directory, DecoderSettings(**sizes)), precision)
         decoder.build()
         phase = phases.cross_entropy(directory, config, 1, decoder)
         phase.optimizer.build(decoder.trainable_variables)
@@ -111,7 +111,7 @@ def ours(directory, batch_size: int, units: int, embedding_dim: int, **settings)
             number += 1
             _, real, _ = update(batch, tf.constant(number, tf.int64), tf.constant(0.0))
             tokens += float(real)
-            size += batch.ids.shape[0] * (batch.ids.shape[1] - 1)
+            size += tf.size(batch.ids[..., 1:]).numpy()
         passed = time.monotonic() - begun
         return tokens / passed, waited / passed, tokens / size
 
@@ -137,6 +137,8 @@ def operations(vocabulary: int, units: int, embedding_dim: int) -> int:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", required=True, help="feature directory, pooled features")
+    parser.add_argument("--grid", help="feature directory with a feature grid, for a row with attention")
+    parser.add_argument("--precision", default="float32", help="of ours: float32 or mixed_bfloat16")
     parser.add_argument("--units", type=int, default=512)
     parser.add_argument("--embedding_dim", type=int, default=512)
     parser.add_argument("--seconds", type=float, default=20.0, help="of each way in each round")
@@ -145,11 +147,16 @@ def main() -> None:
     directory = dataset.open_directory(args.data)
     sizes = (args.units, args.embedding_dim)
     tutorials = {size: tutorial(directory, size, *sizes) for size in (64, 128)}
-    run = ours(directory, 128, *sizes)
+    run = ours(directory, 128, *sizes, args.precision)
+    attend = None
+    if args.grid:
+        attend = ours(dataset.open_directory(args.grid), 128, *sizes, args.precision, attention="bahdanau")
     found = []
     for _ in range(args.rounds):
         row = {f"tutorial {size}": way(args.seconds) for size, way in tutorials.items()}
         row["ours"], row["waited"], row["real"] = run(args.seconds)
+        if attend:
+            row["attention"], row["attention waited"], _ = attend(args.seconds)
         row["peak"] = peak()
         found.append(row)
 
@@ -158,6 +165,11 @@ def main() -> None:
 
     needed = operations(len(directory.vocabulary), *sizes)
     print(f"| what | real tokens/s |\n|---|---|\n| ours, batch 128 | {median(lambda r: r['ours']):,.0f} |")
+    if attend:
+        print(f"| ours with attention over a grid | {median(lambda r: r['attention']):,.0f} |")
+        ratio = median(lambda r: r["ours"] / r["attention"])
+        print(f"| **without attention over with it** (median of the rounds' ratios) | **{ratio:.2f}** |")
+        print(f"| share of the time it waits for data | {median(lambda r: r['attention waited']):.3f} |")
     for size in tutorials:
         print(f"| LSTM called word by word, batch {size} | {median(lambda r, n=size: r[f'tutorial {n}']):,.0f} |")
     for size in tutorials:

@@ -69,7 +69,12 @@ class TrainConfig(Settings):
     """How a decoder is trained."""
 
     batch_size: int = setting("captions in a step, over all replicas", 128, least=1)
-    epochs: int = setting("passes over the training images, at most", 20, least=1)
+    epochs: int = setting(
+        "passes over the training images, at most; a run goes on with more of them, and the learning rate is then what "
+        "it is at that step of a schedule over the new total (cosine: higher than where it had ended)",
+        20,
+        least=1,
+    )
     captions_per_epoch: str = setting(
         "all: every caption once an epoch; one: a caption drawn for each image", "all", choices=("all", "one")
     )
@@ -112,8 +117,18 @@ class TrainConfig(Settings):
     fine_tune_weight_decay: float = setting("AdamW's, of the network's kernels", 4e-5, least=0, most=1)
     fine_tune_batch_norm: bool = setting("train batch norms too, and measure each batch", False)
     augment: bool = setting("crop, flip and recolour images in them, each time in another way, as im2txt", False)
+    init_from: str = setting(
+        "export of trainer.task whose weights to start from; words that it lacks start as the mean of its words",
+        "",
+        metavar="EXPORT",
+        reads="folder",
+    )
     self_critical: int = setting(
-        "epochs of self-critical training (CIDEr as reward) after these; 10 without a number", 0, least=0, bare=10
+        "epochs of self-critical training (CIDEr as reward) after these; 10 without a number; a run goes on with more, "
+        "and may have them added",
+        0,
+        least=0,
+        bare=10,
     )
     self_critical_rate: float = setting("learning rate of self-critical training", 5e-5, least=1e-9, most=10)
     self_critical_samples: int = setting("captions drawn for an image in a self-critical step", 5, least=1)
@@ -121,6 +136,12 @@ class TrainConfig(Settings):
         "what a drawn caption must be better than: the mean of the other samples of its image, or the greedy one",
         "samples",
         choices=("greedy", "samples"),
+    )
+    self_critical_xe: float = setting(
+        "share of cross-entropy with the captions that people wrote in the self-critical objective",
+        0.0,
+        least=0,
+        most=1,
     )
     mixed_precision: str = setting(
         "multiply matrices in this type; bfloat16 without a value",
@@ -134,7 +155,9 @@ class TrainConfig(Settings):
         "cider",
         choices=("cider", "bleu_4", "meteor", "rouge_l", "val_loss"),
     )
-    patience: int = setting("validations without a better one before training stops", 3, least=1)
+    patience: int = setting(
+        "validations without a better one before training stops; a run goes on with more", 3, least=1
+    )
     metrics_every: int = setting(
         "epochs from one validation with BLEU, METEOR, ROUGE-L and CIDEr to the next", 1, least=1
     )
@@ -156,6 +179,10 @@ class TrainConfig(Settings):
         for name in ("fine_tune_batch_norm", "augment"):
             if getattr(self, name) and not self.fine_tune:
                 raise InputError(f"--{name}: expected --fine_tune LAYER beside it; leave it out")
+        if self.init_from and self.pretrained_embeddings:
+            raise InputError(
+                f"--pretrained_embeddings: expected none beside --init_from, found {self.pretrained_embeddings}"
+            )
         if self.self_critical_baseline == "samples" and self.self_critical_samples < 2:
             raise InputError("--self_critical_samples: expected at least 2 for their mean as the baseline, found 1")
 
@@ -167,6 +194,10 @@ class TrainConfig(Settings):
 
 # Settings that do not change what is learned: a run may go on with others.
 FREE_SETTINGS = ("checkpoint_minutes", "checkpoint_steps", "keep_checkpoints")
+# The phases of a run, in order, and of each the setting that says how many epochs it has.
+PHASES = {"cross_entropy": "epochs", "fine_tuning": "fine_tune_epochs", "self_critical": "self_critical"}
+# Settings that say when to stop: a run may go on with more of them.
+GROWING_SETTINGS = ("patience", *PHASES.values())
 
 
 def defaults() -> dict[str, Any]:

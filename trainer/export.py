@@ -16,11 +16,10 @@ from tfrecords_schema import command
 from tfrecords_schema.command import Settings, setting
 from tfrecords_schema.errors import InputError, told_in_one_line
 from tfrecords_schema.manifests.dataset_info import CARRIED, VOCABULARY
-from tfrecords_schema.manifests.model_info import MODEL_INFO, ModelInfo, model_digest, open_export, read_weights
+from tfrecords_schema.manifests.model_info import MODEL_INFO, ModelInfo, model_digest, open_export
 from tfrecords_schema.quiet import import_tensorflow
-from tfrecords_schema.storage import carried, copies, files, finding, objects, paths
+from tfrecords_schema.storage import carried, files, finding, objects, paths
 from tfrecords_schema.vocabulary import Vocabulary
-from trainer.config import DecoderConfig
 
 if TYPE_CHECKING:
     from trainer.model.decoder import Decoder
@@ -74,6 +73,7 @@ def run(config: ExportConfig) -> ModelInfo:
     require_ours("--output", output)
     if _names(output) and not config.overwrite:
         raise InputError(f"--output: {output} exists; give --overwrite, or another directory")
+    from trainer.model.exported import load_export
     from trainer.search.caption_module import Ensemble
 
     decoders = [load_export(directory, info) for directory, (info, _) in zip(ensemble, opened, strict=True)]
@@ -91,26 +91,6 @@ def run(config: ExportConfig) -> ModelInfo:
         raise InputError(f"--output: expected a directory that can be written, found {output}: {told}") from None
     print(f"export      {output} ({len(decoders)} models, digest {info.digest[:12]}…)")
     return info
-
-
-def load_export(directory: str, info: ModelInfo) -> Decoder:
-    """The decoder inside an export directory, built anew from its configuration. Raises InputError."""
-    from trainer.model.decoder import Decoder
-
-    with copies.temporary(directory, but=CARRIED) as local:
-        weights = read_weights(local, info, directory)  # first: they tell that the configuration is theirs
-    try:
-        decoder = Decoder(DecoderConfig(**info.decoder))
-    except TypeError as error:
-        raise InputError(f"{directory}: made by another version of this program: {error}; export it again") from None
-    tf = import_tensorflow()
-    try:
-        decoder.build()
-        decoder.set_weights(weights)
-    except (tf.errors.OpError, ValueError) as error:
-        told = files.reason(error)
-        raise InputError(f"{directory}: expected the weights of its configuration, found: {told}") from None
-    return decoder
 
 
 def write(

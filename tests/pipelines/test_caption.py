@@ -23,6 +23,7 @@ from tests.support.small import TINY
 from tfrecords_schema.errors import InputError
 from tfrecords_schema.networks import registry
 from trainer import export, task
+from trainer.model.exported import load_export
 
 
 def test_rows_equal_an_independent_computation(run, export_dir, trained):
@@ -152,7 +153,7 @@ def test_files_of_others_are_left_alone(run, tmp_path):
 @pytest.mark.parametrize("how", [{}, {"sample": True}])
 def test_a_model_without_finite_probabilities_is_told_of(run, export_dir, how):
     info, vocabulary = captioner.open_model(export_dir)
-    decoder = export.load_export(export_dir, info)
+    decoder = load_export(export_dir, info)
     for weight in decoder.trainable_weights:
         weight.assign(np.full(weight.shape, np.nan))
     export.write(decoder, vocabulary, info, export_dir)

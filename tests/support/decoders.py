@@ -10,6 +10,7 @@ from tfrecords_schema.vocabulary import END, PAD, START
 from trainer.config import DecoderConfig
 from trainer.data.batches import Batch
 from trainer.model.decoder import Decoder
+from trainer.model.packing import pack
 
 WORDS = 11
 LENGTH = 7
@@ -62,13 +63,29 @@ def make(kind: str = "lstm", scale: float = 0.7, dtype: str = "float32", **chang
 
 
 def batch(size: int, seed: int = 0, shape: tuple[int, ...] = (5,)) -> Batch:
-    """Captions of 3 to 5 words."""
+    """Captions of 3 to 5 words, one an image."""
     generator = np.random.default_rng(seed)
     ids = np.full((size, LENGTH), PAD, np.int32)
     for row in ids:
         length = generator.integers(3, 6)
         row[: length + 2] = [START, *generator.integers(4, WORDS, length), END]
-    return Batch(generator.normal(size=(size, *shape)).astype(np.float32), ids, np.arange(size, dtype=np.int32))
+    features = generator.normal(size=(size, *shape)).astype(np.float32)
+    return Batch(features, ids[:, None], np.arange(size, dtype=np.int32))
+
+
+def forced(decoder: Decoder, features, ids, seed=None):
+    """Captions `[N, 1 + T]` as training reads them -> (logits `[N, T, V]`, attention `[N, T, P]` or None).
+
+    Both are of the words that come next, and 0 where only padding does.
+    """
+    packed = pack(ids)
+    found = decoder((features, packed), seed=seed)
+    size, place = (len(ids), ids.shape[1] - 1), (packed.caption.numpy(), packed.places[:, 1].numpy())
+    padded = [None if each is None else np.zeros((*size, each.shape[1]), np.float32) for each in found]
+    for each, all_words in zip(found, padded, strict=True):
+        if each is not None:
+            all_words[place] = each
+    return tuple(padded)
 
 
 def log_softmax(logits) -> np.ndarray:

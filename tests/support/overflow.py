@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from tests.support import decoders
+from trainer.model.packing import pack
 from trainer.training.objectives import Loss
 from trainer.training.schedules import LearningRate, make_optimizer
 from trainer.training.update import make_update
@@ -18,7 +19,7 @@ from trainer.training.update import make_update
 def objective(decoder, batch, seed, progress):
     """A loss that is infinite for a progress of 1."""
     scale = tf.where(progress < 1.0, 1.0, float("inf"))
-    total = scale * tf.reduce_sum(decoder((batch.features, batch.ids), seed=None)[0])
+    total = scale * tf.reduce_sum(decoder((batch.features, pack(batch.ids[:, 0])), seed=None)[0])
     return Loss(total, tf.constant(1.0), {"loss": (total, tf.constant(1.0))})
 
 
@@ -31,6 +32,7 @@ def changes(
     """
     with strategy.scope():
         decoder = decoders.make()
+        decoder.runs_whole_layers |= jit_compile
         optimizer = make_optimizer(kind, LearningRate("cosine", 0.01, 10), weight_decay=0.1)
         optimizer.build(decoder.trainable_variables)
     variables = [*decoder.trainable_variables, *optimizer.variables]

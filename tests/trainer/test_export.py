@@ -23,6 +23,7 @@ from tfrecords_schema.manifests.model_info import ModelInfo
 from tfrecords_schema.vocabulary import END, PAD, START, UNK, Vocabulary
 from trainer import export
 from trainer.model.decoder import Decoder
+from trainer.model.exported import load_export
 from trainer.search.caption_module import CaptionModule
 
 VOCABULARY = Vocabulary(
@@ -109,7 +110,7 @@ def exported(written, request):
 
 
 def rebuilt(directory) -> Decoder:
-    return export.load_export(str(directory), open_model(str(directory))[0])
+    return load_export(str(directory), open_model(str(directory))[0])
 
 
 @pytest.mark.parametrize(
@@ -138,13 +139,13 @@ def test_the_export_gives_what_the_model_in_memory_gives(exported, kind):
 def teacher_forced(members, features, ids, length):
     """Captions `[B, K, T]` scored by what training uses -> (log probabilities `[B, K]`, attention of the first)."""
     images, places, steps = ids.shape
-    words = np.concatenate([np.full((images, places, 1), START), ids[:, :, :-1]], axis=2).reshape(-1, steps)
-    forced = [decoder((np.repeat(features, places, axis=0), words), seed=None) for decoder in members]
+    given = np.concatenate([np.full((images, places, 1), START), ids], axis=2).reshape(-1, 1 + steps)
+    forced = [decoders.forced(decoder, features, given) for decoder in members]
     mean = np.mean([np.exp(decoders.log_softmax(logits)) for logits, _ in forced], axis=0)
     picked = np.log(np.take_along_axis(mean.reshape(images, places, steps, -1), ids[..., None], -1)[..., 0])
     attention = forced[0][1]
     if attention is not None:
-        attention = attention.numpy().reshape(images, places, steps, -1)
+        attention = attention.reshape(images, places, steps, -1)
     return np.where(np.arange(steps) < length[..., None], picked, 0).sum(-1), attention
 
 
@@ -352,12 +353,12 @@ def test_models_that_do_not_fit_make_no_ensemble(written, tmp_path, capsys):
     digest = open_model(other)[0].digest
     replace(tmp_path / "other/model_info.json", digest, digest[::-1])
     with pytest.raises(InputError, match=r"expected the weights that model_info.json names, found others"):
-        export.load_export(other, open_model(other)[0])
+        load_export(other, open_model(other)[0])
     (tmp_path / "one/variables/variables.index").unlink()
     with pytest.raises(
         InputError, match=r"variables.index: expected the weights of a model, found what cannot be read"
     ):
-        export.load_export(one, open_model(one)[0])
+        load_export(one, open_model(one)[0])
 
 
 def test_overwriting_replaces_exports_and_nothing_else(written, tmp_path):

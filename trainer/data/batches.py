@@ -23,8 +23,9 @@ class Batch(NamedTuple):
 
     Attributes:
       features: `[B, *shape]`, in the type they are stored in.
-      ids: int32 `[B, T]`, START first, then words, END, PAD; T is the length of the longest caption.
-      image: int32 `[B]`, the place of the caption's image in the split.
+      ids: int32 `[B, K, T]`, K captions of each image, START first, then words, END, PAD, as long as the longest;
+        a caption that is not there (not all images have as many) is START and PAD.
+      image: int32 `[B]`, the images' places in the split.
     """
 
     features: np.ndarray
@@ -53,7 +54,11 @@ class Batches:
     Within what is in memory, captions are sorted by length, those of one length in a random order, and cut into
     batches, which then come in a random order: hardly anything is padded. The last one may be smaller.
 
+    Of a feature grid, whose positions cost more than a caption's words, all captions of an image come together, and
+    images are sorted by their longest caption; a batch has as many images as have `batch_size` captions on average.
+
     Attributes:
+      batch_size: captions.
       one_caption: draw one caption for each image, in place of all.
       multiple: the number of replicas; a batch is filled up to a multiple of it with captions that hold no word to
         learn.
@@ -73,6 +78,11 @@ class Batches:
         self._bytes = [_bytes_of(shard, self.directory.info) for shard in self._shards]
         self.is_cached = sum(self._bytes) <= self.budget_bytes
         self._kept: _Window | None = None
+        split = self.directory.info.splits[self.split]
+        self._by_image = len(self.directory.info.features.shape) == 2 and not self.one_caption
+        self._images = self.batch_size  # in a batch, one for each caption or for all of its own
+        if self._by_image:
+            self._images = max(1, round(self.batch_size * split.images / max(1, split.captions)))
 
     def forget(self) -> None:
         """Has what is kept read again, since features are others now."""
@@ -87,7 +97,7 @@ class Batches:
         spec = self.directory.info.features
         signature = Batch(
             tf.TensorSpec([None, *spec.shape], spec.dtype),
-            tf.TensorSpec([None, None], tf.int32),
+            tf.TensorSpec([None, None, None], tf.int32),
             tf.TensorSpec([None], tf.int32),
         )
         made = tf.data.Dataset.from_generator(lambda: self.epoch(epoch, start), output_signature=signature)
@@ -118,8 +128,9 @@ class Batches:
         return windows_of(self._bytes, self.budget_bytes, [self.seed, epoch])
 
     def _batches_of(self, shards: list[int]) -> int:
-        items = (self._shards[s].records if self.one_caption else self._shards[s].captions for s in shards)
-        return math.ceil(sum(items) / self.batch_size)
+        by_image = self.one_caption or self._by_image
+        items = (self._shards[s].records if by_image else self._shards[s].captions for s in shards)
+        return math.ceil(sum(items) / self._images)
 
     def _load(self, shards: list[int]) -> _Window:
         """Reads shards; what is kept is read once."""
@@ -146,26 +157,37 @@ class Batches:
         return window
 
     def _cut(self, window: _Window, rng: np.random.Generator) -> list[np.ndarray]:
-        """Captions of a window, as lists of their places, one list a batch."""
-        chosen = np.arange(len(window.length))
-        if self.one_caption:  # the first of each image in a random order
-            shuffled = rng.permutation(chosen)
-            chosen = shuffled[np.unique(window.owner[shuffled], return_index=True)[1]]
-        by_length = chosen[np.argsort(window.length[chosen] + rng.random(len(chosen)))]
-        batches = [by_length[i : i + self.batch_size] for i in range(0, len(by_length), self.batch_size)]
+        """Captions of a window, as lists of their places `[B, K]`, one list a batch; -1 where there is none."""
+        if self._by_image:
+            rows = _side_by_side(window.owner)
+        else:
+            rows = np.arange(len(window.length))[:, None]
+            if self.one_caption:  # the first of each image in a random order
+                shuffled = rng.permutation(rows)
+                rows = shuffled[np.unique(window.owner[shuffled], return_index=True)[1]]
+        longest = np.where(rows < 0, 0, window.length[rows]).max(axis=1)
+        by_length = rows[np.argsort(longest + rng.random(len(rows)))]
+        batches = [by_length[i : i + self._images] for i in range(0, len(by_length), self._images)]
         return [batches[i] for i in rng.permutation(len(batches))]
 
     def _batch(self, window: _Window, captions: np.ndarray) -> Batch:
-        ids = window.ids[captions, : window.length[captions].max()]
-        missing = -len(captions) % self.multiple
-        if missing:
-            captions = np.concatenate([captions, np.repeat(captions[:1], missing)])
-            # As short as a caption can be, and of it nothing is to be learned: cuDNN wants no empty replica.
-            nothing = np.full((missing, ids.shape[1]), PAD, np.int32)
-            nothing[:, 0] = START
-            ids = np.concatenate([ids, nothing])
-        owner = window.owner[captions]
+        """The captions at places `[B, K]` of a window."""
+        # Filled up with some that are as short as a caption can be: cuDNN wants no empty replica.
+        captions = np.pad(captions, ((0, -len(captions) % self.multiple), (0, 0)), constant_values=-1)
+        captions = captions[:, (captions >= 0).any(axis=0)]
+        is_there = captions >= 0
+        ids = window.ids[captions, : window.length[captions[is_there]].max()]
+        ids[~is_there] = PAD
+        ids[..., 0] = START
+        owner = window.owner[np.where(is_there, captions, captions[0])[:, 0]]
         return Batch(window.features[owner], ids, window.image[owner].astype(np.int32))
+
+
+def _side_by_side(owner: np.ndarray) -> np.ndarray:
+    """Whose each caption is `[m]`, rising -> the captions of each image `[n, K]`, and -1 where it has fewer."""
+    _, first, counts = np.unique(owner, return_index=True, return_counts=True)
+    place = np.arange(counts.max())
+    return np.where(place < counts[:, None], first[:, None] + place, -1)
 
 
 def windows_of(sizes: Sequence[int], budget_bytes: float, seed: Sequence[int]) -> list[list[int]]:

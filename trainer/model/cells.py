@@ -15,29 +15,33 @@ import keras
 import tensorflow as tf
 
 
-def input_product(cell: Any, x, begin: int = 0):
-    """x `[..., D]` times the rows from `begin` on of the input's kernel: `[..., G * U]`."""
-    kernel = tf.cast(cell.kernel.value, x.dtype)[begin : begin + x.shape[-1]]
-    return tf.tensordot(x, kernel, 1) if len(x.shape) > 2 else tf.matmul(x, kernel)
+def input_kernels(cell: Any, dtype, size: int):
+    """The input's kernel: of its first `size` numbers `[size, G * U]`, and of those behind them, or None."""
+    kernel = tf.cast(cell.kernel.value, dtype)
+    if size == kernel.shape[0]:
+        return kernel, None
+    return tf.split(kernel, [size, kernel.shape[0] - size])  # and no slices: their gradients are each of full size
 
 
-def advance(cell: Any, product, state: tuple[Any, ...], recurrent_kernel=None):
+def biases(cell: Any, dtype):
+    """What is added to the products of the input and of the state, `[G * U]` each; an LSTM has one bias for both."""
+    bias = tf.cast(cell.bias.value, dtype)
+    return (bias[0], bias[1]) if isinstance(cell, keras.layers.GRUCell) else (bias, tf.zeros_like(bias))
+
+
+def advance(cell: Any, product, recurrent, state: tuple[Any, ...]):
     """The state `[N, U]`s of a cell after one input more.
 
     Args:
       cell: of a built keras.layers.LSTM or GRU with its default activations.
-      product: `[N, G * U]`, of the whole input; see `input_product`.
+      product, recurrent: `[N, G * U]`, of the whole input and of the state, with their `biases`.
       state: (h, c) of an LSTM, (h,) of a GRU.
-      recurrent_kernel: `[U, G * U]`, in place of the cell's own.
 
     Returns:
       The new state; its first tensor is the output.
     """
-    kernel = cell.recurrent_kernel.value if recurrent_kernel is None else recurrent_kernel
-    recurrent = tf.matmul(state[0], tf.cast(kernel, product.dtype))
-    bias = tf.cast(cell.bias.value, product.dtype)
     is_gru = isinstance(cell, keras.layers.GRUCell)
-    return _gru(product + bias[0], recurrent + bias[1], *state) if is_gru else _lstm(product + recurrent + bias, *state)
+    return _gru(product, recurrent, *state) if is_gru else _lstm(product + recurrent, *state)
 
 
 def weights_with(layer: Any, recurrent_kernel):

@@ -3,60 +3,42 @@ Attend and Tell (Xu et al. 2015, https://arxiv.org/abs/1502.03044)."""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+import functools
+from typing import Any, cast
 
 import keras
 import tensorflow as tf
 
 from trainer.config import DecoderConfig
-from trainer.model.attention import BahdanauAttention
-from trainer.model.cells import advance, input_product, weights_with
+from trainer.model.attention import BahdanauAttention, attend
+from trainer.model.cells import advance, biases, input_kernels, weights_with
 from trainer.model.dropout import drop
+from trainer.model.packing import Packed
 from trainer.model.scaling import FeatureScaling, pool
+from trainer.model.state import Image, State
+from trainer.model.unrolled import Seen, unroll
 
 _CELLS = {"lstm": keras.layers.LSTM, "gru": keras.layers.GRU}
 _STATE_TENSORS = {"lstm": 2, "gru": 1}  # of a cell
 
 
-class Image(NamedTuple):
-    """What the decoder knows of B images; computed once, however many words and hypotheses follow.
-
-    Attributes:
-      embedding: `[B, E]`, of the whole image; its features `[B, F]` where one layer makes the first states of them.
-      positions, keys: with attention, `[B, P, E]` and `[B, P, A]`; otherwise (), which tf.nest passes over.
-    """
-
-    embedding: Any
-    positions: Any = ()
-    keys: Any = ()
-
-
-class State(NamedTuple):
-    """Where N hypotheses stand.
-
-    Attributes:
-      layers: for each recurrent layer the tensors `[N, U]` of its cell.
-      attention: with attention, the weights `[N, P]` of the last word; otherwise ().
-    """
-
-    layers: tuple[tuple[Any, ...], ...]
-    attention: Any = ()
-
-
 class Decoder(keras.Model):
     """An image, then word by word: `encode`, `initial_state`, `step`; `call` is all steps of given captions at once.
 
-    Without attention, `call` runs whole sequences through Keras' recurrent layers, which on GPUs are cuDNN's; `step`
-    uses their weights (see cells.py). With attention, a state needs the context that the one before it asked for, so
-    `call` steps too.
+    The recurrent layers are Keras', of which `step` only takes the weights (see cells.py). On GPUs, where they are
+    cuDNN's, `call` runs them over whole captions; elsewhere it steps over the words without their padding, which is
+    faster on processors (see unrolled.py); and so it does with attention, since a state then needs the context that the
+    one before it asked for.
 
-    B images, N hypotheses or captions, T words, V words in the vocabulary, U units, E numbers in an embedding, P
-    positions of the feature grid. Masks of dropout follow from a seed (see dropout.py); without one, there are none.
+    B images, N hypotheses or captions, T words in the longest, M in all, V in the vocabulary, U units, E numbers in an
+    embedding, P positions of the feature grid. Masks of dropout follow from a seed (see dropout.py); without one, there
+    are none.
     """
 
     def __init__(self, config: DecoderConfig, dtype: str = "float32"):
         super().__init__(name="decoder", dtype=dtype)
         self.config = config
+        self.runs_whole_layers = bool(tf.config.list_physical_devices("GPU"))
         uniform = keras.initializers.RandomUniform(-0.08, 0.08)  # as im2txt
         policy, embedding_dim = {"dtype": self.dtype_policy}, config.embedding_dim
         self.scaling = FeatureScaling(config.feature_scaling, name="scaling")
@@ -126,18 +108,15 @@ class Decoder(keras.Model):
         self.built = True
 
     def call(self, inputs, seed=None):
-        """(features `[N, *shape]`, ids `[N, T]`, START first) -> (logits `[N, T, V]` of the next words, attention).
+        """(features `[B, *shape]`, Packed captions) -> (logits float32 `[M, V]` of the words that follow, attention).
 
-        Attention is the weights float32 `[N, T, P]`, or None.
+        Captions of one image stand side by side, as many for each image. Attention is the weights float32 `[M, P]`, or
+        None.
         """
-        features, ids = inputs
-        image = self.encode(features, seed)
-        words = drop(self.word_embedding(ids), self.config.embedding_dropout, seed, "words")  # [N, T, E]
-        recurrent_kernels = self._recurrent_kernels(seed)
-        if self.attention:
-            outputs, attention = self._step_through(words, image, recurrent_kernels)
-        else:
-            outputs, attention = self._run_through(words, image, recurrent_kernels, seed), None
+        features, packed = inputs
+        image, recurrent_kernels = self.encode(features, seed), self._recurrent_kernels(seed)
+        run = self._run_through if self.runs_whole_layers and not self.attention else self._step_through
+        outputs, attention = run(packed, packed.owner(features), image, recurrent_kernels, seed)
         return self._logits(drop(outputs, self.config.output_dropout, seed, "output")), attention
 
     def encode(self, features, seed=None) -> Image:
@@ -163,7 +142,7 @@ class Decoder(keras.Model):
             return State(tuple(tuple(made[i : i + tensors]) for i in range(0, len(made), tensors)), attention)
         zeros = tf.zeros([size, self.config.units], image.embedding.dtype)
         state = State(((zeros,) * tensors,) * len(self.recurrent), attention)
-        product = self._word_product(image.embedding)
+        product = self._input_product(0, image.embedding)
         return self._advance(image.embedding, product, state, image, recurrent_kernels)[1]
 
     def context(self, image: Image) -> Image:
@@ -178,58 +157,78 @@ class Decoder(keras.Model):
         """
         ids, places = tf.unique(ids)  # hypotheses of many images go on from few words: a product for each, no more
         words = self.word_embedding(ids)
-        words, products = (tf.gather(each, places) for each in (words, self._word_product(words)))
+        words, products = (tf.gather(each, places) for each in (words, self._input_product(0, words)))
         outputs, state = self._advance(words, products, state, image)
         return self._logits(outputs), state
 
-    def _word_product(self, words):
-        """words `[..., E]` -> their part of the first cell's input product."""
-        return input_product(self.recurrent[0].cell, words)
+    def _input_product(self, i: int, x):
+        """x `[N, D]`, into layer i (words into the first) -> their part of its input product, `[N, G * U]`."""
+        cell = self.recurrent[i].cell
+        return tf.matmul(x, input_kernels(cell, x.dtype, x.shape[1])[0]) + biases(cell, x.dtype)[0]
+
+    def _state_product(self, i: int, dtype, recurrent_kernels=None):
+        """(kernels `[U, .]`, bias of all) of what layer i makes of its state: gates; to attend, a query and a gate."""
+        cell = self.recurrent[i].cell
+        kernels = [recurrent_kernels[i] if recurrent_kernels else cell.recurrent_kernel.value]
+        made = [biases(cell, dtype)[1]]
+        if self.attention and not i:
+            kernels += [self.attention.query.kernel.value, self.gate.kernel.value]
+            made += [tf.zeros([self.config.attention_units], dtype), tf.cast(self.gate.bias.value, dtype)]
+        return [tf.cast(each, dtype) for each in kernels], tf.concat(made, 0)
+
+    def _seen(self, image: Image) -> Seen:
+        """What the first layer attends to."""
+        dtype, attention = image.keys.dtype, cast(BahdanauAttention, self.attention)
+        _, kernel = input_kernels(self.recurrent[0].cell, dtype, self.config.embedding_dim)
+        return Seen(image.keys, image.positions, tf.cast(attention.score.kernel.value, dtype)[:, 0], kernel)
 
     def _advance(self, words, product, state: State, image: Image, recurrent_kernels=None):
         """words `[N, E]` and their products into the cells -> (what the output layers see `[N, .]`, new state)."""
         attention, context = (), None
-        if self.attention:
-            below = state.layers[0][0]
-            context, attention = self.attention(below, image.keys, image.positions)
-            context = context * self.gate(below)
-            product += input_product(self.recurrent[0].cell, context, self.config.embedding_dim)
         layers: list[tuple[Any, ...]] = []
         for i, (layer, before) in enumerate(zip(self.recurrent, state.layers, strict=True)):
             if i:
-                product = input_product(layer.cell, layers[-1][0])
-            layers.append(advance(layer.cell, product, before, recurrent_kernels and recurrent_kernels[i]))
-        outputs = layers[-1][0]
-        if self.attention:  # the deep output of Show, Attend and Tell, eq. 7
-            outputs = self.output_embedding(outputs) + self.output_context(context) + words
-        return outputs, State(tuple(layers), attention)
+                product = self._input_product(i, layers[-1][0])
+            kernels, made = self._state_product(i, product.dtype, recurrent_kernels)
+            of_state = tf.concat([tf.matmul(before[0], kernel) for kernel in kernels], 1) + made
+            gates = product.shape[1]
+            if self.attention and not i:
+                seen = self._seen(image)
+                context, attention = attend(of_state[:, gates:], seen.keys, seen.positions, seen.score)
+                product += tf.matmul(context, seen.kernel)
+            layers.append(advance(layer.cell, product, of_state[:, :gates], before))
+        return self._deep_output(layers[-1][0], context, words), State(tuple(layers), attention)
 
-    def _step_through(self, words, image: Image, recurrent_kernels):
-        """words `[N, T, E]` one by one -> (outputs `[N, T, .]`, attention `[N, T, P]`)."""
-        steps = tf.shape(words)[1]
-        words = tf.transpose(words, [1, 0, 2])  # [T, N, E]
-        products = self._word_product(words)
-        outputs = tf.TensorArray(words.dtype, steps, element_shape=[None, self.config.embedding_dim])
-        weights = tf.TensorArray(tf.float32, steps, element_shape=[None, self.config.feature_shape[0]])
+    def _deep_output(self, outputs, context, words):
+        """What the output layer sees; with attention, Show, Attend and Tell, eq. 7."""
+        return self.output_embedding(outputs) + self.output_context(context) + words if self.attention else outputs
 
-        def one_word(time, state, outputs, weights):
-            output, state = self._advance(words[time], products[time], state, image, recurrent_kernels)
-            return time + 1, state, outputs.write(time, output), weights.write(time, state.attention)
+    def _step_through(self, packed: Packed, owner, image: Image, recurrent_kernels, seed):
+        """Layer by layer, word by word -> (outputs `[M, .]`, attention `[M, P]` or None)."""
+        words = drop(self.word_embedding(packed.words), self.config.embedding_dropout, seed, "words")  # [M, E]
+        first = self.initial_state(image, recurrent_kernels).layers
+        x, found = words, []
+        for i, layer in enumerate(self.recurrent):
+            if i:
+                x = drop(x, self.config.output_dropout, seed, f"layer {i}")
+            product = self._input_product(i, x)
+            kernels, made = self._state_product(i, x.dtype, recurrent_kernels)
+            seen = None if i or not self.attention else self._seen(image)
+            step = functools.partial(advance, layer.cell)
+            state = tuple(tf.gather(tensor, owner) for tensor in first[i])
+            found.append(unroll(step, packed, state, product, made, tf.concat(kernels, 1), seen))
+            x = found[-1].outputs
+        return self._deep_output(x, found[0].contexts, words), found[0].weights if self.attention else None
 
-        first = self.initial_state(image, recurrent_kernels)
-        _, _, outputs, weights = tf.while_loop(
-            lambda time, *_: time < steps, one_word, (0, first, outputs, weights), maximum_iterations=steps
-        )
-        return tf.transpose(outputs.stack(), [1, 0, 2]), tf.transpose(weights.stack(), [1, 0, 2])
-
-    def _run_through(self, words, image: Image, recurrent_kernels, seed):
-        """words `[N, T, E]` through whole layers -> outputs `[N, T, .]`."""
-        x: Any = words
+    def _run_through(self, packed: Packed, owner, image: Image, recurrent_kernels, seed):
+        """Through Keras' whole layers -> (outputs `[M, .]`, None)."""
+        x: Any = self.word_embedding(packed.padded())  # [N, T, E]
+        x = drop(x, self.config.embedding_dropout, seed, "words")
         states: list[Any] = [None] * len(self.recurrent)
         if self.first_states:
-            states = [list(tensors) for tensors in self.initial_state(image).layers]
+            states = [[tf.gather(x, owner) for x in tensors] for tensors in self.initial_state(image).layers]
         else:
-            x = tf.concat([image.embedding[:, None], x], axis=1)  # [N, 1+T, E]
+            x = tf.concat([tf.gather(image.embedding, owner)[:, None], x], axis=1)  # [N, 1+T, E]
         for i, (layer, state) in enumerate(zip(self.recurrent, states, strict=True)):
             if i:
                 x = drop(x, self.config.output_dropout, seed, f"layer {i}")
@@ -237,7 +236,7 @@ class Decoder(keras.Model):
                 x = layer(x, initial_state=state)
             else:
                 x, _ = layer.stateless_call(*weights_with(layer, recurrent_kernels[i]), x, initial_state=state)
-        return x if self.first_states else x[:, 1:]
+        return tf.gather_nd(x if self.first_states else x[:, 1:], packed.places), None
 
     def _recurrent_kernels(self, seed):
         """Each layer's recurrent weights with some of them dropped (Merity et al. 2017, https://arxiv.org/abs/1708.02182).

@@ -40,7 +40,6 @@ class Progress:
       without_better: validations since the best one.
       steps_before: updates of earlier phases.
       saves: checkpoints written; each has its own number, since one written over another could be lost with it.
-      finished: the phase is over.
     """
 
     epoch: int = 0
@@ -55,7 +54,6 @@ class Progress:
     best: dict[str, Any] = dataclasses.field(default_factory=dict)
     without_better: int = 0
     steps_before: int = 0
-    finished: bool = False
     saves: int = 0
 
     @property
@@ -79,8 +77,9 @@ class _Saved(tf.train.experimental.PythonState):
         return json.dumps(dataclasses.asdict(self.progress))
 
     def deserialize(self, string_value) -> None:
-        for name, value in json.loads(string_value).items():
-            setattr(self.progress, name, value)
+        values = json.loads(string_value)
+        for field in dataclasses.fields(Progress):  # and not what an earlier version kept beside them
+            setattr(self.progress, field.name, values[field.name])
 
 
 def numbered(directory: str | os.PathLike[str]) -> dict[int, str]:

@@ -51,10 +51,7 @@ def objective(learner: Learner, batch: ImageBatch, seed, progress, config: Train
     if not is_kept(batch, cnn):
         inputs = cnn.activations(inputs[0])
     features = cnn.features(inputs, training=seed is not None)
-    captions = tf.shape(batch.ids)[1]  # C
-    ids = tf.reshape(batch.ids, [-1, tf.shape(batch.ids)[2]])  # [B * C, T]
-    each = Batch(tf.repeat(features, captions, axis=0), ids, tf.repeat(batch.image, captions))
-    return objectives.cross_entropy(learner.decoder, each, seed, 1.0, config)
+    return objectives.cross_entropy(learner.decoder, Batch(features, batch.ids, batch.image), seed, 1.0, config)
 
 
 def is_kept(batch: ImageBatch, cnn: Cnn) -> bool:

@@ -15,11 +15,12 @@ from tfrecords_schema import machine
 from tfrecords_schema.errors import InputError
 from tfrecords_schema.manifests import typed_json
 from tfrecords_schema.storage import files, paths
-from trainer.config import FREE_SETTINGS, defaults
+from trainer.config import FREE_SETTINGS, GROWING_SETTINGS, PHASES, defaults
 from trainer.training import journal
 from trainer.training.checkpoints import numbered
 from trainer.training.mirror import Local, Mirror, mirrored
 
+*_, SELF_CRITICAL = PHASES
 CONFIG = "config.json"
 CHECKPOINTS = "checkpoints"
 BEST = "best"
@@ -71,19 +72,46 @@ def check(job_dir: str, settings: dict[str, dict[str, Any]], overwrite: bool) ->
             raise InputError(f"--job_dir: {job_dir}/{name}: expected a {expected}; give another --job_dir")
     if earlier is None or overwrite or not has_checkpoints:
         return False
+    _require_same(job_dir, settings, earlier)
+    return True
+
+
+def _require_same(job_dir: str, settings: dict[str, dict[str, Any]], earlier: dict[str, dict[str, Any]]) -> None:
+    """Raises InputError where a run of the settings `earlier` cannot go on with others."""
     known = defaults()  # a setting that an earlier version did not have counts as its default, which is what it did
-    changes = [
-        f"{key} was {before}, now {value}"
+    changed = {
+        key: (before, value)
         for group, values in settings.items()
         for key, value in values.items()
         if key not in FREE_SETTINGS and (before := earlier[group].get(key, known.get(key))) != value
+    }
+    begun = ""  # the first of the later phases that has
+    for phase in reversed(PHASES):
+        length = PHASES[phase]
+        if begun and length in changed:
+            before, now = changed[length]
+            raise InputError(
+                f"--{length}: expected {before}, since the {begun.replace('_', '-')} epochs that follow them in "
+                f"{job_dir} have begun, found {now}; give a larger --{PHASES[begun]}, or another --job_dir"
+            )
+        begun = phase if has_begun(job_dir, phase) else begun
+    # A phase that has not begun may get other settings; --fine_tune not, since all checkpoints have its network.
+    is_free = "" if has_begun(job_dir, SELF_CRITICAL) else SELF_CRITICAL
+    other = [
+        f"{key} was {before}, now {value}"
+        for key, (before, value) in changed.items()
+        if not (key in GROWING_SETTINGS and value > before) and not (is_free and key.startswith(is_free))
     ]
-    if changes:
+    if other:
         raise InputError(
-            f"--job_dir: {job_dir} holds a run with other settings ({'; '.join(changes)}); "
+            f"--job_dir: {job_dir} holds a run with other settings ({'; '.join(other)}); "
             "give --overwrite, or another --job_dir"
         )
-    return True
+
+
+def has_begun(job_dir: str, phase: str) -> bool:
+    """Whether the phase of this name has left a checkpoint."""
+    return bool(numbered(os.path.join(job_dir, CHECKPOINTS, phase)))
 
 
 def begin(place: Local | Mirror, settings: dict[str, dict[str, Any]], anew: bool) -> None:

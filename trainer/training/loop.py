@@ -74,14 +74,12 @@ class PhaseRun:
 
     def run(self) -> None:
         """All epochs that are left, or as many as there are before `patience` runs out."""
-        while self._progress.epoch < self._last_epoch and not self._progress.finished:
+        patience = self._bench.config.patience
+        while self._progress.epoch < self._last_epoch and self._progress.without_better < patience:
             self._train()
             self._validate()
         if self._progress.epoch < self._last_epoch:
-            waited = self._bench.config.patience
-            self._bench.screen.say(f"no better {self._monitor} in {waited} validations (--patience): stopping here")
-        self._progress.finished = True
-        self._save()
+            self._bench.screen.say(f"no better {self._monitor} in {patience} validations (--patience): stopping here")
 
     def _train(self) -> None:
         """The batches of the epoch that are left, with a checkpoint whenever one is due."""
@@ -200,14 +198,13 @@ class PhaseRun:
         return captioned
 
     def _judge(self, row: dict[str, Any]) -> None:
-        """Keeps the weights of the best epoch so far, and ends the phase when there was no better one for too long."""
+        """Keeps the weights of the best epoch so far, and counts the validations since then."""
         progress = self._progress
         if math.isfinite(row[self._monitor]) and (not progress.best or self._worth(row) > self._worth(progress.best)):
             self._bench.best.save(progress.all_steps)
             progress.best, progress.without_better = row, 0
         else:
             progress.without_better += 1
-            progress.finished = progress.without_better >= self._bench.config.patience
 
     def _worth(self, row: dict[str, Any]) -> tuple[float, float]:
         """What epochs are ranked by: the monitored figure; of equal ones (no caption has any CIDEr yet) the loss."""

@@ -15,6 +15,7 @@ from tfrecords_schema.vocabulary import END, PAD, START, UNK
 from trainer.data.batches import Batch
 from trainer.model.decoder import Decoder
 from trainer.model.dropout import fold
+from trainer.model.packing import Packed, pack
 from trainer.search.beam_search import beam_search
 from trainer.search.constraints import Constraints, without
 from trainer.search.sampling import sample
@@ -42,44 +43,54 @@ def cross_entropy(decoder: Decoder, batch: Batch, seed, progress, config) -> Los
     Label smoothing (https://arxiv.org/abs/1512.00567, section 7) gives a share of the probability to all words alike.
     Scheduled sampling (https://arxiv.org/abs/1506.03099) has the decoder read some of its own words; `progress`, 0 to
     1, is how far training has come, and the share rises with it. The doubly stochastic penalty (Show, Attend and
-    Tell, section 4.2.1), `sum_p (1 - sum_t weight)^2` for each caption, has every position looked at.
+    Tell, section 4.2.1), `sum_p (1 - sum_t weight)^2` for each caption, has every position looked at. Without a seed,
+    `config` is not used, and none of these are.
     """
-    words, targets = batch.ids[:, :-1], batch.ids[:, 1:]  # [B, T]
+    packed = pack(tf.reshape(batch.ids, [-1, tf.shape(batch.ids)[2]]))
     if seed is not None and config.scheduled_sampling:
-        words = _mixed_with_own(decoder, batch.features, words, config.scheduled_sampling * progress, seed)
-    logits, attention = decoder((batch.features, words), seed=seed)
-    real = tf.cast(targets != PAD, tf.float32)  # [B, T]
-    entropy = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=targets, logits=logits)
-    hits = tf.cast(tf.argmax(logits, axis=-1, output_type=targets.dtype) == targets, tf.float32)
-    tokens = tf.reduce_sum(real)
-    total = tf.reduce_sum(entropy * real)
-    reported = {"loss": (total, tokens), "accuracy": (tf.reduce_sum(hits * real), tokens)}
+        share = config.scheduled_sampling * progress
+        packed = packed._replace(words=_mixed_with_own(decoder, batch.features, packed, share, seed))
+    logits, attention = decoder((batch.features, packed), seed=seed)
+    entropy = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=packed.targets, logits=logits)  # [M]
+    hits = tf.cast(tf.argmax(logits, axis=-1, output_type=packed.targets.dtype) == packed.targets, tf.float32)
+    tokens = tf.cast(tf.size(packed.targets), tf.float32)
+    total = tf.reduce_sum(entropy)
+    reported = {"loss": (total, tokens), "accuracy": (tf.reduce_sum(hits), tokens)}
     if seed is not None and config.label_smoothing:
         uniform = tf.reduce_logsumexp(logits, axis=-1) - tf.reduce_mean(logits, axis=-1)  # against all words alike
-        total += config.label_smoothing * (tf.reduce_sum(uniform * real) - total)
+        total += config.label_smoothing * (tf.reduce_sum(uniform) - total)
     if seed is not None and attention is not None and config.attention_penalty:
-        looked = tf.reduce_sum(attention * real[:, :, None], axis=1)  # [B, P]
-        has_words = tf.cast(tf.reduce_any(targets != PAD, axis=1), tf.float32)[:, None]
-        total += config.attention_penalty * tf.reduce_sum(tf.square(1 - looked) * has_words)
+        looked = tf.math.unsorted_segment_sum(attention, packed.places[:, 0], packed.counts[0])  # [captions, P]
+        total += config.attention_penalty * tf.reduce_sum(tf.square(1 - looked))
     return Loss(total, tokens, reported)
 
 
-def _mixed_with_own(decoder: Decoder, features, words, share, seed):
-    """Words `[B, T]`, each but START replaced with probability `share` by one that the decoder draws in its place.
+def _mixed_with_own(decoder: Decoder, features, packed: Packed, share, seed):
+    """The captions' words, each but START replaced with probability `share` by one that the decoder draws in its place.
 
     All are drawn in one pass over the captions as people wrote them (parallel scheduled sampling,
     https://arxiv.org/abs/1906.04331), so that whole layers can run.
     """
-    logits, _ = decoder((features, words), seed=None)
-    flat = tf.reshape(logits, [-1, tf.shape(logits)[-1]])
-    drawn = tf.random.stateless_categorical(flat, 1, fold(seed, "own words"), dtype=words.dtype)
-    own = tf.concat([words[:, :1], tf.reshape(drawn, tf.shape(words))[:, :-1]], axis=1)
-    replaced = (tf.random.stateless_uniform(tf.shape(words), fold(seed, "which words")) < share) & (words != PAD)
-    return tf.stop_gradient(tf.where(replaced & (tf.range(tf.shape(words)[1]) > 0), own, words))
+    logits, _ = decoder((features, packed), seed=None)
+    drawn = tf.random.stateless_categorical(logits, 1, fold(seed, "own words"), dtype=packed.words.dtype)[:, 0]
+    time = packed.places[:, 1]
+    before = tf.range(tf.size(drawn)) - tf.gather(
+        packed.counts, tf.maximum(time - 1, 0)
+    )  # the word before of a caption
+    own = tf.gather(drawn, tf.maximum(before, 0))
+    replaced = (tf.random.stateless_uniform(tf.shape(own), fold(seed, "which words")) < share) & (time > 0)
+    return tf.stop_gradient(tf.where(replaced, own, packed.words))
 
 
 def self_critical(
-    decoder: Decoder, batch: Batch, seed, reward: Callable, samples: int, max_steps: int, baseline: str = "greedy"
+    decoder: Decoder,
+    batch: Batch,
+    seed,
+    reward: Callable,
+    samples: int,
+    max_steps: int,
+    baseline: str = "greedy",
+    share: float = 0.0,
 ) -> Loss:
     """Self-critical sequence training (Rennie et al. 2017, https://arxiv.org/abs/1612.00563).
 
@@ -88,11 +99,15 @@ def self_critical(
     it is compared with the mean of the other captions drawn for its image, which gives the gradient less variance (Luo
     2020, https://arxiv.org/abs/2003.09971).
 
+    With a `share`, an image's loss is (1 - share) * the mean over its samples + share * cross-entropy of a caption that
+    people wrote (Paulus et al. 2018, https://arxiv.org/abs/1705.04304, eq. 16). Nothing is dropped in either.
+
     Args:
-      batch: its ids are not used, but for telling the images that only fill it up.
+      batch: without a share its ids only tell the images that fill it up.
       reward: (image int32 `[N]`, ids int32 `[N, T]`) -> float32 `[N]`; see cider.py.
       samples: captions drawn for an image; two or more for the baseline "samples".
       max_steps: T.
+      share: of cross-entropy, 0 to 1.
     """
     greedy, drawn = _greedy_and_drawn(decoder, batch.features, seed, samples, max_steps)
     images = tf.concat([batch.image, tf.repeat(batch.image, samples)], axis=0)
@@ -105,24 +120,26 @@ def self_critical(
         by_image = tf.reshape(rewards, [count, samples])
         others = (tf.reduce_sum(by_image, axis=1, keepdims=True) - by_image) / (samples - 1)
         advantage = tf.reshape(by_image - others, [-1])
-    counted = tf.cast(tf.repeat(tf.reduce_any(batch.ids[:, 1:] != PAD, axis=1), samples), tf.float32)
+    counted = tf.cast(tf.repeat(tf.reduce_any(batch.ids[:, :, 1:] != PAD, axis=[1, 2]), samples), tf.float32)
     advantage *= counted
 
-    drawn = drawn[:, : tf.reduce_max(tf.math.count_nonzero(drawn != PAD, axis=1))]  # only padding is left behind it
-    words = tf.concat([tf.fill([count * samples, 1], START), drawn[:, :-1]], axis=1)
     # Nothing is dropped: these are the probabilities that the captions were drawn from.
-    logits, _ = decoder((tf.repeat(batch.features, samples, axis=0), words), seed=None)
-    real = tf.cast(drawn != PAD, tf.float32) * counted[:, None]
+    packed = pack(tf.pad(drawn, [[0, 0], [1, 0]], constant_values=START))
+    logits, _ = decoder((batch.features, packed), seed=None)
     # Of the words that can be drawn: what is taken from a bad caption would otherwise go to those that never are.
-    entropy = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=drawn, logits=without(_NEVER, logits))
-    entropy = tf.math.multiply_no_nan(entropy, real)  # PAD's is infinite
+    entropy = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=packed.targets, logits=without(_NEVER, logits))
+    total = tf.reduce_sum(entropy * tf.gather(tf.stop_gradient(advantage), packed.caption))
+    tokens = tf.reduce_sum(tf.gather(counted, packed.caption))
     drawn_count = tf.reduce_sum(counted)
     reported = {
         "reward": (tf.reduce_sum(rewards * counted), drawn_count),
         "greedy_reward": (tf.reduce_sum(greedy_reward * counted), drawn_count),
     }
-    raised = tf.reduce_sum(entropy * tf.stop_gradient(advantage)[:, None])
-    return Loss(raised, tf.reduce_sum(real), reported)
+    if share:
+        written = cross_entropy(decoder, batch, None, 0.0, None)
+        reported["loss"] = written.reported["loss"]
+        total = (1 - share) * total + share * samples * written.total  # the sum over samples is `samples` times a mean
+    return Loss(total, tokens, reported)
 
 
 def _greedy_and_drawn(decoder: Decoder, features, seed, samples: int, max_steps: int):

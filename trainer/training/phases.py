@@ -9,7 +9,7 @@ from typing import Any
 
 import keras
 
-from trainer.config import TrainConfig
+from trainer.config import PHASES, TrainConfig
 from trainer.data import batches, dataset
 from trainer.data.image_batches import ImageBatches
 from trainer.model.decoder import Decoder
@@ -20,9 +20,7 @@ from trainer.training.fine_tuning import Check, Tuning
 from trainer.training.schedules import LearningRate, SideBySide, make_optimizer
 from trainer.training.update import Objective
 
-CROSS_ENTROPY = "cross_entropy"
-FINE_TUNING = "fine_tuning"
-SELF_CRITICAL = "self_critical"
+CROSS_ENTROPY, FINE_TUNING, SELF_CRITICAL = PHASES
 
 
 @dataclasses.dataclass
@@ -127,6 +125,7 @@ def self_critical(
         samples=config.self_critical_samples,
         max_steps=directory.info.max_caption_length - 1,
         baseline=config.self_critical_baseline,
+        share=config.self_critical_xe,
     )
     # The reward is computed outside of TensorFlow, which XLA cannot compile.
     phase = Phase(SELF_CRITICAL, config.self_critical, made, objective, optimizer, rate, False, decoder)

@@ -19,6 +19,7 @@ from trainer.data import dataset
 from trainer.data.batches import Batches
 from trainer.model.cnn import Cnn, require_usable
 from trainer.model.decoder import Decoder
+from trainer.model.earlier import Earlier
 from trainer.model.pretrained import read_embeddings
 from trainer.training import job, phases
 from trainer.training.checkpoints import Best, Checkpoints, Progress
@@ -78,6 +79,8 @@ def train(
     """
     job_dir, settings = place.directory, _settings(directory, decoder_config, train_config)
     goes_on = job.check(job_dir, settings, overwrite)
+    if train_config.jit_compile and decoder_config.attention != "none":
+        raise InputError("--jit_compile: expected none with --attention, whose loop XLA cannot compile; leave it out")
     if train_config.monitor == "meteor" and not shutil.which("java"):
         raise InputError("--monitor meteor: expected `java` on the PATH, found none; choose another or install one")
     phases.check(directory, train_config)
@@ -90,6 +93,11 @@ def train(
         embeddings, coverage = read_embeddings(
             train_config.pretrained_embeddings, directory.vocabulary, decoder_config.embedding_dim, train_config.seed
         )
+    earlier = None
+    if train_config.init_from and not goes_on:
+        earlier = Earlier(
+            train_config.init_from, directory.info.features, directory.vocabulary, decoder_config, directory.path
+        )
     job.begin(place, settings, anew=not goes_on)
 
     keras.utils.set_random_seed(train_config.seed)
@@ -98,6 +106,7 @@ def train(
         decoder = Decoder(decoder_config, "float32" if precision == "none" else f"mixed_{precision}")
         decoder.build()
         decoder.word_embedding.trainable = not train_config.freeze_embeddings
+        decoder.runs_whole_layers |= train_config.jit_compile  # XLA compiles no loop over ever fewer rows
     weights = [*decoder.weights, *(cnn.weights if cnn else ())]
     best = Best(os.path.join(job_dir, job.BEST), weights)
     bench = Bench(train_config, strategy, decoder, best, Journal(job_dir), Screen(), interruptions, place.push)
@@ -112,7 +121,10 @@ def train(
             if embeddings is not None:
                 decoder.word_embedding.embeddings.assign(embeddings)
                 bench.screen.say(str(coverage))
-            _measure_features(directory, decoder, interruptions)
+            if earlier:
+                bench.screen.say(earlier.begin(decoder))
+            else:
+                _measure_features(directory, decoder, interruptions)
         return _run_phases(directory, job_dir, bench, weights, tuning)
     finally:
         bench.screen.close()
@@ -178,8 +190,8 @@ def _run_phases(
     directory: dataset.FeatureDirectory, job_dir: str, bench: Bench, weights: list[Any], tuning: Tuning | None
 ) -> dict[str, Any]:
     """All phases, or what is left of them. A later one starts from the best weights of the one before."""
-    progress = Progress()
-    for name in phases.names(bench.config):
+    progress, names = Progress(), phases.names(bench.config)
+    for i, name in enumerate(names):
         before, progress = (
             progress,
             Progress(
@@ -203,13 +215,17 @@ def _run_phases(
             bench.config.keep_checkpoints,
         )
         last_epoch = before.epoch + phase.epochs
-        if saved.restore(bench.screen.say):
-            if progress.epoch < last_epoch and not progress.finished:
+        is_over = any(job.has_begun(job_dir, later) for later in names[i + 1 :])
+        was_there = saved.restore(bench.screen.say)
+        goes_on = not is_over and progress.epoch < last_epoch and progress.without_better < bench.config.patience
+        if was_there:
+            if goes_on:
                 bench.screen.say(f"going on with epoch {progress.epoch + 1}, after {progress.step:,} of its steps")
         elif before.best:
             bench.best.restore()
-        if not progress.finished:
+        if goes_on:
             phase.begin(bench.interruptions.check)
+        if not is_over:
             PhaseRun(bench, phase, saved, progress, last_epoch).run()
     return progress.best
 

@@ -6,7 +6,7 @@ import pytest
 from tests.support.small import write_features
 from tfrecords_schema.vocabulary import END, PAD, START, UNK, tokenise
 from trainer.data import dataset
-from trainer.data.batches import Batches, references
+from trainer.data.batches import Batches, _side_by_side, references
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,8 @@ def pairs(made):
     return sorted(
         (int(image), tuple(i for i in ids if i != PAD))
         for batch in made
-        for image, ids in zip(batch.image, batch.ids, strict=True)
+        for image, captions in zip(batch.image, batch.ids, strict=True)
+        for ids in captions
         if (ids[1:] != PAD).any()
     )
 
@@ -50,8 +51,8 @@ def test_every_caption_is_there_once_with_its_image(directory, records, budget, 
     assert pairs(found) == sorted(expected) and len(expected) == 120
     assert len(found) == made.steps(0)
     for batch in found:
-        assert len(batch.ids) % multiple == 0 and (batch.ids[:, 0] == START).all()
-        assert (batch.ids[:, -1] != PAD).any(), "no wider than its longest caption"
+        assert len(batch.ids) % multiple == 0 and (batch.ids[..., 0] == START).all()
+        assert (batch.ids[..., -1] != PAD).any(), "no wider than its longest caption"
         for image, feature in zip(batch.image, batch.features, strict=True):
             assert np.array_equal(feature, records[image]["image/feature"])
 
@@ -120,3 +121,26 @@ def test_references_are_the_captions_with_ids_of_their_own_for_unknown_words(dir
             for own, old, word in zip(ids, stored, [*tokenise(text.decode()), ""], strict=False):
                 assert own == old or (old == UNK and own >= size and unknown.setdefault(own, word) == word)
     assert unknown, "the test data has words that the vocabulary lacks"
+
+
+@pytest.mark.parametrize("budget", [CACHED, STREAMED])
+def test_of_a_grid_all_captions_of_an_image_come_together(made_grid_features, budget):
+    """Five captions an image: 20 of them are four images."""
+    grid = dataset.open_directory(str(made_grid_features))
+    made = batches(grid, budget, size=20, multiple=3)
+    found = list(made.epoch(0))
+    assert len(found) == made.steps(0) == 6
+    assert sorted(image for b in found for image in b.image[:4]) == list(range(24))
+    for batch in found:
+        assert batch.features.shape == (6, 16, 3) and batch.ids.shape[:2] == (6, 5)
+        assert (batch.ids[:4, :, 1] != PAD).all() and (batch.ids[4:, :, 1:] == PAD).all()
+        assert (batch.ids[..., -1] != PAD).any() and (batch.ids[..., 0] == START).all()
+    own = {n: {tuple(ids) for ids in r["caption/ids"].numpy()} for n, r in enumerate(dataset.images(grid, "train"))}
+    for batch in found:
+        for image, ids in zip(batch.image[:4], batch.ids, strict=False):
+            width = ids.shape[1]
+            assert {tuple(row) for row in ids} == {row[:width] for row in own[int(image)]}
+
+
+def test_images_with_fewer_captions_leave_places_empty():
+    assert _side_by_side(np.array([0, 0, 0, 2, 3, 3])).tolist() == [[0, 1, 2], [3, -1, -1], [4, 5, -1]]

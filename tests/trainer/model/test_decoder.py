@@ -11,7 +11,8 @@ from tests.support import decoders
 from tfrecords_schema.errors import InputError
 from tfrecords_schema.vocabulary import END, PAD, START
 from trainer.config import TrainConfig
-from trainer.model.attention import BahdanauAttention
+from trainer.model.attention import BahdanauAttention, attend
+from trainer.model.packing import pack
 from trainer.model.variables import tensors
 from trainer.search.caption_module import CaptionModule
 from trainer.training import objectives
@@ -22,19 +23,23 @@ def shape_of(decoder):
     return decoder.config.feature_shape
 
 
+@pytest.mark.parametrize("whole", [False, True])
 @pytest.mark.parametrize("kind", decoders.KINDS)
-def test_whole_sequences_equal_single_steps(kind):
-    """The layers of training (cuDNN's on a GPU) and the cells of beam search, on the same weights."""
+def test_whole_sequences_equal_single_steps(kind, whole):
+    """Keras' layers, as on a GPU, the loop of training elsewhere, and the cells of beam search, on the same weights."""
     decoder = decoders.make(kind)
+    decoder.runs_whole_layers = whole
     batch = decoders.batch(4, shape=shape_of(decoder))
-    logits, attention = decoder((batch.features, batch.ids), seed=None)  # [4, 7, 11]
+    ids = batch.ids[:, 0]
+    logits, attention = decoders.forced(decoder, batch.features, ids)  # [4, 6, 11]
     image = decoder.encode(batch.features)
     state = decoder.initial_state(image)
-    for time in range(batch.ids.shape[1]):
-        found, state = decoder.step(batch.ids[:, time], state, image)
-        np.testing.assert_allclose(found, logits[:, time], atol=1e-5)
+    for time in range(ids.shape[1] - 1):
+        found, state = decoder.step(ids[:, time], state, image)
+        real = ids[:, time + 1] != PAD
+        np.testing.assert_allclose(found[real], logits[real, time], atol=1e-5)
         if decoder.attention:
-            np.testing.assert_allclose(state.attention, attention[:, time], atol=1e-6)
+            np.testing.assert_allclose(state.attention[real], attention[real, time], atol=1e-6)
     assert (attention is not None) == bool(decoder.attention)
 
 
@@ -72,20 +77,21 @@ def test_attention_equals_its_formula():
     layer.build((None, None, 3), (None, 5))
     generator = np.random.default_rng(0)
     positions, state = generator.normal(size=(1, 2, 3)).astype("f4"), generator.normal(size=(1, 5)).astype("f4")
-    context, weights = layer(state, layer.keys(positions), positions)
+    asked = tf.concat([layer.query(state), [[0.3]]], 1)
+    context, weights = attend(asked, layer.keys(positions), positions, layer.score.kernel.value[:, 0])
     kernel, bias = (w.numpy() for w in layer.keys.weights)
     energy = [np.tanh(p @ kernel + bias + state[0] @ layer.query.kernel.numpy()) for p in positions[0]]
     energy = np.array([e @ layer.score.kernel.numpy()[:, 0] for e in energy])
     expected = np.exp(energy) / np.exp(energy).sum()
     np.testing.assert_allclose(weights[0], expected, atol=1e-6)
-    np.testing.assert_allclose(context[0], expected @ positions[0], atol=1e-6)
+    np.testing.assert_allclose(context[0], expected @ positions[0] / (1 + np.exp(-0.3)), atol=1e-6)
 
 
 @pytest.mark.parametrize("kind", decoders.KINDS)
 def test_padding_changes_neither_loss_nor_gradients(kind):
     decoder = decoders.make(kind)
     batch = decoders.batch(4, shape=shape_of(decoder))
-    padded = batch._replace(ids=np.pad(batch.ids, ((0, 0), (0, 6)), constant_values=PAD))
+    padded = batch._replace(ids=np.pad(batch.ids, ((0, 0), (0, 0), (0, 6)), constant_values=PAD))
     found = []
     for given in (batch, padded):
         with tf.GradientTape() as tape:
@@ -117,7 +123,7 @@ def test_every_decoder_learns_ten_captions_by_heart(kind):
     batch = decoders.batch(10, shape=shape_of(decoder))
     total, tokens = memorise(decoder, batch)["accuracy"]
     found = CaptionModule(decoder).caption(batch.features, 3, decoders.LENGTH, 0.0)["ids"].numpy()[:, 0]
-    for ids, said in zip(batch.ids, found, strict=True):
+    for ids, said in zip(batch.ids[:, 0], found, strict=True):
         caption = [i for i in ids if i not in (START, PAD)]
         assert list(said[: len(caption)]) == caption and caption[-1] == END
     assert float(total) == float(tokens), "every word is predicted"
@@ -129,28 +135,32 @@ def test_dropout_is_a_function_of_the_seed():
         for kind in ("two_layers", "attention"):
             decoder = decoders.make(kind, **{name: 0.5})
             batch = decoders.batch(4, shape=shape_of(decoder))
-            run = functools.partial(decoder, (batch.features, batch.ids))
+            run = functools.partial(decoder, (batch.features, pack(batch.ids[:, 0])))
             seeds = [tf.constant(seed, tf.int64) for seed in ([1, 2], [1, 2], [1, 3])]
             one, same, other = (run(seed=seed)[0].numpy() for seed in seeds)
             without = run(seed=None)[0].numpy()
             assert np.array_equal(one, same) and not np.allclose(one, other) and not np.allclose(one, without)
 
 
-@pytest.mark.parametrize("kind", ["lstm", "gru_initial_state"])
-def test_dropped_recurrent_weights_are_those_of_every_step(kind):
+@pytest.mark.parametrize("whole", [False, True])
+@pytest.mark.parametrize("kind", ["lstm", "gru_initial_state", "attention", "attention_gru"])
+def test_dropped_recurrent_weights_are_those_of_every_step(kind, whole):
     """Whole layers with dropped weights equal cells that step with the same ones."""
     decoder = decoders.make(kind, state_dropout=0.5)
-    batch = decoders.batch(3)
+    decoder.runs_whole_layers = whole
+    batch = decoders.batch(3, shape=shape_of(decoder))
     seed = tf.constant([3, 4], tf.int64)
-    whole, _ = decoder((batch.features, batch.ids), seed=seed)
+    ids = batch.ids[:, 0]
+    whole, _ = decoders.forced(decoder, batch.features, ids, seed=seed)
     kernels = decoder._recurrent_kernels(seed)
     assert all(0.3 < np.mean(kernel.numpy() == 0) < 0.7 for kernel in kernels)
     image = decoder.encode(batch.features)
     state = decoder.initial_state(image, kernels)
-    for time in range(batch.ids.shape[1]):
-        words = decoder.word_embedding(batch.ids[:, time])
-        output, state = decoder._advance(words, decoder._word_product(words), state, image, kernels)
-        np.testing.assert_allclose(decoder._logits(output), whole[:, time], atol=1e-5)
+    for time in range(ids.shape[1] - 1):
+        words = decoder.word_embedding(ids[:, time])
+        output, state = decoder._advance(words, decoder._input_product(0, words), state, image, kernels)
+        real = ids[:, time + 1] != PAD
+        np.testing.assert_allclose(decoder._logits(output)[real], whole[real, time], atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["lstm", "attention_gru", "tied"])
@@ -159,7 +169,7 @@ def test_mixed_precision_is_near_float32_and_keeps_float32_weights(kind, dtype):
     decoder, mixed = decoders.make(kind, scale=0.3), decoders.make(kind, scale=0.3, dtype=dtype)
     batch = decoders.batch(4, shape=shape_of(decoder))
     assert {w.dtype for w in mixed.weights} == {"float32"}
-    expected, found = (d((batch.features, batch.ids), seed=None)[0] for d in (decoder, mixed))
+    expected, found = (d((batch.features, pack(batch.ids[:, 0])), seed=None)[0] for d in (decoder, mixed))
     assert found.dtype == tf.float32 and not np.array_equal(found, expected)
     np.testing.assert_allclose(found, expected, atol=0.05)
 

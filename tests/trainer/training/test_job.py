@@ -56,3 +56,31 @@ def test_damaged_settings_are_told_and_overwritten_with_the_checkpoints(director
     (directory / "checkpoints/words/ckpt-1.index").unlink()
     with pytest.raises(InputError, match=r"config.json: expected the settings"):  # nothing says that it was ours
         job.check(str(directory), SETTINGS, overwrite=True)
+
+
+def changed(**training) -> dict:
+    return {**SETTINGS, "TrainConfig": {"epochs": 3, **training}}
+
+
+def test_a_run_goes_on_with_more_epochs_and_no_fewer(directory):
+    assert job.check(str(directory), changed(epochs=4), overwrite=False)
+    assert job.check(str(directory), changed(patience=5), overwrite=False)
+    with pytest.raises(InputError, match=r"other settings \(epochs was 3, now 2\)"):
+        job.check(str(directory), changed(epochs=2), overwrite=False)
+    with pytest.raises(InputError, match=r"other settings \(patience was 3, now 2\)"):
+        job.check(str(directory), changed(patience=2), overwrite=False)
+
+
+def test_self_critical_settings_count_once_that_phase_has_begun(directory):
+    both = {"self_critical": 8, "self_critical_rate": 2e-4}
+    assert job.check(str(directory), changed(**both), overwrite=False)
+    (directory / job.CONFIG).write_text(json.dumps(changed(**both)))
+    assert job.check(str(directory), changed(self_critical=8, self_critical_rate=1e-4), overwrite=False)
+    (directory / "checkpoints/self_critical").mkdir()
+    (directory / "checkpoints/self_critical/ckpt-1.index").write_text("x")
+    assert job.check(str(directory), changed(**{**both, "self_critical": 9}), overwrite=False)
+    for name, value, was in (("self_critical_rate", 1e-4, 0.0002), ("self_critical", 7, 8)):
+        with pytest.raises(InputError, match=rf"other settings \({name} was {was}, now {value}\)"):
+            job.check(str(directory), changed(**{**both, name: value}), overwrite=False)
+    with pytest.raises(InputError, match=r"--epochs: expected 3, since the self-critical epochs .* found 4; give"):
+        job.check(str(directory), changed(**both, epochs=4), overwrite=False)

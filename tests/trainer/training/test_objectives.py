@@ -8,6 +8,7 @@ import tensorflow as tf
 from tests.support import decoders
 from tfrecords_schema.vocabulary import END, PAD, START, UNK
 from trainer.config import TrainConfig
+from trainer.model.packing import pack
 from trainer.model.variables import tensors
 from trainer.training import objectives
 
@@ -20,8 +21,8 @@ def loss(decoder, batch, seed=SEED, progress=1.0, **settings):
 
 def test_label_smoothing_equals_cross_entropy_with_smoothed_words():
     decoder, batch = decoders.make(), decoders.batch(4)
-    log_probs = decoders.log_softmax(decoder((batch.features, batch.ids[:, :-1]), seed=None)[0])
-    targets = batch.ids[:, 1:]
+    log_probs = decoders.log_softmax(decoders.forced(decoder, batch.features, batch.ids[:, 0])[0])
+    targets = batch.ids[:, 0, 1:]
     wanted = 0.8 * np.eye(decoders.WORDS)[targets] + 0.2 / decoders.WORDS
     expected = -(wanted * log_probs).sum(-1)[targets != PAD].sum()
     found = loss(decoder, batch, label_smoothing=0.2)
@@ -33,23 +34,23 @@ def test_label_smoothing_equals_cross_entropy_with_smoothed_words():
 def test_the_attention_penalty_equals_its_formula():
     decoder = decoders.make("attention")
     batch = decoders.batch(3, shape=(4, 5))
-    _, attention = decoder((batch.features, batch.ids[:, :-1]), seed=None)
-    real = (batch.ids[:, 1:] != PAD)[..., None]
-    penalty = ((1 - (attention.numpy() * real).sum(1)) ** 2).sum()
+    _, attention = decoders.forced(decoder, batch.features, batch.ids[:, 0])
+    penalty = ((1 - attention.sum(1)) ** 2).sum()
     without, with_it = (loss(decoder, batch, attention_penalty=weight) for weight in (0.0, 2.5))
     assert float(with_it.total) - float(without.total) == pytest.approx(2.5 * penalty, rel=1e-4)
     assert float(with_it.reported["loss"][0]) == float(without.total)
 
 
-def test_scheduled_sampling_replaces_its_share_of_words_but_never_start_or_padding():
+def test_scheduled_sampling_replaces_its_share_of_words_but_never_start():
     decoder = decoders.make(scale=0.1)
     batch = decoders.batch(400)
-    words = batch.ids[:, :-1]
+    ids = batch.ids[:, 0]
+    packed = pack(ids)
+    caption, time = packed.caption.numpy(), packed.places[:, 1].numpy()
     for share in (0.0, 0.5, 1.0):
-        mixed = objectives._mixed_with_own(decoder, batch.features, words, share, SEED).numpy()
-        assert (mixed[:, 0] == START).all() and (mixed[words == PAD] == PAD).all()
-        inner = words[:, 1:] != PAD
-        changed = (mixed[:, 1:] != words[:, 1:])[inner].mean()
+        mixed = objectives._mixed_with_own(decoder, batch.features, packed, share, SEED).numpy()
+        assert (mixed[time == 0] == START).all()
+        changed = (mixed != ids[caption, time])[time > 0].mean()
         assert changed == pytest.approx(share * (1 - 1 / decoders.WORDS), abs=0.05)
     assert float(loss(decoder, batch, scheduled_sampling=0.5, progress=0.0).total) == float(loss(decoder, batch).total)
     assert float(loss(decoder, batch, scheduled_sampling=0.5).total) != float(loss(decoder, batch).total)
@@ -107,7 +108,7 @@ def test_the_self_critical_gradient_is_the_advantage_times_that_of_the_log_proba
     ids = drawn[0]
     features = np.repeat(batch.features, 2, axis=0)
     words = np.concatenate([np.full((8, 1), START), ids[:, :-1]], axis=1)
-    logits = decoder((features, words), seed=None)[0].numpy()
+    logits = decoders.forced(decoder, features, np.concatenate([words, ids[:, -1:]], axis=1))[0]
     logits[..., [PAD, START, UNK]] = -np.inf  # they are never drawn
     log_probs = decoders.log_softmax(logits)
     picked = np.where(ids != PAD, np.take_along_axis(log_probs, ids[..., None], -1)[..., 0], 0)
@@ -122,7 +123,23 @@ def test_the_self_critical_gradient_is_the_advantage_times_that_of_the_log_proba
 def test_images_that_only_fill_a_batch_up_count_for_nothing():
     decoder = decoders.make()
     batch = decoders.batch(4)
-    batch.ids[3, 1:] = PAD
+    batch.ids[3, :, 1:] = PAD
     reward = lambda images, ids: np.where(images == 3, 100, 1).astype(np.float32)  # noqa: E731
     found = objectives.self_critical(decoder, batch, SEED, reward, 2, 6)
     assert float(found.total) == 0 and float(found.reported["reward"][1]) == 6 and mean(found.reported["reward"]) == 1
+
+
+@pytest.mark.parametrize("share", [0.25, 1.0])
+def test_a_share_of_cross_entropy_in_self_critical_training(share):
+    """Paulus et al., eq. 16: of each image the mean over its samples, and one caption that people wrote."""
+    decoder, batch = decoders.make(), decoders.batch(4)
+    batch.ids[3, :, 1:] = PAD  # fills the batch up
+    reward = lambda images, ids: np.arange(len(ids), dtype=np.float32)  # noqa: E731
+    alone, both = (objectives.self_critical(decoder, batch, SEED, reward, 2, 6, "samples", s) for s in (0.0, share))
+    log_probs = decoders.log_softmax(decoders.forced(decoder, batch.features, batch.ids[:, 0])[0])
+    targets = batch.ids[:, 0, 1:]
+    written = -np.take_along_axis(log_probs, targets[..., None], -1)[..., 0][targets != PAD].sum()
+    assert float(both.total) == pytest.approx((1 - share) * float(alone.total) + share * 2 * written, rel=1e-5)
+    assert float(both.tokens) == float(alone.tokens)
+    assert float(both.reported["loss"][0]) == pytest.approx(written, rel=1e-5)
+    assert float(both.reported["loss"][1]) == (targets != PAD).sum() and "loss" not in alone.reported

@@ -21,9 +21,10 @@ from tests.support.small import SMALL, TINY, train, write_features
 from tfrecords_schema import command, shards
 from tfrecords_schema.errors import InputError, RunError
 from tfrecords_schema.vocabulary import PAD
-from trainer import export, task
+from trainer import task
 from trainer.config import DecoderConfig, TrainConfig
 from trainer.data import dataset
+from trainer.model.exported import load_export
 from trainer.model.scaling import FeatureScaling
 from trainer.scoring.metrics import Scores
 from trainer.training import job as job_module
@@ -112,7 +113,7 @@ def test_the_best_epoch_is_exported_and_patience_ends_a_phase(made_features, tmp
     monkeypatch.setattr(Validation, "scores", lambda *_: (Scores({"cider": next(figures)}, {}, True, ()), []))
     best = train(made_features, tmp_path / "job", epochs=9, patience=2)
     assert best["epoch"] == 2 and len(history(tmp_path / "job")) == 4
-    decoder = export.load_export(str(tmp_path / "job/export"), open_model(str(tmp_path / "job/export"))[0])
+    decoder = load_export(str(tmp_path / "job/export"), open_model(str(tmp_path / "job/export"))[0])
     measured = val_loss(decoder, made_features)
     assert measured == pytest.approx(float(history(tmp_path / "job")[1]["val_loss"]), abs=1e-5)
 
@@ -123,7 +124,7 @@ def val_loss(decoder, features_dir) -> float:
     total, tokens = 0.0, 0
     for record in dataset.images(directory, "val"):
         for ids in record["caption/ids"].numpy():
-            logits, _ = decoder((record["image/feature"][None], ids[None, :-1]), seed=None)
+            logits, _ = decoders.forced(decoder, record["image/feature"][None], ids[None])
             log_probs = decoders.log_softmax(logits)[0]
             real = ids[1:] != PAD
             total -= log_probs[np.arange(len(real)), ids[1:]][real].sum()
@@ -172,7 +173,7 @@ def test_other_ways_of_training(make_features, tmp_path):
     assert not rows[0]["cider"] and rows[1]["cider"] and rows[3]["reward"] and not rows[1]["reward"]
     assert best["epoch"] in (2, 4)
     info, vocabulary = open_model(str(tmp_path / "job/export"))
-    decoder = export.load_export(str(tmp_path / "job/export"), info)
+    decoder = load_export(str(tmp_path / "job/export"), info)
     row = decoder.word_embedding.embeddings.numpy()[vocabulary.words.index("a")]
     np.testing.assert_array_equal(row, np.arange(1, 17))
     saved = tf.saved_model.load(str(tmp_path / "job/export")).signatures["caption"]

@@ -20,8 +20,8 @@ from trainer.training.update import make_measure, make_update
 
 def filled_up(batch, size: int):
     """The batch with captions that hold nothing to learn, as batches.py fills it up for replicas."""
-    ids = np.full((size - len(batch.ids), batch.ids.shape[1]), PAD, np.int32)
-    ids[:, 0] = START
+    ids = np.full((size - len(batch.ids), *batch.ids.shape[1:]), PAD, np.int32)
+    ids[..., 0] = START
     features = np.repeat(batch.features[:1], len(ids), axis=0)
     return type(batch)(
         np.concatenate([batch.features, features]),
@@ -50,7 +50,7 @@ def steps(tmp_path_factory):
         missing = [run for run in runs if (kind, run) not in found]
         paths = {run: directory / f"{kind}-{run}.npz" for run in missing}
         decoder, batch = decoder_and_batch(kind)
-        wider = batch._replace(ids=np.pad(batch.ids, ((0, 0), (0, 9)), constant_values=PAD))
+        wider = batch._replace(ids=np.pad(batch.ids, ((0, 0), (0, 0), (0, 9)), constant_values=PAD))
         given = {1: batch, "wider": wider, 2: batch, 4: filled_up(batch, 8)}
         for run, path in paths.items():
             one_step.save(path, decoder, given[run])
@@ -81,8 +81,8 @@ def weights_of(found) -> list[np.ndarray]:
 def test_the_loss_equals_an_independent_computation_and_is_learned_from(steps, kind):
     decoder, batch = decoder_and_batch(kind)
     found = steps(kind, 1)[1]
-    log_probs = decoders.log_softmax(decoder((batch.features, batch.ids[:, :-1]), seed=None)[0])
-    targets = batch.ids[:, 1:]
+    log_probs = decoders.log_softmax(decoders.forced(decoder, batch.features, batch.ids[:, 0])[0])
+    targets = batch.ids[:, 0, 1:]
     picked = np.take_along_axis(log_probs, targets[..., None], -1)[..., 0]
     assert found["loss"] == pytest.approx(-picked[targets != PAD].mean(), abs=1e-5)
     assert found["measured"] == pytest.approx(found["loss"], abs=1e-6)
@@ -137,6 +137,7 @@ def test_without_float16_an_overflow_is_no_step_to_leave_out():
 @pytest.mark.parametrize("jit_compile", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_batches_of_all_sizes_and_lengths_are_traced_once(jit_compile):
     decoder, strategy = decoders.make(), tf.distribute.get_strategy()
+    decoder.runs_whole_layers |= jit_compile
     calls = []
 
     def objective(*inputs):
@@ -144,8 +145,10 @@ def test_batches_of_all_sizes_and_lengths_are_traced_once(jit_compile):
         return objectives.cross_entropy(*inputs, TrainConfig())
 
     given = [decoders.batch(size)._asdict() for size in (2, 3, 4, 5)]
-    given = [Batch(**{**batch, "ids": batch["ids"][:, : i + 3]}) for i, batch in enumerate(given)]
-    shapes = Batch(tf.TensorSpec([None, 5]), tf.TensorSpec([None, None], tf.int32), tf.TensorSpec([None], tf.int32))
+    given = [Batch(**{**batch, "ids": batch["ids"][:, :, : i + 3]}) for i, batch in enumerate(given)]
+    shapes = Batch(
+        tf.TensorSpec([None, 5]), tf.TensorSpec([None, None, None], tf.int32), tf.TensorSpec([None], tf.int32)
+    )
     batches = tf.data.Dataset.from_generator(lambda: given, output_signature=shapes)
     how = {"seed": 0, "clip_norm": 1.0, "jit_compile": jit_compile}
     update = make_update(decoder, keras.optimizers.SGD(0.1), objective, strategy, batches, **how)
@@ -161,7 +164,8 @@ def test_xla_computes_the_same_update():
     """Without dropout: XLA draws other masks from a seed."""
     found = []
     for jit_compile in (False, True):
-        decoder = decoders.make("attention")
+        decoder = decoders.make("two_layers")
+        decoder.runs_whole_layers |= jit_compile
         batch = decoders.batch(4, shape=decoder.config.feature_shape)
         (given,) = batches = tf.data.Dataset.from_tensors(batch)
         update = make_update(
