@@ -102,7 +102,9 @@ class TrainConfig(Settings):
     attention_penalty: float = setting(
         "weight of Show, Attend and Tell's doubly stochastic penalty, with attention", 1.0, least=0, most=1e6
     )
-    pretrained_embeddings: str = setting("GloVe text file of word embeddings to start from", "", metavar="FILE")
+    pretrained_embeddings: str = setting(
+        "GloVe text file of word embeddings to start from", "", metavar="FILE", reads="file"
+    )
     freeze_embeddings: bool = setting("leave the pretrained embeddings as they are", False)
     fine_tune: str = setting(
         "afterwards, train the network that makes features too, from this layer to the top (mixed8), or all; takes "

@@ -142,16 +142,11 @@ def _check_trainer_flags(flags: Sequence[str], remote: bool) -> None:
     DecoderConfig(**vars(config.decoder), vocabulary_size=1, max_length=1, feature_shape=(1, 1))
     if config.overwrite:
         raise InputError("--overwrite: expected another --job_dir: a job that is restarted would begin anew every time")
-    places = {
-        "data": config.data,
-        "job_dir": config.job_dir,
-        "pretrained_embeddings": config.training.pretrained_embeddings,
-    }
-    for name, place in places.items():
-        if not place and name != "pretrained_embeddings":
+    for name, place in command.places(config).items():
+        if not place and name in ("data", "job_dir"):
             raise InputError(f"--{name}: expected a directory, found nothing")
         if remote and place:
-            spec.check(f"--{name}", place)
+            spec.check_place(f"--{name}", place)
 
 
 def _labels(pairs: Sequence[str]) -> Mapping[str, str]:

@@ -33,14 +33,21 @@ _SHAPES = {
     "--service_account": (r"[\w.-]+@[\w.-]+\.gserviceaccount\.com", "…@….gserviceaccount.com"),
     "--network": (r"projects/[0-9]+/global/networks/[a-z0-9-]+", "projects/NUMBER/global/networks/NAME"),
     "--follow": (r"projects/[^/]+/locations/[^/]+/customJobs/[0-9]+", "projects/P/locations/R/customJobs/NUMBER"),
-    "--data": (r"(gs|s3)://[^/]+/?.*|/gcs/[^/]+/?.*", "a place that machines in the cloud can reach, gs://BUCKET/…"),
 }
-_SHAPES["--job_dir"] = _SHAPES["--pretrained_embeddings"] = _SHAPES["--data"]
+_PLACE = r"(gs|s3)://[^/]+/?.*|/gcs/[^/]+/?.*", "a place that machines in the cloud can reach, gs://BUCKET/…"
 
 
 def check(flag: str, value: str | None) -> str:
     """The value, if it has the shape of what the flag wants. Raises InputError."""
-    shape, expected = _SHAPES[flag]
+    return _check(flag, value, *_SHAPES[flag])
+
+
+def check_place(flag: str, value: str) -> str:
+    """The same of a flag of the trainer that names a file or directory."""
+    return _check(flag, value, *_PLACE)
+
+
+def _check(flag: str, value: str | None, shape: str, expected: str) -> str:
     if not value or not re.fullmatch(shape, value) or not value.isprintable():
         raise InputError(f"{flag}: expected {expected}, found {value or 'nothing'}")
     return value

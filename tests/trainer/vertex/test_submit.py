@@ -251,6 +251,7 @@ def test_gcloud_takes_what_a_dry_run_prints(capsys, tmp_path):
         (["--cell", "rnn"], {}, "--cell: expected one of lstm, gru, found rnn"),
         (["--freeze_embeddings"], {}, "--freeze_embeddings: expected --pretrained_embeddings FILE"),
         (["--pretrained_embeddings", "/home/me/glove.txt"], {}, "--pretrained_embeddings: expected a place that"),
+        (["--init_from", "/home/me/export"], {}, "--init_from: expected a place that machines in the cloud can reach"),
         (["--overwrite"], {}, "--overwrite: expected another --job_dir: a job that is restarted would begin anew"),
         ([], {"data": "features"}, "--data: expected a place that machines in the cloud can reach, gs://BUCKET/…"),
         ([], {"data": None}, "--data: expected a directory, found ''"),
