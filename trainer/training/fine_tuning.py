@@ -138,23 +138,22 @@ class Tuning:
 
         Raises:
           RunError: one is no finite number, or too large for the type that features are stored in.
+          OSError: there is no room for them.
         """
-        spec = self._directory.info.features
-        remade = self._directory.remade.get(split)
-        if remade is None:
-            os.makedirs(self._place, exist_ok=True)
-            path = os.path.join(self._place, f"{split}.npy")
-            files.delete(path)
-            remade = np.lib.format.open_memmap(path, "w+", np.dtype(spec.dtype), (self._images[split], *spec.shape))
-        for at, activations in self._all_activations(split, check):
-            with np.errstate(over="ignore"):
-                found = self._features(activations).numpy().astype(spec.dtype)
-            if not np.isfinite(found).all():
-                raise RunError(
-                    f"the fine-tuned network: expected features that {spec.dtype} can hold, found some that are "
-                    "infinite or none; try a smaller --fine_tune_rate in another --job_dir, or --overwrite"
-                )
-            remade[at : at + len(found)] = found
+        spec, path = self._directory.info.features, os.path.join(self._place, f"{split}.features")
+        os.makedirs(self._place, exist_ok=True)
+        files.delete(path)  # and not written over: it may be in use
+        with open(path, "wb") as file:  # and no map of it that is written to: a full disk would be a signal, no error
+            for _, activations in self._all_activations(split, check):
+                with np.errstate(over="ignore"):
+                    found = self._features(activations).numpy().astype(spec.dtype)
+                if not np.isfinite(found).all():
+                    raise RunError(
+                        f"the fine-tuned network: expected features that {spec.dtype} can hold, found some that are "
+                        "infinite or none; try a smaller --fine_tune_rate in another --job_dir, or --overwrite"
+                    )
+                file.write(found.tobytes())
+        remade = np.memmap(path, spec.dtype, "r", shape=(self._images[split], *spec.shape))
         self._directory.remade[split] = remade
         if split == "val" and self._validation:
             self._validation.forget()
@@ -172,7 +171,7 @@ class Tuning:
     def close(self) -> None:
         """Deletes the features that were made."""
         self._directory.remade.clear()
-        files.delete(self._place)
+        job.clear(self._place)
 
     def _all_activations(self, split: str, check: Check) -> Iterator[tuple[int, tuple[Any, ...]]]:
         if not self._keeps[split]:

@@ -27,11 +27,11 @@ BEST = "best"
 EXPORT = "export"
 _LOCK = ".lock"
 _FILES = (journal.HISTORY, journal.LOSS, journal.SAMPLES)
-_DIRECTORIES = (CHECKPOINTS, BEST, journal.TENSORBOARD)
 REMADE = ".remade"  # features that a fine-tuned network makes while training goes on; deleted at its end
+_DIRECTORIES = (CHECKPOINTS, BEST, journal.TENSORBOARD, REMADE)
 _SENT = (CONFIG, journal.TENSORBOARD, *_FILES, BEST, CHECKPOINTS)  # in this order: checkpoints say how good the best is
 # What is written into the directories; what else lies there is somebody else's.
-_WRITTEN = re.compile(r"(ckpt-[0-9]+|checkpoint|events\.out\.tfevents)([._].*)?")
+_WRITTEN = re.compile(r"(ckpt-[0-9]+|checkpoint|events\.out\.tfevents)([._].*)?|(train|val)\.features")
 _GROUPS = ("DecoderConfig", "TrainConfig", "Data")  # of config.json
 
 
@@ -85,18 +85,17 @@ def _require_same(job_dir: str, settings: dict[str, dict[str, Any]], earlier: di
         for key, value in values.items()
         if key not in FREE_SETTINGS and (before := earlier[group].get(key, known.get(key))) != value
     }
-    begun = ""  # the first of the later phases that has
-    for phase in reversed(PHASES):
-        length = PHASES[phase]
-        if begun and length in changed:
+    order = list(PHASES)
+    latest = max((phase for phase in PHASES if has_begun(job_dir, phase)), key=order.index, default=order[0])
+    for length in (PHASES[phase] for phase in order[: order.index(latest)]):
+        if length in changed:
             before, now = changed[length]
             raise InputError(
-                f"--{length}: expected {before}, since the {begun.replace('_', '-')} epochs that follow them in "
-                f"{job_dir} have begun, found {now}; give a larger --{PHASES[begun]}, or another --job_dir"
+                f"--{length}: expected {before}, since the {latest.replace('_', '-')} epochs that follow them in "
+                f"{job_dir} have begun, found {now}; give a larger --{PHASES[latest]}, or another --job_dir"
             )
-        begun = phase if has_begun(job_dir, phase) else begun
     # A phase that has not begun may get other settings; --fine_tune not, since all checkpoints have its network.
-    is_free = "" if has_begun(job_dir, SELF_CRITICAL) else SELF_CRITICAL
+    is_free = "" if latest == SELF_CRITICAL else SELF_CRITICAL
     other = [
         f"{key} was {before}, now {value}"
         for key, (before, value) in changed.items()
@@ -125,7 +124,7 @@ def begin(place: Local | Mirror, settings: dict[str, dict[str, Any]], anew: bool
         if anew:
             files.delete(*(os.path.join(job_dir, name) for name in _FILES))
             for name in _DIRECTORIES:
-                _clear(os.path.join(job_dir, name))
+                clear(os.path.join(job_dir, name))
         place.send()  # before the new settings: they must never stand beside the checkpoints of others
         files.replace(job_dir, {CONFIG: (json.dumps(settings, indent=2) + "\n").encode()})
         place.send()
@@ -136,7 +135,7 @@ def begin(place: Local | Mirror, settings: dict[str, dict[str, Any]], anew: bool
 def _require_no_links(job_dir: str) -> None:
     """Raises InputError where a name of ours is a link: what it leads to is not of this job, and would be changed."""
     root = pathlib.Path(job_dir)
-    ours = [root / name for name in (_LOCK, EXPORT, CONFIG, REMADE, *_FILES, *_DIRECTORIES)]
+    ours = [root / name for name in (_LOCK, EXPORT, CONFIG, *_FILES, *_DIRECTORIES)]
     for path in [*ours, *(root / CHECKPOINTS).glob("*")]:
         if path.is_symlink():
             raise InputError(
@@ -145,7 +144,7 @@ def _require_no_links(job_dir: str) -> None:
             )
 
 
-def _clear(directory: str) -> None:
+def clear(directory: str) -> None:
     """Deletes what a run wrote into a directory, and the directory where nothing else is in it."""
     for folder, folders, names in os.walk(directory, topdown=False):
         files.delete(*(os.path.join(folder, name) for name in (*names, *folders) if _WRITTEN.fullmatch(name)))

@@ -177,8 +177,28 @@ def test_features_of_the_network_as_it_came_are_the_stored_ones(features, tmp_pa
     size = len(shards[1])
     np.testing.assert_array_equal(shards[1], tuning._directory.remade["train"][:size])
     np.testing.assert_array_equal(shards[0], tuning._directory.remade["train"][-len(shards[0]) :])
+    (tmp_path / ".remade/mine").touch()
     tuning.close()
-    assert not list(tmp_path.iterdir())
+    assert [path.name for path in tmp_path.rglob("*")] == [".remade", "mine"], "what others put there stays"
+
+
+@pytest.mark.slow
+def test_a_full_disk_is_an_error_that_is_told(coco_dir, tmp_path):
+    """And no signal that ends the process, as it is where a file's map in memory is written to."""
+    flags = {"weights": tunable.save(tmp_path / "given.weights.h5"), "store_images": True, "feature_grid": True}
+    write_features(tmp_path / "features", tunable.NAME, coco_dir, **flags)
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["/bin/mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", disk], capture_output=True).returncode:
+        pytest.skip("cannot mount a small file system here")
+    try:
+        tuning = tuning_of(tmp_path / "features", disk)
+        with pytest.raises(OSError, match="No space left"):  # 24 features take 30 kB
+            tuning.remake_all(lambda: None)
+        tuning.close()
+        assert not list(disk.iterdir())
+    finally:
+        subprocess.run(["/bin/umount", disk], check=True)
 
 
 def test_only_the_top_has_learned_and_the_decoder_with_it(features, job):

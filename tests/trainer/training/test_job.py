@@ -6,6 +6,7 @@ import pytest
 
 from tfrecords_schema.errors import InputError
 from trainer.training import job
+from trainer.training.mirror import Local
 
 SETTINGS = {"DecoderConfig": {"units": 4}, "TrainConfig": {"epochs": 3}, "Data": {"vocabulary": "x"}}
 WHOLE = json.dumps(SETTINGS)
@@ -84,3 +85,34 @@ def test_self_critical_settings_count_once_that_phase_has_begun(directory):
             job.check(str(directory), changed(**{**both, name: value}), overwrite=False)
     with pytest.raises(InputError, match=r"--epochs: expected 3, since the self-critical epochs .* found 4; give"):
         job.check(str(directory), changed(**both, epochs=4), overwrite=False)
+
+
+def test_only_the_latest_phase_that_has_begun_may_be_longer(directory):
+    lengths = {"epochs": 3, "fine_tune_epochs": 2, "self_critical": 1}
+    (directory / job.CONFIG).write_text(json.dumps(changed(**lengths)))
+    phases = dict(zip(lengths, ("cross_entropy", "fine_tuning", "self_critical"), strict=True))
+    for latest, (length, phase) in enumerate(phases.items()):
+        (directory / "checkpoints" / phase).mkdir()
+        (directory / "checkpoints" / phase / "ckpt-1.index").write_text("x")
+        for at, other in enumerate(lengths):
+            longer = changed(**{**lengths, other: lengths[other] + 1})
+            if at >= latest:
+                assert job.check(str(directory), longer, overwrite=False)
+                continue
+            told = f"--{other}: expected {lengths[other]}, since the {phase.replace('_', '-')} epochs .*a larger --{length},"
+            with pytest.raises(InputError, match=told):
+                job.check(str(directory), longer, overwrite=False)
+
+
+def test_beginning_anew_deletes_what_a_run_wrote_and_nothing_else(directory):
+    """Also the features that a killed run had made anew, which may be as large as the data."""
+    for name in (".remade/train.features", ".remade/val.features", "best/ckpt-7.index"):
+        (directory / name).parent.mkdir(exist_ok=True)
+        (directory / name).write_text("x")
+    (directory / "mine").write_text("x")
+    (directory / "best/mine").write_text("x")
+    assert not job.check(str(directory), SETTINGS, overwrite=True)
+    job.begin(Local(str(directory)), SETTINGS, anew=True)
+    left = {str(path.relative_to(directory)) for path in directory.rglob("*") if path.is_file()}
+    assert left == {job.CONFIG, "mine", "best/mine"}
+    assert not (directory / ".remade").exists()
