@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import os
+
 from tfrecords_schema.errors import InputError
 from tfrecords_schema.manifests.model_info import MODEL_INFO, open_export
 from tfrecords_schema.storage import carried, files, paths
 
 
 def is_export(directory: str) -> bool:
-    """Whether `--weights` names an export, and not a file or a name."""
-    return files.exists(paths.join(directory, MODEL_INFO))
+    """Whether `--weights` names an export, and not a file or a name. Raises InputError where it is another directory."""
+    found = files.exists(paths.join(directory, MODEL_INFO))
+    if not found and os.path.isdir(directory):
+        raise InputError(
+            f"--weights: expected an export, as trainer.task writes to JOB/export, or a file, found a directory without "
+            f"{MODEL_INFO}: {directory}"
+        )
+    return found
 
 
 def weights_of(directory: str, extractor: str) -> tuple[str, str]:

@@ -24,6 +24,7 @@ def model(weights: str | None):
     x = layers.ReLU(name="low_relu")(x)
     branches = [layers.Conv2D(6, 1, name=name)(x) for name in ("left", "right")]
     x = layers.Concatenate(name="joined")(branches)
+    x = layers.Dropout(0.5)(x)  # as EfficientNet has some
     x = layers.Conv2D(10, 3, strides=2, padding="same", use_bias=False, name="high")(x)
     x = layers.BatchNormalization(name="high_norm")(x)
     x = layers.ReLU(name="map")(x)

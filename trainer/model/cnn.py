@@ -37,7 +37,8 @@ class Cnn:
         Args:
           first: the lowest layer that learns, by Keras' name, or "all".
           precision: that both parts compute in.
-          batch_norm: whether batch norms learn too, and measure each batch; else they stay as they are.
+          batch_norm: whether batch norms learn too, and measure each batch; else they stay as they are. Nothing is
+            dropped either way (EfficientNet's blocks, in their authors' training).
 
         Raises:
           InputError: there is no such layer, or nothing above it that learns.
@@ -54,8 +55,12 @@ class Cnn:
             for layer in learning:
                 is_norm = isinstance(layer, keras.layers.BatchNormalization)
                 layer.trainable = batch_norm or not is_norm
+                if isinstance(layer, keras.layers.Dropout):
+                    layer.rate = (
+                        0.0  # its masks would follow from a state, and not from the step, and be each replica's
+                    )
             self._top = keras.Model(between, feature.output) if first != ALL else feature
-        self.weights = self._top.variables
+        self.weights = self._top.weights
         self.trainable_variables = self._top.trainable_variables
         self._initial = self._digest()
         if not self.trainable_variables:

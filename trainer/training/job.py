@@ -97,7 +97,7 @@ def _require_same(job_dir: str, settings: dict[str, dict[str, Any]], earlier: di
     # A phase that has not begun may get other settings; --fine_tune not, since all checkpoints have its network.
     is_free = "" if latest == SELF_CRITICAL else SELF_CRITICAL
     other = [
-        f"{key} was {before}, now {value}"
+        f"{key} was {before or repr(before)}, now {value or repr(value)}"
         for key, (before, value) in changed.items()
         if not (key in GROWING_SETTINGS and value > before) and not (is_free and key.startswith(is_free))
     ]

@@ -73,13 +73,13 @@ def test_the_objective_is_that_of_the_first_phase_over_features_of_each_image():
     features = learner.cnn.features(learner.cnn.activations(batch.inputs[0])).numpy()
     real = [(place, ids) for place, captions in enumerate(batch.ids) for ids in captions if (ids[1:] != PAD).any()]
     places = np.array([place for place, _ in real])
-    flat = Batch(features[places], np.stack([ids for _, ids in real]), places.astype(np.int32))
+    flat = Batch(features[places], np.stack([ids for _, ids in real])[:, None], places.astype(np.int32))
     expected = objectives.cross_entropy(learner.decoder, flat, None, 0.0, TrainConfig())
     for inputs in (batch.inputs, learner.cnn.activations(batch.inputs[0])):
         given = with_inputs(inputs, batch)
         found = fine_tuning.objective(learner, given, None, 0.0, TrainConfig())
         assert float(found.total) == pytest.approx(float(expected.total), rel=1e-5)
-        assert float(found.tokens) == float(expected.tokens) == (flat.ids[:, 1:] != PAD).sum()
+        assert float(found.tokens) == float(expected.tokens) == (flat.ids[:, 0, 1:] != PAD).sum()
 
 
 def with_inputs(inputs, batch):
@@ -322,6 +322,8 @@ def test_weights_of_an_export_must_be_those_of_the_network(job, coco_dir, tmp_pa
         InputError, match="--weights: expected an export with weights of --extractor tiny, found those of"
     ):
         write_features(tmp_path / "x", tiny_network, coco_dir, weights=str(job / "export"))
+    with pytest.raises(InputError, match=f"--weights: expected an export, .* without model_info.json: {job}"):
+        write_features(tmp_path / "x", tiny_network, coco_dir, weights=str(job))
     broken = shutil.copytree(job / "export", tmp_path / "export")
     next((broken / "extractor").iterdir()).write_bytes(b"others")
     with pytest.raises(InputError, match=r"--weights: .*expected the weights of digest .*, found others"):

@@ -45,6 +45,9 @@ def test_a_setting_that_an_earlier_version_did_not_have_was_its_default(director
     later["TrainConfig"]["momentum"] = 0.5
     with pytest.raises(InputError, match=r"holds a run with other settings \(momentum was 0\.9, now 0\.5\)"):
         job.check(str(directory), later, overwrite=False)
+    later["TrainConfig"] = {"epochs": 3, "fine_tune": "all"}
+    with pytest.raises(InputError, match=r"\(fine_tune was '', now all\)"):
+        job.check(str(directory), later, overwrite=False)
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
@@ -99,7 +102,7 @@ def test_only_the_latest_phase_that_has_begun_may_be_longer(directory):
             if at >= latest:
                 assert job.check(str(directory), longer, overwrite=False)
                 continue
-            told = f"--{other}: expected {lengths[other]}, since the {phase.replace('_', '-')} epochs .*a larger --{length},"
+            told = f"--{other}: expected .*, since the {phase.replace('_', '-')} epochs .*; give a larger --{length},"
             with pytest.raises(InputError, match=told):
                 job.check(str(directory), longer, overwrite=False)
 
