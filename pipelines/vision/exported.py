@@ -10,12 +10,12 @@ from tfrecords_schema.storage import carried, files, paths
 
 
 def is_export(directory: str) -> bool:
-    """Whether `--weights` names an export, and not a file or a name. Raises InputError where it is another directory."""
+    """Whether `--weights` names an export, and not a file or a name. Raises InputError for another directory."""
     found = files.exists(paths.join(directory, MODEL_INFO))
     if not found and os.path.isdir(directory):
         raise InputError(
-            f"--weights: expected an export, as trainer.task writes to JOB/export, or a file, found a directory without "
-            f"{MODEL_INFO}: {directory}"
+            "--weights: expected an export, as trainer.task writes to JOB/export, or a file, found a directory "
+            f"without {MODEL_INFO}: {directory}"
         )
     return found
 
