@@ -80,11 +80,11 @@ def test_a_machine_that_is_out_of_memory_rejects_no_image(make_features, tmp_pat
 
     pixels, failed = images.Encoded.pixels, []
 
-    def fails_once(self, size):
+    def fails_once(self, *given):
         if not failed:
             failed.append(True)
             raise MemoryError
-        return pixels(self, size)
+        return pixels(self, *given)
 
     expected, _ = make_features(tmp_path / "expected")
     monkeypatch.setattr(images.Encoded, "pixels", fails_once)
