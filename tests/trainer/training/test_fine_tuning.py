@@ -124,9 +124,9 @@ def test_the_gradient_is_that_of_the_whole():
     place = np.unravel_index(np.abs(gradient).argmax(), gradient.shape)
     given, step = np.array(kernel), 1e-2
     values = []
-    for sign in (1, -1):
+    for way in (1, -1):
         moved = given.copy()
-        moved[place] += sign * step
+        moved[place] += way * step
         kernel.assign(moved)
         values.append(float(loss()))
     assert (values[0] - values[1]) / (2 * step) == pytest.approx(gradient[place], rel=0.05)
