@@ -10,6 +10,7 @@ import os
 import posixpath
 import re
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -173,16 +174,25 @@ def find_damaged(directory: FeatureDirectory) -> str | None:
                             info.max_caption_length,
                             info.images is not None,
                         )
-                        if not np.isfinite(values["image/feature"]).all():
-                            return (
-                                f"{path}: image {values['image/id']!r}: expected features of finite numbers, found "
-                                "some that are infinite or none; make the features again"
-                            )
+                        if told := _fault(values):
+                            return f"{path}: image {values['image/id']!r}: {told}; make the features again"
             except FileNotFoundError:
                 return f"{path}: expected a shard, found none any more; put it back or make the features again"
             except (DecodeError, KeyError, OSError, ValueError) as error:
                 return f"{path}: damaged or cut short ({one_line(error)}); make the features again"
     return None
+
+
+def _fault(values: dict[str, Any]) -> str:
+    """What is wrong with a record that can be read; empty where nothing is."""
+    if not np.isfinite(values["image/feature"]).all():
+        return "expected features of finite numbers, found some that are infinite or none"
+    if record.IMAGE in values:
+        try:
+            tf.io.decode_jpeg(values[record.IMAGE], channels=3)
+        except tf.errors.InvalidArgumentError as error:
+            return f"expected a JPEG, found what TensorFlow cannot decode ({files.reason(error)})"
+    return ""
 
 
 def feature_moments(

@@ -99,7 +99,8 @@ def _require_same(job_dir: str, settings: dict[str, dict[str, Any]], earlier: di
     other = [
         f"{key} was {before or repr(before)}, now {value or repr(value)}"
         for key, (before, value) in changed.items()
-        if not (key in GROWING_SETTINGS and value > before) and not (is_free and key.startswith(is_free))
+        if not (key in GROWING_SETTINGS and type(before) is int and value > before)
+        and not (is_free and key.startswith(is_free))
     ]
     if other:
         raise InputError(

@@ -6,6 +6,7 @@ import contextlib
 import csv
 import dataclasses
 import io
+import itertools
 import math
 import os
 import re
@@ -39,6 +40,7 @@ METRICS = {name: metrics.METRICS[name] for name in ("bleu_4", "meteor", "rouge_l
 _PICTURE = (320, 240)  # pixels of an image in TensorBoard; its captions stand below
 _LINE, _LINES = 16, 3  # pixels of a line of text; lines for a caption
 _GREY = (200, 200, 200)
+_LARGEST = float(np.finfo(np.float32).max)  # that TensorBoard takes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,7 +80,7 @@ class Journal:
     def write_history(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """history.csv with a line for each row, and loss.png. Columns are all keys, in the order they first appear in.
 
-        Keys that are drawn: `epoch`, from 1; those of LOSSES and METRICS; `phase`, "cross_entropy" or "self_critical".
+        Keys that are drawn: `epoch`, from 1; those of LOSSES and METRICS; `phase`, one of config.PHASES.
         """
         self._write(HISTORY, _table(list(dict.fromkeys(key for row in rows for key in row)), rows))
         with self._never_fatal(LOSS):
@@ -88,7 +90,7 @@ class Journal:
         """Numbers of one step, to TensorBoard; on disk when this returns."""
         with self._writer.as_default(step):
             for name, value in values.items():
-                tf.summary.scalar(name, value)
+                tf.summary.scalar(name, np.clip(value, -_LARGEST, _LARGEST))  # NaN stays
         self._writer.flush()
 
     def samples(self, epoch: int, samples: Sequence[Sample]) -> None:
@@ -150,11 +152,8 @@ def draw_history(rows: Sequence[Mapping[str, Any]]) -> bytes:
     figure = Figure(figsize=(10, 4), dpi=120, layout="constrained")
     canvas = FigureCanvasAgg(figure)  # and no pyplot: that has global state, and may look for a display
     epochs = [row.get("epoch", i) for i, row in enumerate(rows, start=1)]
-    begins = [
-        (epochs[i - 1] + epochs[i]) / 2
-        for i in range(1, len(rows))
-        if (rows[i - 1].get("phase"), rows[i].get("phase")) == ("cross_entropy", "self_critical")
-    ]
+    phases = [row.get("phase", "") for row in rows]
+    begins = {phases[i]: (epochs[i - 1] + epochs[i]) / 2 for i in range(1, len(rows)) if phases[i - 1] != phases[i]}
     panels = {"loss": LOSSES, "validation score": METRICS}
     for axes, (title, names) in zip(figure.subplots(1, 2), panels.items(), strict=True):
         axes.set(xlabel="epoch", ylabel=title)
@@ -170,10 +169,11 @@ def draw_history(rows: Sequence[Mapping[str, Any]]) -> bytes:
         if not axes.lines:
             axes.text(0.5, 0.5, "none yet", ha="center", color="grey", transform=axes.transAxes)
             continue
-        for epoch in begins:
-            axes.axvline(epoch, color="grey", linestyle="--", label="self-critical")
+        for (phase, epoch), style in zip(begins.items(), itertools.cycle(("--", ":"))):
+            named = phase.replace("_", "-") if names is LOSSES else None  # once: the other panel has no room
+            axes.axvline(epoch, color="grey", linestyle=style, label=named)
         # Above the panel, where no line can be under it.
-        place = {"loc": "lower left", "bbox_to_anchor": (0, 1), "ncols": len(names) + 1}
+        place = {"loc": "lower left", "bbox_to_anchor": (0, 1), "ncols": len(names) + len(begins)}
         axes.legend(**place, frameon=False, fontsize="small", handlelength=1.2, columnspacing=1.2)
     content = io.BytesIO()
     canvas.print_png(content)

@@ -165,7 +165,10 @@ def test_directories_that_cannot_be_learned_from(change, extractor, has_images, 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "first", "learning"), [("inception_v3", "mixed8", 18), ("vgg16", "block5_conv1", 10)])
+@pytest.mark.parametrize(
+    ("name", "first", "learning"),
+    [("inception_v3", "mixed8", 18), ("vgg16", "block5_conv1", 10), ("efficientnet_v2_s", "block6o_add", 1)],
+)
 def test_networks_of_the_registry(tmp_path, name, first, learning):
     network = registry.NETWORKS[name]
     model = random_weights.build(network)

@@ -13,9 +13,9 @@ import pytest
 import tensorflow as tf
 
 from tests.support import ROOT, commands, decoders, tunable, tuning_step
-from tests.support.outputs import history, outcome, read_split, rows
+from tests.support.outputs import history, outcome, read_split, rows, sign
 from tests.support.small import SMALL, train_without_java, write_features
-from tfrecords_schema.errors import InputError
+from tfrecords_schema.errors import InputError, RunError
 from tfrecords_schema.manifests.dataset_info import DatasetInfo
 from tfrecords_schema.networks import registry
 from tfrecords_schema.vocabulary import PAD
@@ -124,9 +124,9 @@ def test_the_gradient_is_that_of_the_whole():
     place = np.unravel_index(np.abs(gradient).argmax(), gradient.shape)
     given, step = np.array(kernel), 1e-2
     values = []
-    for sign in (1, -1):
+    for way in (1, -1):
         moved = given.copy()
-        moved[place] += sign * step
+        moved[place] += way * step
         kernel.assign(moved)
         values.append(float(loss()))
     assert (values[0] - values[1]) / (2 * step) == pytest.approx(gradient[place], rel=0.05)
@@ -315,6 +315,23 @@ def test_a_directory_without_images_is_refused_before_anything_is_written(made_f
     with pytest.raises(InputError, match="--fine_tune: expected a feature directory with images in its records, found"):
         train_without_java(made_features, tmp_path / "job", **TUNED)
     assert not (tmp_path / "job/config.json").exists()
+
+
+@pytest.mark.parametrize("augment", [False, True])
+def test_an_image_that_cannot_be_decoded_is_named(features, tmp_path, augment):
+    """In a directory whose digests are right, as another program may have made it."""
+    directory = shutil.copytree(features, tmp_path / "features")
+    path = next(directory.glob("train-00001-*"))
+    records = [tf.train.Example.FromString(r.numpy()) for r in tf.data.TFRecordDataset(str(path))]
+    feature = records[1].features.feature
+    feature["image/encoded"].bytes_list.value[0] = b"GIF89a and no JPEG"
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for record in records:
+            writer.write(record.SerializeToString())
+    sign(directory)
+    name = feature["image/id"].bytes_list.value[0].decode()
+    with pytest.raises(RunError, match=rf"{path.name}: image '{name}': expected a JPEG, found what TensorFlow cannot"):
+        train_without_java(directory, tmp_path / "job", **{**TUNED, "epochs": 1, "augment": augment})
 
 
 def test_weights_of_an_export_must_be_those_of_the_network(job, coco_dir, tmp_path, tiny_network):

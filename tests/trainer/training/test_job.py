@@ -73,6 +73,9 @@ def test_a_run_goes_on_with_more_epochs_and_no_fewer(directory):
         job.check(str(directory), changed(epochs=2), overwrite=False)
     with pytest.raises(InputError, match=r"other settings \(patience was 3, now 2\)"):
         job.check(str(directory), changed(patience=2), overwrite=False)
+    (directory / job.CONFIG).write_text(json.dumps(changed(epochs="3")))  # an editor's
+    with pytest.raises(InputError, match=r"other settings \(epochs was 3, now 4\)"):
+        job.check(str(directory), changed(epochs=4), overwrite=False)
 
 
 def test_self_critical_settings_count_once_that_phase_has_begun(directory):

@@ -93,8 +93,17 @@ def test_loss_picture_shows_each_line_where_it_belongs():
     metrics = drawn([{"epoch": 1, "loss": 3.0, "cider": 0.2}, {"epoch": 2, "loss": 2.0, "cider": 0.4}])
     changed = np.abs(without - metrics).sum(axis=(0, 2)) > 0  # [width]
     assert changed[650:].any()
-    phases = [{"epoch": 1, "loss": 3.0, "phase": "cross_entropy"}, {"epoch": 2, "loss": 2.0, "phase": "self_critical"}]
-    assert (np.abs(without - drawn(phases))[:, 50:580].sum(axis=2) > 0).sum() > 200  # the dashed line
+
+
+def test_each_phase_begins_with_a_line():
+    rows = [{"epoch": epoch, "loss": 4.0 - epoch} for epoch in (1, 2, 3)]
+
+    def differ(*phases):
+        given = [{**row, "phase": phase} for row, phase in zip(rows, phases, strict=True)]
+        return (np.abs(drawn(rows) - drawn(given))[60:, 50:580].sum(axis=2) > 0).sum()  # below the legend
+
+    one, two = differ("a", "b", "b"), differ("a", "b", "c")
+    assert two > one + 50 > 150 and differ("a", "a", "a") == 0
 
 
 @pytest.mark.parametrize(
@@ -152,6 +161,13 @@ def test_scalars_are_on_disk_at_once_and_a_resumed_run_adds_to_them(tmp_path):
     Journal(str(tmp_path)).scalars(30, {"loss": 1.5})
     (a, b, c) = numbers(tmp_path, "loss")
     assert (a, c) == ((10, 2.5), (30, 1.5)) and b[0] == 20 and math.isnan(b[1])
+
+
+def test_numbers_too_large_for_tensorboard_are_its_largest(tmp_path):
+    """As norms are of a run that goes wrong, before its loss is no number any more."""
+    Journal(str(tmp_path)).scalars(10, {"norm": 1e39, "other": -1e39})
+    largest = float(np.finfo(np.float32).max)
+    assert (numbers(tmp_path, "norm"), numbers(tmp_path, "other")) == ([(10, largest)], [(10, -largest)])
 
 
 @pytest.fixture

@@ -42,7 +42,7 @@ def test_files_called_like_checkpoints_are_nobodys(trained, job, tmp_path):
 def test_a_checkpoint_of_a_later_number_that_is_none_is_passed_over_and_left(trained, job, capsys):
     """Though it counts as the latest, those that are written after it are not too many beside it."""
     later, expected = job / "checkpoints/cross_entropy/ckpt-900.index", outcome(job)
-    for path in later.parent.glob("ckpt-6.*"):  # the last, so that another one will be written
+    for path in later.parent.glob("ckpt-6.*"):  # the last: from the one before validation on, two more are written
         path.unlink()
     later.write_text("mine")
     train(trained / "features", job, epochs=3, keep_checkpoints=1)
