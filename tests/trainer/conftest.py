@@ -2,13 +2,23 @@
 
 import pytest
 
+from tests.support import tunable
 from tests.support.small import write_features
+from tfrecords_schema.networks import registry
 
 
 @pytest.fixture
 def no_java(monkeypatch):
     """A PATH without Java, and without anything else."""
     monkeypatch.setenv("PATH", "/nowhere")
+
+
+@pytest.fixture(scope="session")
+def tunable_network():
+    """A network of the registry that can be fine-tuned; see tests/support/tunable.py."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(registry.NETWORKS, tunable.NAME, tunable.NETWORK)
+        yield
 
 
 @pytest.fixture(scope="session")

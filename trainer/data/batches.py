@@ -15,7 +15,7 @@ from tfrecords_schema.manifests.dataset_info import DatasetInfo, ShardInfo
 from tfrecords_schema.vocabulary import END, PAD, START, tokenise
 from trainer.data import dataset
 
-_AHEAD = 4  # batches made while the device is at work
+AHEAD = 4  # batches made while the device is at work
 
 
 class Batch(NamedTuple):
@@ -101,10 +101,7 @@ class Batches:
             tf.TensorSpec([None], tf.int32),
         )
         made = tf.data.Dataset.from_generator(lambda: self.epoch(epoch, start), output_signature=signature)
-        options = tf.data.Options()
-        # Replicas share this process: each batch is split among them, there are no files to share out.
-        options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
-        return made.prefetch(_AHEAD).with_options(options)
+        return ahead(made)
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """The batches of an epoch, from `start` on; the same ones whenever they are asked for."""
@@ -188,6 +185,14 @@ def _side_by_side(owner: np.ndarray) -> np.ndarray:
     _, first, counts = np.unique(owner, return_index=True, return_counts=True)
     place = np.arange(counts.max())
     return np.where(place < counts[:, None], first[:, None] + place, -1)
+
+
+def ahead(made: tf.data.Dataset) -> tf.data.Dataset:
+    """The same batches, made ahead of their use, and each to be split among replicas."""
+    options = tf.data.Options()
+    # Replicas share this process: there are no files to share out.
+    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
+    return made.prefetch(AHEAD).with_options(options)
 
 
 def windows_of(sizes: Sequence[int], budget_bytes: float, seed: Sequence[int]) -> list[list[int]]:

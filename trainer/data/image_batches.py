@@ -13,9 +13,8 @@ import tensorflow as tf
 from tfrecords_schema.record import IMAGE
 from tfrecords_schema.vocabulary import PAD, START
 from trainer.data import dataset, stored_images
-from trainer.data.batches import windows_of
+from trainer.data.batches import AHEAD, ahead, windows_of
 
-_AHEAD = 2  # batches made while the device is at work
 _READ = 64  # records parsed at a time
 
 
@@ -94,14 +93,11 @@ class ImageBatches:
             lambda: self._epoch(epoch, start), output_signature=ImageBatch(given, ids, image)
         )
         if self.kept is None:
-            made = made.map(lambda batch: self._decoded(batch, epoch), num_parallel_calls=_AHEAD)
+            made = made.map(lambda batch: self._decoded(batch, epoch), num_parallel_calls=AHEAD)
         else:
             types = [tf.as_dtype(kept.dtype) for kept in self.kept]
             made = made.map(lambda batch: _restored(batch, types))
-        options = tf.data.Options()
-        # Replicas share this process: each batch is split among them, there are no files to share out.
-        options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
-        return made.prefetch(_AHEAD).with_options(options)
+        return ahead(made)
 
     def _decoded(self, batch: ImageBatch, epoch: int) -> ImageBatch:
         """A batch of JPEGs as one of pixels."""

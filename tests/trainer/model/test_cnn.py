@@ -26,11 +26,7 @@ CUTS = {
 }
 
 
-@pytest.fixture(scope="module", autouse=True)
-def network():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(registry.NETWORKS, tunable.NAME, tunable.NETWORK)
-        yield
+pytestmark = pytest.mark.usefixtures("tunable_network")
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,6 @@ from tests.support.outputs import history, outcome, read_split, rows, sign
 from tests.support.small import SMALL, train_without_java, write_features
 from tfrecords_schema.errors import InputError, RunError
 from tfrecords_schema.manifests.dataset_info import DatasetInfo
-from tfrecords_schema.networks import registry
 from tfrecords_schema.vocabulary import PAD
 from trainer.config import TrainConfig
 from trainer.data import dataset
@@ -30,11 +29,7 @@ TUNED = {"fine_tune": "joined", "fine_tune_epochs": 2, "fine_tune_rate": 0.01, "
 TUNED |= {"monitor": "val_loss"}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def network():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(registry.NETWORKS, tunable.NAME, tunable.NETWORK)
-        yield
+pytestmark = pytest.mark.usefixtures("tunable_network")
 
 
 @pytest.fixture(scope="module")
