@@ -141,7 +141,7 @@ def of_seen(packed: Packed, query, keys, score, weights, of_scores, of_context):
     query `[M, A]`, keys `[B, P, A]`, score `[A]`, weights and of_scores float32 `[M, P]`, of_context `[M, E]`.
     """
     images = tf.shape(keys)[0]
-    image = packed.caption // (tf.size(packed.order) // images)  # [M]
+    image = tf.gather(packed.owner(keys), packed.places[:, 0])  # [M]
     order, counts = tf.argsort(image), tf.math.bincount(image, minlength=images, maxlength=images)
     parts = (_exp2(query), of_scores, tf.cast(weights, of_context.dtype), of_context)
     arrays = [_array(x.dtype, images, [None, x.shape[1]]).split(tf.gather(x, order), counts) for x in parts]

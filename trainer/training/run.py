@@ -218,12 +218,11 @@ def _run_phases(
         is_over = any(job.has_begun(job_dir, later) for later in names[i + 1 :])
         was_there = saved.restore(bench.screen.say)
         goes_on = not is_over and progress.epoch < last_epoch and progress.without_better < bench.config.patience
-        if was_there:
-            if goes_on:
-                bench.screen.say(f"going on with epoch {progress.epoch + 1}, after {progress.step:,} of its steps")
-        elif before.best:
+        if not was_there and before.best:
             bench.best.restore()
         if goes_on:
+            if was_there:
+                bench.screen.say(f"going on with epoch {progress.epoch + 1}, after {progress.step:,} of its steps")
             phase.begin(bench.interruptions.check)
         if not is_over:
             PhaseRun(bench, phase, saved, progress, last_epoch).run()
