@@ -25,11 +25,15 @@ class DecoderSettings(Settings):
         choices=("first_word", "initial_state", "shared_state"),
     )
     attention: str = setting(
-        "bahdanau: look at the positions of the feature grid before each word (Show, Attend and Tell)",
+        "look at the positions of the feature grid. luong: with each state that is made, to say the next word; "
+        "bahdanau: before it is made (Show, Attend and Tell), which is slower",
         "none",
-        choices=("none", "bahdanau"),
+        choices=("none", "bahdanau", "luong"),
     )
     attention_units: int = setting("numbers in which a state and a position are compared", 512, least=1, most=65_536)
+    attention_heads: int = setting(
+        "parts of these numbers that look each for themselves, with luong", 8, least=1, most=64
+    )
     tie_embeddings: bool = setting("the output layer uses the word embeddings' weights", False)
     feature_scaling: str = setting(
         "standardise: mean 0, deviation 1 over the training images; whiten: their principal components, likewise",
@@ -62,6 +66,10 @@ class DecoderConfig(DecoderSettings):
                 f"--attention {self.attention}: expected features [positions, F], found shape {self.feature_shape}; "
                 "make them with pipelines.features --feature_grid"
             )
+        for name in ("attention_units", "embedding_dim"):
+            if self.attention == "luong" and (size := getattr(self, name)) % self.attention_heads:
+                found = self.attention_heads
+                raise InputError(f"--attention_heads: expected a divisor of --{name} {size}, found {found}")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

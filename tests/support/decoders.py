@@ -44,6 +44,8 @@ KINDS = {
         "image_input": "initial_state",
         "layers": 2,
     },
+    "luong": {"attention": "luong", "feature_shape": (4, 5), "attention_heads": 2},
+    "luong_layers": {"attention": "luong", "feature_shape": (4, 5), "cell": "gru", "layers": 3, "attention_heads": 1},
     "attention_tied": {"attention": "bahdanau", "feature_shape": (4, 5), "tie_embeddings": True},
 }
 

@@ -1,111 +1,35 @@
 """The caption decoder: Show and Tell (Vinyals et al. 2015, https://arxiv.org/abs/1411.4555), and with attention Show,
-Attend and Tell (Xu et al. 2015, https://arxiv.org/abs/1502.03044)."""
+Attend and Tell (Xu et al. 2015, https://arxiv.org/abs/1502.03044), or one that looks later (luong.py)."""
 
 from __future__ import annotations
 
 import functools
 from typing import Any, cast
 
-import keras
 import tensorflow as tf
 
-from trainer.config import DecoderConfig
-from trainer.model.attention import BahdanauAttention, attend
+from trainer.model.bahdanau import BahdanauAttention, attend
 from trainer.model.cells import advance, biases, input_kernels, weights_with
 from trainer.model.dropout import drop
+from trainer.model.layers import STATE_TENSORS, Layers
 from trainer.model.packing import Packed
-from trainer.model.scaling import FeatureScaling, pool
+from trainer.model.scaling import pool
 from trainer.model.state import Image, State
 from trainer.model.unrolled import Seen, unroll
 
-_CELLS = {"lstm": keras.layers.LSTM, "gru": keras.layers.GRU}
-_STATE_TENSORS = {"lstm": 2, "gru": 1}  # of a cell
 
-
-class Decoder(keras.Model):
+class Decoder(Layers):
     """An image, then word by word: `encode`, `initial_state`, `step`; `call` is all steps of given captions at once.
 
     The recurrent layers are Keras', of which `step` only takes the weights (see cells.py). On GPUs, where they are
     cuDNN's, `call` runs them over whole captions; elsewhere it steps over the words without their padding, which is
-    faster on processors (see unrolled.py); and so it does with attention, since a state then needs the context that the
-    one before it asked for.
+    faster on processors (see unrolled.py); and so it does with Bahdanau's attention, since a state then needs the
+    context that the one before it asked for. Luong's is of states that are there: of all words together.
 
     B images, N hypotheses or captions, T words in the longest, M in all, V in the vocabulary, U units, E numbers in an
     embedding, P positions of the feature grid. Masks of dropout follow from a seed (see dropout.py); without one, there
     are none.
     """
-
-    def __init__(self, config: DecoderConfig, dtype: str = "float32"):
-        super().__init__(name="decoder", dtype=dtype)
-        self.config = config
-        self.runs_whole_layers = bool(tf.config.list_physical_devices("GPU"))
-        uniform = keras.initializers.RandomUniform(-0.08, 0.08)  # as im2txt
-        policy, embedding_dim = {"dtype": self.dtype_policy}, config.embedding_dim
-        self.scaling = FeatureScaling(config.feature_scaling, name="scaling")
-        self.image_embedding: Any = None
-        if config.image_input != "shared_state":
-            self.image_embedding = keras.layers.Dense(embedding_dim, name="image_embedding", **policy)
-        self.word_embedding = keras.layers.Embedding(
-            config.vocabulary_size, embedding_dim, embeddings_initializer=uniform, name="word_embedding", **policy
-        )
-        # `reset_after`, `recurrent_dropout` and the activations stay as they are: others would switch cuDNN off.
-        self.recurrent = [
-            _CELLS[config.cell](config.units, return_sequences=True, name=f"{config.cell}_{i}", **policy)
-            for i in range(config.layers)
-        ]
-        states = config.layers * _STATE_TENSORS[config.cell]
-        self.first_states = [
-            keras.layers.Dense(config.units, "tanh", name=f"first_state_{i}", **policy)
-            for i in range({"first_word": 0, "initial_state": states, "shared_state": 1}[config.image_input])
-        ]
-        self.attention: BahdanauAttention | None = None
-        if config.attention == "bahdanau":
-            self.grid_scaling = FeatureScaling(config.feature_scaling, name="grid_scaling")
-            self.position_embedding = keras.layers.Dense(embedding_dim, name="position_embedding", **policy)
-            self.attention = BahdanauAttention(config.attention_units, name="attention", **policy)
-            self.gate = keras.layers.Dense(1, "sigmoid", name="gate", **policy)
-            self.output_context = keras.layers.Dense(embedding_dim, name="output_context", **policy)
-        self.output_embedding: Any = None
-        if self.attention or (config.tie_embeddings and config.units != embedding_dim):
-            self.output_embedding = keras.layers.Dense(embedding_dim, name="output_embedding", **policy)
-        if config.tie_embeddings:
-            self.bias = self.add_weight(
-                name="bias", shape=(config.vocabulary_size,), initializer="zeros", autocast=False
-            )
-        else:
-            self.logits = keras.layers.Dense(
-                config.vocabulary_size, kernel_initializer=uniform, name="logits", **policy
-            )
-
-    def build(self, input_shape=None):
-        """Makes every weight, so that checkpoints can be loaded."""
-        config, embedding_dim, units = self.config, self.config.embedding_dim, self.config.units
-        features = (None, config.feature_shape[-1])
-        self.scaling.build(features)
-        image = self.scaling.compute_output_shape(features)
-        if self.image_embedding:
-            self.image_embedding.build(image)
-            image = (None, embedding_dim)
-        self.word_embedding.build((None, None))
-        size = embedding_dim * (2 if self.attention else 1)
-        for layer in self.recurrent:
-            layer.build((None, None, size))
-            size = units
-        for dense in self.first_states:
-            dense.build(image)
-        if self.attention:
-            positions = (None, None, config.feature_shape[-1])
-            self.grid_scaling.build(positions)
-            self.position_embedding.build(self.grid_scaling.compute_output_shape(positions))
-            self.attention.build((None, None, embedding_dim), (None, units))
-            self.gate.build((None, units))
-            self.output_context.build((None, embedding_dim))
-        if self.output_embedding:
-            self.output_embedding.build((None, units))
-            units = embedding_dim
-        if not config.tie_embeddings:
-            self.logits.build((None, units))
-        self.built = True
 
     def call(self, inputs, seed=None):
         """(features `[B, *shape]`, Packed captions) -> (logits float32 `[M, V]` of the words that follow, attention).
@@ -114,10 +38,20 @@ class Decoder(keras.Model):
         None.
         """
         features, packed = inputs
-        image, recurrent_kernels = self.encode(features, seed), self._recurrent_kernels(seed)
-        run = self._run_through if self.runs_whole_layers and not self.attention else self._step_through
-        outputs, attention = run(packed, packed.owner(features), image, recurrent_kernels, seed)
-        return self._logits(drop(outputs, self.config.output_dropout, seed, "output")), attention
+        image, kernels = self.encode(features, seed), self._recurrent_kernels(seed)
+        words = drop(self.word_embedding(packed.words), self.config.embedding_dropout, seed, "words")  # [M, E]
+        run = self._whole_layer if self.runs_whole_layers and not self.looks_before else self._stepped_layer
+        x, context, weights = words, None, None
+        for i, state in enumerate(self.initial_state(image, kernels).layers):
+            if i:
+                x = drop(self._into_next(x, context), self.config.output_dropout, seed, f"layer {i}")
+            x, *looked = run(i, packed, x, state, image, kernels)
+            if self.looks_after and not i:
+                looked = map(packed.gathered, self.attention(packed.spread(x), image.keys, image.positions))
+            if self.attention and not i:
+                context, weights = looked
+        outputs = drop(self._deep_output(x, context, words), self.config.output_dropout, seed, "output")
+        return self._logits(outputs), weights
 
     def encode(self, features, seed=None) -> Image:
         """features `[B, *shape]`, of any float type -> what follows from the images alone."""
@@ -135,7 +69,7 @@ class Decoder(keras.Model):
         """The state after the image and before the first word, one hypothesis an image."""
         size = tf.shape(image.embedding)[0]
         attention = tf.zeros([size, self.config.feature_shape[0]]) if self.attention else ()
-        tensors = _STATE_TENSORS[self.config.cell]
+        tensors = STATE_TENSORS[self.config.cell]
         if self.first_states:
             made = [dense(image.embedding) for dense in self.first_states]
             made *= tensors * len(self.recurrent) // len(made)
@@ -171,7 +105,7 @@ class Decoder(keras.Model):
         cell = self.recurrent[i].cell
         kernels = [recurrent_kernels[i] if recurrent_kernels else cell.recurrent_kernel.value]
         made = [biases(cell, dtype)[1]]
-        if self.attention and not i:
+        if self.looks_before and not i:
             kernels += [self.attention.query.kernel.value, self.gate.kernel.value]
             made += [tf.zeros([self.config.attention_units], dtype), tf.cast(self.gate.bias.value, dtype)]
         return [tf.cast(each, dtype) for each in kernels], tf.concat(made, 0)
@@ -184,59 +118,50 @@ class Decoder(keras.Model):
 
     def _advance(self, words, product, state: State, image: Image, recurrent_kernels=None):
         """words `[N, E]` and their products into the cells -> (what the output layers see `[N, .]`, new state)."""
-        attention, context = (), None
+        context, attention = None, ()
         layers: list[tuple[Any, ...]] = []
         for i, (layer, before) in enumerate(zip(self.recurrent, state.layers, strict=True)):
             if i:
-                product = self._input_product(i, layers[-1][0])
+                product = self._input_product(i, self._into_next(layers[-1][0], context))
             kernels, made = self._state_product(i, product.dtype, recurrent_kernels)
             of_state = tf.concat([tf.matmul(before[0], kernel) for kernel in kernels], 1) + made
             gates = product.shape[1]
-            if self.attention and not i:
+            if self.looks_before and not i:
                 seen = self._seen(image)
                 context, attention = attend(of_state[:, gates:], seen.keys, seen.positions, seen.score)
                 product += tf.matmul(context, seen.kernel)
             layers.append(advance(layer.cell, product, of_state[:, :gates], before))
+            if self.looks_after and not i:
+                context, attention = self.attention(layers[0][0], image.keys, image.positions)
         return self._deep_output(layers[-1][0], context, words), State(tuple(layers), attention)
+
+    def _into_next(self, outputs, context):
+        """What a layer above the first is given."""
+        return tf.concat([outputs, context], 1) if self.looks_after else outputs
 
     def _deep_output(self, outputs, context, words):
         """What the output layer sees; with attention, Show, Attend and Tell, eq. 7."""
         return self.output_embedding(outputs) + self.output_context(context) + words if self.attention else outputs
 
-    def _step_through(self, packed: Packed, owner, image: Image, recurrent_kernels, seed):
-        """Layer by layer, word by word -> (outputs `[M, .]`, attention `[M, P]` or None)."""
-        words = drop(self.word_embedding(packed.words), self.config.embedding_dropout, seed, "words")  # [M, E]
-        first = self.initial_state(image, recurrent_kernels).layers
-        x, found = words, []
-        for i, layer in enumerate(self.recurrent):
-            if i:
-                x = drop(x, self.config.output_dropout, seed, f"layer {i}")
-            product = self._input_product(i, x)
-            kernels, made = self._state_product(i, x.dtype, recurrent_kernels)
-            seen = None if i or not self.attention else self._seen(image)
-            step = functools.partial(advance, layer.cell)
-            state = tuple(tf.gather(tensor, owner) for tensor in first[i])
-            found.append(unroll(step, packed, state, product, made, tf.concat(kernels, 1), seen))
-            x = found[-1].outputs
-        return self._deep_output(x, found[0].contexts, words), found[0].weights if self.attention else None
+    def _stepped_layer(self, i: int, packed: Packed, x, state, image: Image, recurrent_kernels):
+        """Layer i over x `[M, .]`, word by word from the images' state -> what unroll gives."""
+        product = self._input_product(i, x)
+        kernels, made = self._state_product(i, x.dtype, recurrent_kernels)
+        owner = packed.owner(image.embedding)
+        state = tuple(tf.gather(tensor, owner) for tensor in state)
+        seen = self._seen(image) if self.looks_before and not i else None
+        step = functools.partial(advance, self.recurrent[i].cell)
+        return unroll(step, packed, state, product, made, tf.concat(kernels, 1), seen)
 
-    def _run_through(self, packed: Packed, owner, image: Image, recurrent_kernels, seed):
-        """Through Keras' whole layers -> (outputs `[M, .]`, None)."""
-        x: Any = self.word_embedding(packed.padded())  # [N, T, E]
-        x = drop(x, self.config.embedding_dropout, seed, "words")
-        states: list[Any] = [None] * len(self.recurrent)
-        if self.first_states:
-            states = [[tf.gather(x, owner) for x in tensors] for tensors in self.initial_state(image).layers]
+    def _whole_layer(self, i: int, packed: Packed, x, state, image: Image, recurrent_kernels):
+        """The same by Keras' layer; looks at nothing."""
+        layer, x = self.recurrent[i], packed.spread(x)
+        state = [tf.repeat(tensor, tf.shape(x)[0] // tf.shape(tensor)[0], axis=0) for tensor in state]
+        if recurrent_kernels is None:
+            x = layer(x, initial_state=state)
         else:
-            x = tf.concat([tf.gather(image.embedding, owner)[:, None], x], axis=1)  # [N, 1+T, E]
-        for i, (layer, state) in enumerate(zip(self.recurrent, states, strict=True)):
-            if i:
-                x = drop(x, self.config.output_dropout, seed, f"layer {i}")
-            if recurrent_kernels is None:
-                x = layer(x, initial_state=state)
-            else:
-                x, _ = layer.stateless_call(*weights_with(layer, recurrent_kernels[i]), x, initial_state=state)
-        return tf.gather_nd(x if self.first_states else x[:, 1:], packed.places), None
+            x, _ = layer.stateless_call(*weights_with(layer, recurrent_kernels[i]), x, initial_state=state)
+        return packed.gathered(x), (), ()
 
     def _recurrent_kernels(self, seed):
         """Each layer's recurrent weights with some of them dropped (Merity et al. 2017, https://arxiv.org/abs/1708.02182).

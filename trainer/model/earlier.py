@@ -17,6 +17,8 @@ _FLAG = "--init_from"
 # What the weights' shapes and meaning follow from; the other settings may differ.
 _SAME = ("cell", "layers", "units", "embedding_dim", "image_input", "attention", "tie_embeddings", "feature_scaling")
 
+_OF_ATTENTION = {"none": (), "bahdanau": ("attention_units",), "luong": ("attention_units", "attention_heads")}
+
 
 class Earlier:
     """The weights of an export, for a decoder of another vocabulary.
@@ -37,7 +39,7 @@ class Earlier:
         except InputError as error:
             raise InputError(f"{_FLAG}: features: {error}; make --data with the network of the export") from None
         self._decoder = load_export(path, info)
-        for name in (*_SAME, *(["attention_units"] if config.attention != "none" else [])):
+        for name in (*_SAME, *_OF_ATTENTION[config.attention]):
             expected, found = getattr(self._decoder.config, name), getattr(config, name)
             if found != expected:
                 raise InputError(f"--{name}: expected {expected}, as the model in {_FLAG} {path} has, found {found}")

@@ -39,9 +39,18 @@ class Packed(NamedTuple):
         """int32 `[N]`, captions in `order`: the image of each, where they are as many for each of B images."""
         return self.order // (tf.size(self.order) // tf.shape(of_images)[0])
 
-    def padded(self):
-        """The words as int32 `[N, T]`, captions in `order`."""
-        return tf.scatter_nd(self.places, self.words, [tf.size(self.order), tf.size(self.counts)])
+    @property
+    def _slots(self):
+        """int32 `[M, 2]`, each word's caption and time."""
+        return tf.stack([self.caption, self.places[:, 1]], axis=1)
+
+    def spread(self, x):
+        """x `[M, D]`, of each word -> `[N, T, D]`, captions as they were given, and 0 where there is no word."""
+        return tf.scatter_nd(self._slots, x, [tf.size(self.order), tf.size(self.counts), x.shape[1]])
+
+    def gathered(self, x):
+        """x `[N, T, D]` -> `[M, D]`, of each word."""
+        return tf.gather_nd(x, self._slots)
 
 
 def pack(ids) -> Packed:

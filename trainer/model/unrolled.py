@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from trainer.model import attention
+from trainer.model import bahdanau
 from trainer.model.packing import Packed
 
 
@@ -35,7 +35,7 @@ class Seen(NamedTuple):
 
     Attributes:
       keys, positions: `[B, P, A]`, `[B, P, E]`.
-      score: `[A]`; see attention.py.
+      score: `[A]`; see bahdanau.py.
       kernel: `[E, G * U]`, what a context is multiplied by before it enters the gates.
     """
 
@@ -87,7 +87,7 @@ def _forward(advance, packed: Packed, first, product, bias, kernel, seen: Seen |
         made, product, context = tf.matmul(state[0], kernel) + bias, products.read(time), ()
         if seen:
             asked = made[:, gates:]
-            context = attention.look(asked, scores(asked[:, :-1]), positions[:n])
+            context = bahdanau.look(asked, scores(asked[:, :-1]), positions[:n])
             product += tf.matmul(context[0], seen.kernel)
         after = advance(product, made[:, :gates], state)
         values = (*state, product, made, after[0], *context)
@@ -127,7 +127,7 @@ def _backward(advance, packed: Packed, found: dict[str, Any], kernel, seen: Seen
         if seen:
             of_context = tf.matmul(of_product, seen.kernel, transpose_b=True) + upstream[1].read(time)
             ways = (at["contexts"], at["weights"], of_context, upstream[2].read(time))
-            of_asked, *more = attention.unattend(at["made"][:, gates:], scores, positions[:n], *ways)
+            of_asked, *more = bahdanau.unattend(at["made"][:, gates:], scores, positions[:n], *ways)
             values = [of_product, tf.concat([of_made, of_asked], 1), *more]
         of_state[0] += tf.matmul(values[1], kernel, transpose_b=True)
         return time - 1, of_state, tuple(array.write(time, x) for array, x in zip(arrays, values, strict=True))
@@ -143,7 +143,7 @@ def _backward(advance, packed: Packed, found: dict[str, Any], kernel, seen: Seen
     learned = [got["product"], tf.reduce_sum(got["made"], 0), of_kernel, *of_first]
     if seen:
         query = found["made"][:, gates:-1]
-        learned += attention.of_seen(
+        learned += bahdanau.of_seen(
             packed, query, seen.keys, seen.score, found["weights"], got["scores"], got["context"]
         )
         learned.append(tf.matmul(found["contexts"], got["product"], transpose_a=True))
@@ -153,7 +153,7 @@ def _backward(advance, packed: Packed, found: dict[str, Any], kernel, seen: Seen
 def _of_captions(packed: Packed, seen: Seen):
     """(Scores of the captions' keys, their positions `[N, P, E]`), in the order of `packed`."""
     owner = packed.owner(seen.keys)
-    return attention.Scores(tf.gather(seen.keys, owner), seen.score), tf.gather(seen.positions, owner)
+    return bahdanau.Scores(tf.gather(seen.keys, owner), seen.score), tf.gather(seen.positions, owner)
 
 
 def _array(packed: Packed, size: int, dtype) -> tf.TensorArray:

@@ -79,8 +79,10 @@ def train(
     """
     job_dir, settings = place.directory, _settings(directory, decoder_config, train_config)
     goes_on = job.check(job_dir, settings, overwrite)
-    if train_config.jit_compile and decoder_config.attention != "none":
-        raise InputError("--jit_compile: expected none with --attention, whose loop XLA cannot compile; leave it out")
+    if train_config.jit_compile and decoder_config.attention == "bahdanau":
+        raise InputError(
+            "--jit_compile: expected none with --attention bahdanau, whose loop XLA cannot compile; leave it out"
+        )
     if train_config.monitor == "meteor" and not shutil.which("java"):
         raise InputError("--monitor meteor: expected `java` on the PATH, found none; choose another or install one")
     phases.check(directory, train_config)

@@ -11,7 +11,8 @@ from tests.support import decoders
 from tfrecords_schema.errors import InputError
 from tfrecords_schema.vocabulary import END, PAD, START
 from trainer.config import TrainConfig
-from trainer.model.attention import BahdanauAttention, attend
+from trainer.model.bahdanau import BahdanauAttention, attend
+from trainer.model.luong import LuongAttention
 from trainer.model.packing import pack
 from trainer.model.variables import tensors
 from trainer.search.caption_module import CaptionModule
@@ -57,7 +58,7 @@ def test_one_layer_makes_the_first_state_of_all():
         np.testing.assert_allclose(tensor, expected, atol=1e-6)
 
 
-@pytest.mark.parametrize("kind", ["lstm", "gru_initial_state", "attention"])
+@pytest.mark.parametrize("kind", ["lstm", "gru_initial_state", "attention", "luong_layers"])
 def test_hypotheses_of_one_image_share_what_is_known_of_it(kind):
     """Three hypotheses an image, side by side, against one at a time."""
     decoder = decoders.make(kind)
@@ -85,6 +86,29 @@ def test_attention_equals_its_formula():
     expected = np.exp(energy) / np.exp(energy).sum()
     np.testing.assert_allclose(weights[0], expected, atol=1e-6)
     np.testing.assert_allclose(context[0], expected @ positions[0] / (1 + np.exp(-0.3)), atol=1e-6)
+
+
+def test_luongs_attention_equals_its_formula():
+    """Two heads, two images with three states each."""
+    layer = LuongAttention(4, 2)
+    layer.build((None, None, 6), (None, None, 5))
+    generator = np.random.default_rng(0)
+    for weight in layer.weights:
+        weight.assign(generator.normal(size=weight.shape))
+    positions, states = generator.normal(size=(2, 7, 6)).astype("f4"), generator.normal(size=(6, 5)).astype("f4")
+    contexts, weights = layer(states, layer.keys(positions), positions)
+    (kernel,) = (w.numpy() for w in layer.keys.weights)
+    for i, state in enumerate(states):
+        query, of_image = state @ layer.query.kernel.numpy(), positions[i // 3]
+        gate = 1 / (1 + np.exp(-(state @ layer.gate.kernel.numpy() + layer.gate.bias.numpy())))
+        expected, looked = [], []
+        for head in (0, 1):
+            keys = (of_image @ kernel)[:, 2 * head : 2 * head + 2]
+            raised = np.exp(keys @ query[2 * head : 2 * head + 2] / np.sqrt(2))
+            looked.append(raised / raised.sum())
+            expected.append(looked[-1] @ of_image[:, 3 * head : 3 * head + 3])
+        np.testing.assert_allclose(contexts[i], np.concatenate(expected) * gate, atol=1e-5)
+        np.testing.assert_allclose(weights[i], np.mean(looked, 0), atol=1e-6)
 
 
 @pytest.mark.parametrize("kind", decoders.KINDS)
@@ -132,7 +156,7 @@ def test_every_decoder_learns_ten_captions_by_heart(kind):
 def test_dropout_is_a_function_of_the_seed():
     """All four kinds: the same seed gives the same numbers, another one others, and none those of the export."""
     for name in ("image_dropout", "embedding_dropout", "state_dropout", "output_dropout"):
-        for kind in ("two_layers", "attention"):
+        for kind in ("two_layers", "attention", "luong_layers"):
             decoder = decoders.make(kind, **{name: 0.5})
             batch = decoders.batch(4, shape=shape_of(decoder))
             run = functools.partial(decoder, (batch.features, pack(batch.ids[:, 0])))
@@ -143,7 +167,7 @@ def test_dropout_is_a_function_of_the_seed():
 
 
 @pytest.mark.parametrize("whole", [False, True])
-@pytest.mark.parametrize("kind", ["lstm", "gru_initial_state", "attention", "attention_gru"])
+@pytest.mark.parametrize("kind", ["lstm", "gru_initial_state", "attention", "attention_gru", "luong_layers"])
 def test_dropped_recurrent_weights_are_those_of_every_step(kind, whole):
     """Whole layers with dropped weights equal cells that step with the same ones."""
     decoder = decoders.make(kind, state_dropout=0.5)
@@ -163,7 +187,7 @@ def test_dropped_recurrent_weights_are_those_of_every_step(kind, whole):
         np.testing.assert_allclose(decoder._logits(output)[real], whole[real, time], atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", ["lstm", "attention_gru", "tied"])
+@pytest.mark.parametrize("kind", ["lstm", "attention_gru", "luong", "tied"])
 @pytest.mark.parametrize("dtype", ["mixed_bfloat16", "mixed_float16"])
 def test_mixed_precision_is_near_float32_and_keeps_float32_weights(kind, dtype):
     decoder, mixed = decoders.make(kind, scale=0.3), decoders.make(kind, scale=0.3, dtype=dtype)
@@ -188,3 +212,8 @@ def test_nothing_switches_the_fused_kernels_off():
 def test_attention_needs_a_grid():
     with pytest.raises(InputError, match=r"--attention bahdanau: expected features \[positions, F\].*--feature_grid"):
         decoders.make("attention", feature_shape=(5,))
+
+
+def test_heads_divide_what_they_share():
+    with pytest.raises(InputError, match="--attention_heads: expected a divisor of --embedding_dim 6, found 4"):
+        decoders.make("luong", attention_heads=4)

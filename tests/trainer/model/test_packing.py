@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from tests.support import decoders
 from tfrecords_schema.vocabulary import END, PAD, START
-from trainer.model.attention import Scores
+from trainer.model.bahdanau import Scores
 from trainer.model.packing import pack
 from trainer.model.variables import tensors
 
@@ -23,16 +23,18 @@ def test_the_words_of_all_captions_the_first_ones_first():
     assert packed.words.numpy().tolist() == [START, START, START, 4, 7, 8, 5]
     assert packed.targets.numpy().tolist() == [4, 7, 8, 5, END, END, END]
     assert packed.caption.numpy().tolist() == [2, 0, 3, 2, 0, 3, 2]
-    assert packed.padded().numpy().tolist() == [[START, 4, 5], [START, 7, PAD], [START, 8, PAD], [PAD] * 3]
+    spread = packed.spread(packed.words[:, None])
+    assert spread[..., 0].numpy().tolist() == [[START, 7, 0], [0] * 3, [START, 4, 5], [START, 8, 0]]
+    assert packed.gathered(spread).numpy().tolist() == packed.words[:, None].numpy().tolist()
 
 
 def test_captions_that_only_fill_up_have_one_step_of_no_rows():
     packed = pack(IDS[1:2])
-    assert packed.counts.numpy().tolist() == [0] and packed.padded().numpy().tolist() == [[PAD]]
+    assert packed.counts.numpy().tolist() == [0] and packed.spread(packed.words[:, None]).shape == (1, 1, 1)
 
 
 @pytest.mark.parametrize("whole", [False, True])
-@pytest.mark.parametrize("kind", ["lstm", "gru_initial_state", "attention"])
+@pytest.mark.parametrize("kind", ["lstm", "gru_initial_state", "attention", "luong"])
 def test_several_captions_of_an_image_equal_each_with_its_own(kind, whole):
     decoder = decoders.make(kind)
     decoder.runs_whole_layers = whole
@@ -43,7 +45,9 @@ def test_several_captions_of_an_image_equal_each_with_its_own(kind, whole):
     np.testing.assert_allclose(together, alone, atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", ["lstm", "two_layers", "gru_initial_state", "attention", "attention_gru"])
+@pytest.mark.parametrize(
+    "kind", ["lstm", "two_layers", "gru_initial_state", "attention", "attention_gru", "luong_layers"]
+)
 def test_gradients_equal_those_of_single_steps(kind):
     """Those of the loop are put together by hand, and those of single steps are TensorFlow's."""
     decoder = decoders.make(kind)

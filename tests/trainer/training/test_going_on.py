@@ -126,7 +126,7 @@ def test_what_does_not_fit_is_told(trained, other_words, tmp_path, made_grid_fea
 
 
 def test_xla_is_not_asked_to_compile_attention(made_grid_features, tmp_path):
-    with pytest.raises(InputError, match="--jit_compile: expected none with --attention"):
+    with pytest.raises(InputError, match="--jit_compile: expected none with --attention bahdanau"):
         train_without_java(made_grid_features, tmp_path / "job", epochs=1, attention="bahdanau", jit_compile=True)
 
 
