@@ -108,7 +108,7 @@ class TrainConfig(Settings):
         "share of words that the decoder reads from itself in the last epoch, rising from 0", 0.0, least=0, most=1
     )
     attention_penalty: float = setting(
-        "weight of Show, Attend and Tell's doubly stochastic penalty, with attention", 1.0, least=0, most=1e6
+        "weight of Show, Attend and Tell's doubly stochastic penalty, with bahdanau", 1.0, least=0, most=1e6
     )
     pretrained_embeddings: str = setting(
         "GloVe text file of word embeddings to start from", "", metavar="FILE", reads="file"

@@ -59,7 +59,7 @@ def cross_entropy(decoder: Decoder, batch: Batch, seed, progress, config) -> Los
     if seed is not None and config.label_smoothing:
         uniform = tf.reduce_logsumexp(logits, axis=-1) - tf.reduce_mean(logits, axis=-1)  # against all words alike
         total += config.label_smoothing * (tf.reduce_sum(uniform) - total)
-    if seed is not None and attention is not None and config.attention_penalty:
+    if seed is not None and decoder.looks_before and config.attention_penalty:
         looked = tf.math.unsorted_segment_sum(attention, packed.places[:, 0], packed.counts[0])  # [captions, P]
         total += config.attention_penalty * tf.reduce_sum(tf.square(1 - looked))
     return Loss(total, tokens, reported)

@@ -134,9 +134,10 @@ def test_without_float16_an_overflow_is_no_step_to_leave_out():
     assert not overflow.changes(tf.distribute.get_strategy(), skip=False)["finite"]
 
 
+@pytest.mark.parametrize("kind", ["lstm", "luong"])
 @pytest.mark.parametrize("jit_compile", [False, pytest.param(True, marks=pytest.mark.slow)])
-def test_batches_of_all_sizes_and_lengths_are_traced_once(jit_compile):
-    decoder, strategy = decoders.make(), tf.distribute.get_strategy()
+def test_batches_of_all_sizes_and_lengths_are_traced_once(kind, jit_compile):
+    decoder, strategy = decoders.make(kind), tf.distribute.get_strategy()
     decoder.runs_whole_layers |= jit_compile
     calls = []
 
@@ -144,10 +145,11 @@ def test_batches_of_all_sizes_and_lengths_are_traced_once(jit_compile):
         calls.append(inputs)
         return objectives.cross_entropy(*inputs, TrainConfig())
 
-    given = [decoders.batch(size)._asdict() for size in (2, 3, 4, 5)]
+    shape = decoder.config.feature_shape
+    given = [decoders.batch(size, shape=shape)._asdict() for size in (2, 3, 4, 5)]
     given = [Batch(**{**batch, "ids": batch["ids"][:, :, : i + 3]}) for i, batch in enumerate(given)]
     shapes = Batch(
-        tf.TensorSpec([None, 5]), tf.TensorSpec([None, None, None], tf.int32), tf.TensorSpec([None], tf.int32)
+        tf.TensorSpec([None, *shape]), tf.TensorSpec([None, None, None], tf.int32), tf.TensorSpec([None], tf.int32)
     )
     batches = tf.data.Dataset.from_generator(lambda: given, output_signature=shapes)
     how = {"seed": 0, "clip_norm": 1.0, "jit_compile": jit_compile}
