@@ -15,9 +15,10 @@ from tfrecords_schema.errors import InputError
 
 
 @pytest.mark.slow
-def test_readers_find_a_whole_output_whenever_a_run_is_killed(tmp_path):
+@pytest.mark.parametrize("kind", [[], ["s3"]], ids=["local", "s3"])
+def test_readers_find_a_whole_output_whenever_a_run_is_killed(tmp_path, kind):
     """The first run and two reruns over a complete output, killed at random moments and while they publish."""
-    command = [sys.executable, "-m", "tests.support.killed", str(tmp_path), "7"]
+    command = [sys.executable, "-m", "tests.support.killed", str(tmp_path), "7", *kind]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     assert int(done.stdout.split()[0]) >= 20
