@@ -127,10 +127,12 @@ def _is_alone(error: BaseException | None) -> bool:
 
 
 def is_of_the_machine(error: BaseException) -> bool:
-    """Whether this machine has come to an end of its memory, disk or descriptors: no fault of what was asked for."""
+    """Whether this machine has come to an end of its memory, disk, descriptors or threads: nothing else is at fault."""
     seen: BaseException | None = error
     while seen is not None:
         if isinstance(seen, MemoryError) or (isinstance(seen, OSError) and seen.errno in _MACHINE):
+            return True
+        if isinstance(seen, RuntimeError) and "can't start new thread" in str(seen):  # Python has no kind for it
             return True
         wrapped = getattr(seen, "kwargs", None)  # of botocore's errors
         seen = (wrapped.get("error") if isinstance(wrapped, dict) else None) or seen.__cause__ or seen.__context__
