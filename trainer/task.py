@@ -91,7 +91,7 @@ def run(config: TaskConfig) -> dict[str, Any]:
     from tfrecords_schema.storage.filesystems import require_filesystems
 
     job_dir, training = config.job_dir, config.training
-    require_filesystems(**command.places(config))
+    require_filesystems(data=config.data, job_dir=job_dir)
     with Interruptions().watched() as interruptions:
         from tfrecords_schema.quiet import import_tensorflow
 
