@@ -88,7 +88,10 @@ def run(config: TaskConfig) -> dict[str, Any]:
       RunError: training cannot go on.
       Preempted, KeyboardInterrupt: a signal came; a checkpoint is written.
     """
+    from tfrecords_schema.storage.filesystems import require_filesystems
+
     job_dir, training = config.job_dir, config.training
+    require_filesystems(data=config.data, job_dir=job_dir)
     with Interruptions().watched() as interruptions:
         from tfrecords_schema.quiet import import_tensorflow
 

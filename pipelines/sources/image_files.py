@@ -17,6 +17,7 @@ from pipelines.sources import drafts
 from pipelines.sources.locations import absolutes, chunks, open_archive
 from pipelines.storage import archives
 from tfrecords_schema.errors import InputError, blaming
+from tfrecords_schema.shards import shard_of
 from tfrecords_schema.storage import finding, paths
 from tfrecords_schema.text import on_screen
 
@@ -54,7 +55,7 @@ class FilePlace:
             return posixpath.dirname(paths.absolute(self.given))
         return paths.absolute(self.given if self.kind == "directory" else posixpath.splitext(self.given)[0])
 
-    def drafts(self, place: int, excluding: str = "") -> Iterator[pa.Table]:
+    def drafts(self, place: int, excluding: str, together: int) -> Iterator[pa.Table]:
         """Its images. The name of one is its absolute path, in one spelling.
 
         A zip file stands in it for a directory of its name: `a/x.zip!/b.jpg` is `/…/a/x/b.jpg`. Says on the screen how
@@ -62,12 +63,13 @@ class FilePlace:
 
         Args:
           excluding: a directory whose files are passed over without counting them.
+          together: so many that stand one behind the other in a zip file make a run.
 
         Raises:
           InputError: nothing in it is an image, or it is no zip file.
         """
         number, passed_over = 0, collections.Counter[str]()
-        for found in self._archive() if self.kind == "zip" else self._files(excluding):
+        for found in self._archive(together) if self.kind == "zip" else self._files(excluding):
             if self.kind in ("directory", "zip"):
                 is_image = pc.match_substring_regex(found["name"], _IS_IMAGE)
                 passed_over.update(map(_ending, found["name"].filter(pc.invert(is_image)).to_pylist()))
@@ -111,14 +113,19 @@ class FilePlace:
                     found = {name: column.filter(is_outside) for name, column in found.items()}
                 yield found
 
-    def _archive(self) -> Iterator[dict[str, pa.Array]]:
+    def _archive(self, together: int) -> Iterator[dict[str, pa.Array]]:
         with blaming("--images"):
             archive = open_archive(self.given)
+        # Runs by the file's own order, which members that are added to it later do not change. In one shard lie members
+        # of few files then: else each worker would read the directories of all of them.
+        first = shard_of(self.root(), 1 << 32)
+        run_of = {name: first + number // together for number, name in enumerate(archive.names())}
         # Beside each file macOS puts its icon, and where it was downloaded.
-        names = [name for name in sorted(archive.names()) if not name.startswith("__MACOSX/")]
+        names = [name for name in sorted(run_of) if not name.startswith("__MACOSX/")]
         for members, versions in chunks((name, archive.version(name)) for name in names):
             problems = [archive.ambiguity(name) for name in members]
             yield {
+                "run": pa.array([run_of[name] for name in members], pa.uint64()),
                 "name": texts([f"{self.root()}/{name}" for name in members]),
                 "uri": texts([archives.member_uri(self.given, name) for name in members]),
                 "version": texts(versions),

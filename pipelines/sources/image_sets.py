@@ -55,8 +55,8 @@ class ImageSets:
       columns: of the tables.
       excluding: a directory whose files are passed over: the output, which may lie below the images.
       limit: only so many, from the beginning.
-      rows_together: so many rows, or members of a tar file, that hold images are read together, by the worker that
-        makes their shard.
+      rows_together: so many rows, or members of a zip or tar file, that hold images are read together, by the worker
+        that makes their shard.
       first_place: the number of the first place, where there are others in the catalogue.
       replaced: SQL, `REPLACE (… AS split)`, of columns of the listing that are to be others.
     """
@@ -102,7 +102,7 @@ class ImageSets:
         found = (
             place.drafts(number, catalogue.metadata)
             if isinstance(place, ImageList)
-            else place.drafts(number, self.excluding)
+            else place.drafts(number, self.excluding, self.rows_together)
             for number, place in places.items()
             if not isinstance(place, SamplePlace)
         )

@@ -46,3 +46,14 @@ def test_requests():
     told = run("requests")
     rows = re.findall(r"^\| `(\w+)` \| GET \| (-?[\d.]+) \|.*?\|.*?\| (-?[\d.]+) \|", told, re.MULTILINE)
     assert rows == [("features", "1.00", "0.00"), ("caption", "1.00", "0.00")]
+
+
+@pytest.mark.slow
+def test_archives():
+    """A shard's images are from few of thirty files, where a hash takes them from all."""
+    told = run("archives", "--archives", "30", "--members", "1000")
+    rows = re.findall(r"^\| (as listed|by a hash) \| ([\d,]+) \| (\d+) \| (\d+) \| [\d.]+ \|$", told, re.MULTILINE)
+    assert [name for name, *_ in rows] == ["as listed"] * 2 + ["by a hash"] * 2
+    for name, images, archives, directories in rows:
+        count = 30 if name == "by a hash" else int(images.replace(",", "")) // 1000
+        assert int(archives) == count and int(directories) <= count

@@ -6,10 +6,12 @@ The network is a small SavedModel, so that a run takes seconds.
 import contextlib
 import random
 import re
+import resource
 import signal
 import subprocess
 
 import numpy as np
+import psutil
 import pytest
 
 from tests.support.outputs import content, read_split
@@ -129,6 +131,39 @@ def test_a_full_disk_and_going_on_with_more_room(start_features, many_images, un
     assert all(parse_shard_name(path.name) for path in output.glob("*.*") if path.is_file()), "no half-written file"
     (small_disk / "others").unlink()
     finish(start_features(many_images, output))
+    assert before.items() <= {path.name: path.stat().st_mtime_ns for path in output.glob("*.tfrecord")}.items()
+    assert content(output) == content(undisturbed_features)
+
+
+def no_more_files(process: subprocess.Popen) -> None:
+    """Whatever it opens from now on is one file too many."""
+    resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (3, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+
+
+def kill_a_worker(process: subprocess.Popen) -> None:
+    """As the kernel does where memory has run out."""
+    below = psutil.Process(process.pid).children(recursive=True)
+    workers = [found for found in below if any("sdk_worker" in word for word in found.cmdline())]
+    assert workers
+    workers[-1].kill()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("happens", "engine"), [(no_more_files, []), (kill_a_worker, ENGINES["two processes"])])
+def test_a_machine_at_its_end_rejects_no_image(
+    start_features, many_images, undisturbed_features, tmp_path, happens, engine
+):
+    """From the third shard on: the run ends, and the same command goes on from there."""
+    output = tmp_path / "out"
+    process = start_features(many_images, output, *engine)
+    wait_for_shards(process, output, 3)
+    happens(process)
+    text = process.communicate(timeout=100)[0]
+    assert process.returncode == 1 and not (output / "report.json").exists(), text
+    before = finished(output)
+    assert 3 <= len(before) < 20
+    text = finish(start_features(many_images, output))
+    assert int(re.search(r"shards +20, (\d+) left as they were", text)[1]) >= len(before)
     assert before.items() <= {path.name: path.stat().st_mtime_ns for path in output.glob("*.tfrecord")}.items()
     assert content(output) == content(undisturbed_features)
 

@@ -1,12 +1,13 @@
-"""Runs of the pipelines' steps that are killed: `python -m tests.support.killed DIRECTORY SEED`.
+"""Runs of the pipelines' steps that are killed: `python -m tests.support.killed DIRECTORY SEED [s3]`.
 
-Each run is a process, forked where Beam is imported already, that gets SIGKILL at a change of the file system:
-before it renames, deletes or makes something. After each, a reader must find a whole output, or where there was none
-none; in the end, what a run that nobody disturbed has made. Prints how many runs were killed.
+Each run is a process, forked where Beam is imported already, that gets SIGKILL at a change of the file system, or of
+a bucket: before it renames, deletes or makes something. After each, a reader must find a whole output, or where there
+was none none; in the end, what a run that nobody disturbed has made. Prints how many runs were killed.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import json
@@ -17,7 +18,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import apache_beam as beam
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
@@ -27,11 +28,14 @@ from pipelines.listing.catalogue import open_catalogue
 from pipelines.output import lifecycle, publishing, start, steps
 from pipelines.output.names import Names
 from pipelines.output.sharding import ProcessShard
+from tests.support import stores
 from tests.support.lines import Lines
 from tests.support.outputs import content
+from tfrecords_schema.storage import objects
 
 NAMES = Names(["train"], [".txt"], ["words.txt"], "manifest.json")
 CHANGES = ("replace", "rename", "remove", "unlink", "mkdir", "rmdir")
+REMOTE_CHANGES = ("write", "delete")
 BAD = {str(number): "decode" for number in range(7, 61, 10)}
 
 
@@ -48,7 +52,85 @@ def publish(results, publication, words):
     yield from publishing.publish(publication, results, ("next",), manifest)
 
 
-def run(directory: pathlib.Path, version: str) -> None:
+class Local:
+    """Outputs on this machine."""
+
+    each = 4  # moments, of each kind and version
+
+    def __init__(self, root: pathlib.Path):
+        self._root = root
+
+    def path(self, name: str) -> str:
+        return str(self._root / name)
+
+    def copy(self, source: str, target: str) -> None:
+        shutil.rmtree(self._root / target, ignore_errors=True)
+        (self._root / source).mkdir(exist_ok=True)
+        shutil.copytree(self._root / source, self._root / target)
+
+    def seen(self, name: str) -> pathlib.Path:
+        """What a reader finds of it now."""
+        return self._root / name
+
+    def count(self, changing: Callable[[], None]) -> None:
+        """Has all that changes something here call this first."""
+
+        def counted(function, *arguments, **flags):
+            changing()
+            return function(*arguments, **flags)
+
+        for name in CHANGES:
+            setattr(os, name, functools.partial(counted, getattr(os, name)))
+
+
+class Bucket:
+    """Outputs in a store."""
+
+    each = 3
+
+    def __init__(self, store: stores.Store, root: pathlib.Path):
+        self._store, self._root = store, root
+
+    def path(self, name: str) -> str:
+        return self._store.url(name)
+
+    def copy(self, source: str, target: str) -> None:
+        for name in self._store.listing(target):
+            self._store.delete(f"{target}/{name}")
+        for name in self._store.listing(source):
+            self._store.put(f"{target}/{name}", self._store.get(f"{source}/{name}"))
+
+    def seen(self, name: str) -> pathlib.Path:
+        shutil.rmtree(self._root / name, ignore_errors=True)
+        (self._root / name).mkdir()
+        return self._store.get_directory(name, self._root / name)
+
+    def count(self, changing: Callable[[], None]) -> None:
+        ask = objects._call
+
+        def counted(method, *arguments, **flags):
+            if method in REMOTE_CHANGES:
+                changing()
+            return ask(method, *arguments, **flags)
+
+        objects._call = counted
+
+
+Outputs = Local | Bucket
+
+
+@contextlib.contextmanager
+def outputs(root: pathlib.Path, kind: str | None) -> Iterator[Outputs]:
+    """Where outputs are to be: here, or in a store of this kind."""
+    if kind is None:
+        yield Local(root)
+        return
+    with stores.running(kind, root) as store:
+        os.environ.update(store.env)
+        yield Bucket(store, root)
+
+
+def run(directory: str, version: str) -> None:
     """A whole run over sixty images, some of which are others in each version."""
     changed = {"one": 0, "two": 9, "three": 40}[version]
     items = [
@@ -57,7 +139,7 @@ def run(directory: pathlib.Path, version: str) -> None:
     ]
     with open_catalogue() as catalogue:
         catalogue.add(items)
-        begun = start.begin(catalogue, str(directory), lifecycle.Options({}, {}), NAMES, 12, time.time(), False, True)
+        begun = start.begin(catalogue, directory, lifecycle.Options({}, {}), NAMES, 12, time.time(), False, True)
         with begun as (listing, publication), beam.Pipeline(FnApiRunner()) as pipeline:
             _ = (
                 pipeline
@@ -67,22 +149,20 @@ def run(directory: pathlib.Path, version: str) -> None:
             )
 
 
-def killed_at(change: int, task: Callable[[], None]) -> tuple[bool, int]:
+def killed_at(outputs: Outputs, change: int, task: Callable[[], None]) -> tuple[bool, int]:
     """Runs a task in a fork until that many changes were made: (whether it was killed, how many there were)."""
     reading, writing = os.pipe()
     child = os.fork()
     if not child:
         count = 0
 
-        def counted(function, *arguments, **flags):
+        def changing():
             nonlocal count
             count += 1
             if count == change:
                 os.kill(os.getpid(), signal.SIGKILL)
-            return function(*arguments, **flags)
 
-        for name in CHANGES:
-            setattr(os, name, functools.partial(counted, getattr(os, name)))
+        outputs.count(changing)
         task()
         os.write(writing, str(count).encode())
         os._exit(0)
@@ -109,30 +189,33 @@ def require_whole(directory: pathlib.Path, versions: set[str]) -> None:
 
 
 def main() -> None:
-    root, seed = pathlib.Path(sys.argv[1]), int(sys.argv[2])
-    chosen = random.Random(seed)
+    root, seed, *kind = sys.argv[1:]
+    with outputs(pathlib.Path(root), *kind or [None]) as found:
+        print(f"{kill_often(found, random.Random(int(seed)))} killed")
+
+
+def kill_often(outputs: Outputs, chosen: random.Random) -> int:
+    """A first run and two reruns, each killed at many moments and gone on with; how many runs were killed."""
     killed, before = 0, ""
-    undisturbed, disturbed, start_ = root / "undisturbed", root / "disturbed", root / "start"
-    undisturbed.mkdir()
     for version in ("one", "two", "three"):
-        shutil.rmtree(start_, ignore_errors=True)
-        shutil.copytree(undisturbed, start_)
-        was_killed, changes = killed_at(0, functools.partial(run, undisturbed, version))
+        outputs.copy("undisturbed", "start")
+        task = functools.partial(run, outputs.path("undisturbed"), version)
+        was_killed, changes = killed_at(outputs, 0, task)
         assert not was_killed and changes > 20
+        expected = content(outputs.seen("undisturbed"))
+        task = functools.partial(run, outputs.path("disturbed"), version)
         # At random moments, and while it publishes, which is the last that it does.
-        for change in sorted(
-            {*chosen.sample(range(1, changes - 12), 4), *chosen.sample(range(changes - 12, changes), 4)}
-        ):
-            shutil.rmtree(disturbed, ignore_errors=True)
-            shutil.copytree(start_, disturbed)
+        moments = [range(1, changes - 12), range(changes - 12, changes)]
+        for change in sorted(one for some in moments for one in chosen.sample(some, outputs.each)):
+            outputs.copy("start", "disturbed")
             for again in (change, chosen.randrange(1, changes)):
-                killed += killed_at(again, functools.partial(run, disturbed, version))[0]
-                require_whole(disturbed, {before, version})
-            assert not killed_at(0, functools.partial(run, disturbed, version))[0]
-            require_whole(disturbed, {version})
-            assert content(disturbed) == content(undisturbed), (version, change)
+                killed += killed_at(outputs, again, task)[0]
+                require_whole(outputs.seen("disturbed"), {before, version})
+            assert not killed_at(outputs, 0, task)[0]
+            require_whole(outputs.seen("disturbed"), {version})
+            assert content(outputs.seen("disturbed")) == expected, (version, change)
         before = version
-    print(f"{killed} killed")
+    return killed
 
 
 if __name__ == "__main__":

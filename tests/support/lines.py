@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import pathlib
-
 from pipelines.items import ImageError, Reject
 from pipelines.output.merging import in_order
 from pipelines.output.sharding import Written
+from tfrecords_schema.storage import files
 
 
 class Lines:
@@ -32,7 +31,7 @@ class Lines:
         return any(item.id not in self.bad for item in items)
 
     def make(self, job):
-        earlier = pathlib.Path(job.earlier).read_text().splitlines() if job.earlier else []
+        earlier = files.read_bytes(job.earlier).decode().splitlines() if job.earlier else []
         for outcome in in_order(job.items, job.kept, self._computed(job), 3):
             if isinstance(outcome, Reject):
                 yield outcome

@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import contextvars
 import errno
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any, TypeVar
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_exponential_jitter
@@ -17,6 +17,7 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_exp
 READ_RETRIES = 9  # about a minute in all, of waiting
 _FIRST_S, _LONGEST_S, _JITTER_S = 0.25, 16, 0.5
 _ACQUAINTANCE_S = 1.5  # how long a store is asked again that has never answered: a misspelt address never will
+_SILENCE_S = 4  # how long one that has never answered is listened to: it may be no store at all
 _MACHINE = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC, errno.EDQUOT}
 _STATUS = {408, 425, 429, 500, 502, 503, 504}
 # By name: their modules need not be there. The clients' errors of connections, of bodies cut short, of time-outs.
@@ -98,6 +99,21 @@ async def patiently(ask: Callable[[], Awaitable[_Answer]], place: str) -> _Answe
     return answer
 
 
+@contextlib.asynccontextmanager
+async def acquaintance(place: str) -> AsyncIterator[None]:
+    """A block in which a place is asked something small; ConnectionError if it never answered, and is silent now."""
+    if place in _answered:
+        yield
+        return
+    try:
+        async with asyncio.timeout(_SILENCE_S) as limit:
+            yield
+    except TimeoutError:
+        if limit.expired():
+            raise ConnectionError(f"no answer within {_SILENCE_S} seconds") from None
+        raise
+
+
 def is_passing(error: BaseException) -> bool:
     """Whether the same question may be answered a moment later."""
     if is_of_the_machine(error):
@@ -111,10 +127,12 @@ def _is_alone(error: BaseException | None) -> bool:
 
 
 def is_of_the_machine(error: BaseException) -> bool:
-    """Whether this machine has come to an end of its memory, disk or descriptors: no fault of what was asked for."""
+    """Whether this machine has come to an end of its memory, disk, descriptors or threads: nothing else is at fault."""
     seen: BaseException | None = error
     while seen is not None:
         if isinstance(seen, MemoryError) or (isinstance(seen, OSError) and seen.errno in _MACHINE):
+            return True
+        if isinstance(seen, RuntimeError) and "can't start new thread" in str(seen):  # Python has no kind for it
             return True
         wrapped = getattr(seen, "kwargs", None)  # of botocore's errors
         seen = (wrapped.get("error") if isinstance(wrapped, dict) else None) or seen.__cause__ or seen.__context__
@@ -138,7 +156,7 @@ def status(error: Any) -> int | None:
 def told(error: Exception) -> str:
     """An error in one line: what the store said, without what its client adds."""
     text = " ".join(str(error).split())[:300]
-    return text or type(error).__name__
+    return text or ("no answer in time" if isinstance(error, TimeoutError) else type(error).__name__)
 
 
 def forget() -> None:

@@ -51,7 +51,8 @@ class Google:
     async def has_bucket(self, bucket: str) -> bool:
         """As Store's: by a listing, which a public bucket allows to everybody, and to ask for itself to nobody."""
         try:
-            await self._call("GET", "b/{}/o", bucket, maxResults=1)
+            async with faults.acquaintance("gs://"):
+                await self._call("GET", "b/{}/o", bucket, maxResults=1)
         except Exception as error:
             if faults.is_absent(error):
                 return False

@@ -58,7 +58,8 @@ class S3:
     async def has_bucket(self, bucket: str) -> bool:
         """As Store's."""
         try:
-            await self._ask(bucket, lambda client: client.head_bucket(Bucket=bucket))
+            async with faults.acquaintance(f"s3://{bucket}"):
+                await self._ask(bucket, lambda client: client.head_bucket(Bucket=bucket))
         except Exception as error:
             if faults.is_absent(error):
                 return False

@@ -55,7 +55,10 @@ def bucket(request, tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_a_bucket_that_changes_while_a_run_goes_on(run, bucket, coco_dir, tmp_path, monkeypatch):
-    """What came is for the next run, what went is a reject; the next run computes what came, went or changed."""
+    """What came is for the next run, what went is a reject; the next run computes what came, went or changed.
+
+    Each run lists the images once.
+    """
     images = {path.stem: path.read_bytes() for path in sorted((coco_dir / "val2017").iterdir())}
     for name, data in images.items():
         bucket.put(f"images/{name}.jpg", data)
@@ -74,6 +77,7 @@ def test_a_bucket_that_changes_while_a_run_goes_on(run, bucket, coco_dir, tmp_pa
     flags = {"images": [bucket.url("images")], "rows_per_file": 3, "max_reject_fraction": 0.5}
     output, report = run(**flags)
     assert (report["inputs"], report["records"], report["reject_reasons"]) == (8, 7, {"read/Absent": 1})
+    assert len([line for line in bucket.requests() if "prefix=images" in line]) == 1
     bucket.put(f"images/{gone}.jpg", images[gone])
     _, report = run(**flags)
     assert (report["kept"], report["new"], report["retried"], report["rejects"]) == (6, 2, 1, 0)

@@ -15,6 +15,7 @@ from pipelines.output import progress
 from pipelines.output.progress import LISTING, LOADING, STARTING, Watch, WorkerProgress, waiting
 from pipelines.sources.captioned_images import CaptionedImages
 from pipelines.training_records.records import RecordMaker
+from tfrecords_schema.storage import finding
 
 
 @pytest.fixture
@@ -80,6 +81,15 @@ def making(directory):
                 time.sleep(progress._WRITE_PERIOD_S)
                 shard.show(records, 1)
             time.sleep(0.3)
+
+
+def test_nothing_is_listed_now_and_then_but_a_file_of_each_worker(often, tmp_path, monkeypatch):
+    """Of a hundred thousand shards the names would be read twice a second."""
+    names, asked = finding.names, []
+    monkeypatch.setattr(finding, "names", lambda directory: asked.append(directory) or names(directory))
+    making(tmp_path)
+    assert len(asked) > 5 and set(asked) == {f"{tmp_path}/.work/progress"}
+    assert len(names(asked[0])) == 1
 
 
 STEPS = [STARTING, LOADING, "working on the first ones"]

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from pipelines.output import steps
+from pipelines.output import publishing, steps
 from pipelines.training_records.records import RecordMaker
 from tests.support import ROOT
 from tests.support.outputs import content, rows
@@ -15,9 +15,10 @@ from tfrecords_schema.errors import InputError
 
 
 @pytest.mark.slow
-def test_readers_find_a_whole_output_whenever_a_run_is_killed(tmp_path):
+@pytest.mark.parametrize("kind", [[], ["s3"]], ids=["local", "s3"])
+def test_readers_find_a_whole_output_whenever_a_run_is_killed(tmp_path, kind):
     """The first run and two reruns over a complete output, killed at random moments and while they publish."""
-    command = [sys.executable, "-m", "tests.support.killed", str(tmp_path), "7"]
+    command = [sys.executable, "-m", "tests.support.killed", str(tmp_path), "7", *kind]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     assert int(done.stdout.split()[0]) >= 20
@@ -44,6 +45,29 @@ def test_publishing_twice_changes_nothing(make_features, coco_dir, tmp_path, mon
         names = json.loads((tmp_path / name / "report.json").read_text())["files"].values()
         assert all((tmp_path / name / one).exists() for one in names)
     assert made["once"] == made["twice"] and len(made["once"]) == 6
+
+
+def test_what_is_stale_is_deleted_piece_by_piece_when_all_else_is_there(make_features, tmp_path, monkeypatch):
+    """Not by the worker that publishes: each piece is an element, which an engine may give to any worker."""
+    output, _ = make_features(records_per_shard=4)
+    before = {path.name for path in output.glob("*.tfrecord")}
+    delete, told = steps._delete, tmp_path / "pieces.txt"  # a file, as workers get copies of what a step has
+
+    def deletes(stale):
+        report, manifest = (json.loads((output / f"{name}.json").read_text()) for name in ("report", "dataset_info"))
+        shards = [shard["name"] for split in manifest["splits"].values() for shard in split["shards"]]
+        assert all((output / name).exists() for name in [*shards, *report["files"].values()])
+        assert not before & {*shards}
+        with told.open("a") as file:
+            print(len(stale), file=file)
+        delete(stale)
+
+    monkeypatch.setattr(steps, "_delete", deletes)
+    monkeypatch.setattr(publishing, "_DELETED_TOGETHER", 3)
+    make_features(records_per_shard=4, max_caption_length=9, update=True)
+    pieces = [int(line) for line in told.read_text().splitlines()]
+    assert len(before) == 8 and sum(pieces) >= 2 * len(before) and max(pieces) == 3
+    assert not before & {path.name for path in output.iterdir()} and not (output / ".work").exists()
 
 
 def test_an_input_that_changes_during_the_run_changes_nothing(run, coco_dir, tmp_path, monkeypatch, capsys):

@@ -187,7 +187,9 @@ def test_who_never_answered_is_not_waited_for(store):
 def test_the_machines_own_faults_are_no_faults_of_an_image(store, monkeypatch):
     server, _ = store
     real = files.read_bytes
-    for fault in (MemoryError(), OSError(errno.EMFILE, "Too many open files"), OSError(errno.ENOSPC, "No space left")):
+    numbers = {errno.EMFILE: "Too many open files", errno.ENOSPC: "No space left"}
+    others = (MemoryError(), RuntimeError("can't start new thread"))
+    for fault in (*others, *(OSError(number, text) for number, text in numbers.items())):
 
         def fails(*_, fault=fault):
             raise fault

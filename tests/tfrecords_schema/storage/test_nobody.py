@@ -7,20 +7,27 @@ import pytest
 
 from pipelines.items import ImageError
 from pipelines.vision import reading
+from tfrecords_schema.errors import InputError
 from tfrecords_schema.storage import clients, faults
+from tfrecords_schema.storage.filesystems import require_filesystems
 
 
 @pytest.fixture
-def nobody(monkeypatch):
-    """A port that nobody listens at, where every kind of store is looked for; without credentials."""
+def port(monkeypatch):
+    """A socket where every kind of store is looked for; nobody listens at it, and there are no credentials."""
     with socket.socket() as unheard:
         unheard.bind(("127.0.0.1", 0))
-        endpoint = f"127.0.0.1:{unheard.getsockname()[1]}"
-        for name, value in (("AWS_ENDPOINT_URL", "http://"), ("STORAGE_EMULATOR_HOST", "http://")):
-            monkeypatch.setenv(name, value + endpoint)
+        for name in ("AWS_ENDPOINT_URL", "STORAGE_EMULATOR_HOST"):
+            monkeypatch.setenv(name, f"http://127.0.0.1:{unheard.getsockname()[1]}")
         clients.use_flags({})
-        yield endpoint
+        yield unheard
     clients.use_flags({})
+
+
+@pytest.fixture
+def nobody(port):
+    """Its address."""
+    return f"127.0.0.1:{port.getsockname()[1]}"
 
 
 @pytest.fixture
@@ -43,6 +50,17 @@ def test_nobody_is_waited_for_where_nobody_ever_was(nobody, attempts, uri):
             reading.read(uri.replace("HOST", nobody).format(number), faults.READ_RETRIES)
         assert error.value.error == "Unreachable"
     assert time.monotonic() - start < 20 and 20 <= len(attempts) < 20 * 4
+
+
+@pytest.mark.parametrize("kind", ["s3", "gs"])
+def test_who_takes_a_question_and_never_answers_is_no_store(port, kind, monkeypatch):
+    """As another kind of server may, where its address is given by mistake; a store would have half a minute."""
+    port.listen()
+    monkeypatch.setattr(faults, "_SILENCE_S", 0.5)
+    with pytest.raises(InputError) as error:
+        require_filesystems(images=f"{kind}://bucket/place")
+    told = f"--images: expected a bucket that answers, found {kind}://bucket: no answer within 0.5 seconds"
+    assert str(error.value) == told
 
 
 def test_one_row_of_a_table_costs_the_others_nothing(make_features, coco_dir, tmp_path, nobody):
