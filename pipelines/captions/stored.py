@@ -106,7 +106,7 @@ class StoredFeatures:
         devices.configure_gpu(import_tensorflow())  # before the captioner takes all of it
         return self
 
-    def batches(self, items: list[Item], job: Any, load: Any) -> Iterator[FeatureBatch | Reject]:
+    def batches(self, items: list[Item], clock: Any, load: Any) -> Iterator[FeatureBatch | Reject]:
         """The items, whose records follow each other in a few files."""
         for path, run in itertools.groupby(items, key=lambda item: item.uri.rpartition("#")[0]):
             pending = list(run)
