@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 from pipelines.captions.captioner import BATCH, Caption, Captioner
 from pipelines.captions.given_columns import NO_GIVEN_COLUMNS, GivenColumns
 from pipelines.clock import StageClock
-from pipelines.items import ImageError, Item, Reject
+from pipelines.items import ImageError, Item, Reject, printable
 from pipelines.vision.extraction import FeatureBatch, extract, regrouped
 from pipelines.vision.extractors import Extractor
 from pipelines.vision.reading import Reading, some_can_be_read
+from tfrecords_schema.manifests import caption_table
+from tfrecords_schema.vocabulary import END, SPECIAL_WORDS
 
 _NO_CAPTION = ImageError(
     "caption", "NoCaption", "the model has no caption of finite probability that the rules for its words allow"
@@ -127,3 +129,37 @@ class Captioning:
             problem = problems.get(row) or (None if said else _NO_CAPTION)
             made.append((item, problem.of(item.id, item.uri) if problem else Captioned(item, *size, said, score)))
         return made
+
+
+def as_row(made: Captioned, word_scores: bool, further: Sequence[str] = ()) -> dict[str, Any]:
+    """An image's row of the caption table, by column.
+
+    Args:
+      word_scores: whether captions are told word by word.
+      further: the names of the columns that its metadata are the values of.
+    """
+    item, best = made.item, made.captions[0]
+    row = {
+        "image_id": printable(item.id),
+        "image_uri": printable(item.uri),
+        "height": made.height,
+        "width": made.width,
+        "caption": best.text,
+        "log_prob": best.log_prob,
+        "captions": [_entry(caption, word_scores) for caption in made.captions],
+        **dict(zip(further, item.metadata if further else (), strict=True)),
+        **(dict(zip(caption_table.SCORES, made.given, strict=True)) if made.given else {}),
+    }
+    if best.attention is not None:
+        pairs = zip(best.words, best.attention, strict=True)
+        row[caption_table.ATTENTION] = [{"word": word, "weights": weights} for word, weights in pairs]
+    return row
+
+
+def _entry(caption: Caption, word_scores: bool) -> dict[str, Any]:
+    entry: dict[str, Any] = {"caption": caption.text, "log_prob": caption.log_prob}
+    if word_scores:
+        # One that was cut has no END, which zip leaves out then.
+        pairs = zip((*caption.words, SPECIAL_WORDS[END]), caption.word_log_probs, strict=False)
+        entry[caption_table.WORDS] = [{"word": word, "log_prob": log_prob} for word, log_prob in pairs]
+    return entry

@@ -17,12 +17,12 @@ from tfrecords_schema.storage import carried, files, paths
 
 
 def features_of(
-    model: str, info: ModelInfo, network: Network, reading: Reading, batch_size: int
+    model: str, info: ModelInfo, network: Network, reading: Reading, batch_size: int, at_once: bool = False
 ) -> tuple[ExtractedFeatures, FeatureSpec]:
     """Features as the model at this place was trained on, and what they are; no network is loaded.
 
     Args:
-      batch_size: images in a forward pass.
+      batch_size, at_once: as of an Extractor.
 
     Raises:
       InputError: the weights are not there, or others; this version has no such network.
@@ -32,7 +32,7 @@ def features_of(
         weights, digest = paths.join(model, info.extractor), info.features.weights_digest
         _require_carried(weights, info)
     asked = None if network.precision == AUTO else network.precision
-    extractor = extractors.of_spec(info.features, weights, batch_size, asked, digest)
+    extractor = extractors.of_spec(info.features, weights, batch_size, asked, digest, at_once)
     spec = extractor.spec(info.features.dtype)
     spec.require_same(info.features, mine=f"--weights {weights}", theirs=f"--model {model}")
     if digest:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import importlib.metadata
 import json
+import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from pipelines.captions import captioner, model_features, stored
+from pipelines.captions import captioner, exports, model_features, stored
 from pipelines.captions.captioning import Captioning, ExtractedFeatures, FeatureMaker
 from pipelines.captions.given_columns import GivenColumns, place_of, with_columns
 from pipelines.captions.word_ids import word_ids
@@ -108,16 +110,17 @@ def plan(config: CaptionConfig) -> Plan:
       InputError: a flag, or the model, does not fit.
     """
     what, table = config.what, config.table
-    info, vocabulary = captioner.open_model(config.model)
+    info, vocabulary = exports.open_model(config.model)
     search = config.search.resolved(info)
-    if table.attention and info.decoder.get("attention", "none") == "none":
+    if table.attention and not exports.has_attention(info):
         raise InputError(f"--attention: expected a model with attention, found none in {config.model}; leave it out")
     if bool(what.images) == bool(what.features):
         found = "both" if what.images else "none"
         raise InputError(f"--images or --features: expected one of them, found {found}; see --help")
     parts = _of_features(config, what.features, info) if what.features else _of_images(config, info)
     source, features, spec, image = parts
-    words = word_ids(search, vocabulary)
+    to_screen = functools.partial(print, file=None if config.output else sys.stderr, flush=True)
+    words = word_ids(search, vocabulary, to_screen)
     if search.prefix and config.what.prefix_column:
         raise InputError("--prefix: expected it or --prefix_column, found both; leave one of them out")
     other = {
@@ -129,8 +132,9 @@ def plan(config: CaptionConfig) -> Plan:
         **{name: given for name in ("prefix_column", "score_column") if (given := getattr(config.what, name))},
         **{name: True for name in ("attention", "capitalise", "word_scores") if getattr(table, name)},
     }
-    captioner.check_model(config.model, info)  # last, since it takes seconds
-    model = captioner.Captioner(config.model, search, words, table.attention, table.capitalise)
+    exports.check_model(config.model, info)  # last, since it takes seconds
+    asked = (search, words, table.attention, table.capitalise, config.output is None)
+    model = captioner.Captioner(config.model, *asked)
     return Plan(source, features, spec, model, info, Options(image, other), config)
 
 
@@ -142,12 +146,13 @@ def _of_images(config: CaptionConfig, info: ModelInfo) -> _Parts:
     if what.split:
         raise InputError("--split: expected --features beside it, found --images, which have no splits")
     reading = Reading(running.read_threads, running.max_pixels, running.read_retries)
-    features, spec = model_features.features_of(config.model, info, config.network, reading, running.batch_size)
+    given = (info, config.network, reading, running.batch_size, config.output is None)
+    features, spec = model_features.features_of(config.model, *given)
     source = ImageSets(
         what.images,
         root=what.root,
         columns=Columns(what.uri_column, what.image_column, what.id_column, _carried(what)),
-        excluding=config.output,
+        excluding=config.output or "",
         limit=what.limit,
         rows_together=config.table.rows_per_file,
     )

@@ -9,14 +9,12 @@ import itertools
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
-from pipelines.captions.captioner import BATCH, Caption
-from pipelines.captions.captioning import Captioned, Captioning
-from pipelines.items import Item, Reject, printable
+from pipelines.captions.captioner import BATCH
+from pipelines.captions.captioning import Captioned, Captioning, as_row
+from pipelines.items import Item, Reject
 from pipelines.output.merging import EarlierShardError, in_order
 from pipelines.output.sharding import ShardJob, Written
-from tfrecords_schema.manifests import caption_table
 from tfrecords_schema.storage import files
-from tfrecords_schema.vocabulary import END, SPECIAL_WORDS
 
 # A row group is what a reader takes at once: many rows for whoever reads one column, and not too many bytes.
 _ROWS_PER_GROUP = 8192
@@ -82,33 +80,10 @@ class RowMaker:
             if isinstance(outcome, Reject):
                 yield outcome
             else:
-                yield [(item, made if isinstance(made, Reject) else self._row(made)) for item, made in outcome]
+                yield [(item, self._row(made)) for item, made in outcome]
 
-    def _row(self, made: Captioned) -> dict[str, Any]:
-        item, best = made.item, made.captions[0]
-        row = {
-            "image_id": printable(item.id),
-            "image_uri": printable(item.uri),
-            "height": made.height,
-            "width": made.width,
-            "caption": best.text,
-            "log_prob": best.log_prob,
-            "captions": [self._entry(caption) for caption in made.captions],
-            **dict(zip(self.further, item.metadata, strict=True)),
-            **(dict(zip(caption_table.SCORES, made.given, strict=True)) if made.given else {}),
-        }
-        if best.attention is not None:
-            pairs = zip(best.words, best.attention, strict=True)
-            row[caption_table.ATTENTION] = [{"word": word, "weights": weights} for word, weights in pairs]
-        return row
-
-    def _entry(self, caption: Caption) -> dict[str, Any]:
-        entry: dict[str, Any] = {"caption": caption.text, "log_prob": caption.log_prob}
-        if self.word_scores:
-            # One that was cut has no END, which zip leaves out then.
-            pairs = zip((*caption.words, SPECIAL_WORDS[END]), caption.word_log_probs, strict=False)
-            entry[caption_table.WORDS] = [{"word": word, "log_prob": log_prob} for word, log_prob in pairs]
-        return entry
+    def _row(self, made: Captioned | Reject) -> dict[str, Any] | Reject:
+        return made if isinstance(made, Reject) else as_row(made, self.word_scores, self.further)
 
 
 def _table(rows: list[dict[str, Any]], schema: Any) -> Any:

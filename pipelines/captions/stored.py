@@ -173,6 +173,11 @@ class StoredFeatures:
         return values
 
     def _batch(self, batch: list[tuple[Item, dict[str, Any]]]) -> FeatureBatch:
-        items = [dataclasses.replace(item, id=values["image/id"], uri=values["image/uri"]) for item, values in batch]
+        items = [
+            dataclasses.replace(
+                item, id=values["image/id"], uri=values["image/uri"], captions=tuple(values["caption/text"])
+            )
+            for item, values in batch
+        ]
         sizes = [(values["image/height"], values["image/width"]) for _, values in batch]
         return FeatureBatch(items, sizes, np.stack([values["image/feature"] for _, values in batch]))
