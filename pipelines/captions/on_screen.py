@@ -7,7 +7,7 @@ import functools
 import itertools
 import json
 import math
-import posixpath
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -59,18 +59,17 @@ def print_captions(plan: Plan) -> dict[str, int]:
     outcomes = _captioned(captioning, items)
     used = [one for one in outcomes if isinstance(one, Captioned)]
     said = _references(plan, used)
-    names = shown_names([one.item.uri if isinstance(one, Captioned) else one.image_uri for one in outcomes])
     if ON_SCREEN in config.table.format:
         for one in outcomes:
             print(
                 json.dumps(_object(one, config.table.word_scores, said), ensure_ascii=False, default=np.ndarray.tolist)
             )
     else:
-        for line in _lines(used, names, said):
+        for line in _lines(used, said):
             print(on_screen(line))
     sys.stdout.flush()
     for reject in (one for one in outcomes if isinstance(one, Reject)):
-        told = f"{names[reject.image_uri]}: {reject.stage}/{reject.error}: {reject.message}"
+        told = f"{reject.image_uri}: {reject.stage}/{reject.error}: {reject.message}"
         print(on_screen(told), file=sys.stderr, flush=True)
     return {"images": count, "rejects": count - len(used)}
 
@@ -106,16 +105,16 @@ def _references(plan: Plan, used: Sequence[Captioned]) -> dict[int, tuple[str, .
 
 def shown_names(uris: Sequence[str]) -> dict[str, str]:
     """What each is called in a column of them: without the directories that all have in common."""
-    folders = {posixpath.dirname(uri) for uri in uris}
-    with contextlib.suppress(ValueError):  # some are absolute, others not
-        common = posixpath.commonpath(folders)
-        return {uri: uri[len(common) :].lstrip("/") if common else uri for uri in uris}
-    return {uri: uri for uri in uris}
+    # By letters, since `commonpath` would take one slash of s3:// away; then cut at a slash.
+    common = os.path.commonprefix([uri[: uri.rfind("/") + 1] for uri in uris])  # noqa: RUF071
+    start = common.rfind("/") + 1
+    return {uri: uri[start:] for uri in uris}
 
 
-def _lines(used: Sequence[Captioned], names: dict[str, str], said: dict[int, tuple[str, ...]]) -> Iterator[str]:
+def _lines(used: Sequence[Captioned], said: dict[int, tuple[str, ...]]) -> Iterator[str]:
     """Each image's captions, and below them what people said, in columns."""
-    width = min(_NAME, max((len(names[one.item.uri]) for one in used), default=0))
+    names = shown_names([one.item.uri for one in used])
+    width = min(_NAME, max(map(len, [*names.values(), _PEOPLE if said else ""]), default=0))
     text_width = min(_TEXT, max((len(found.text) for one in used for found in one.captions), default=0))
     for one in used:
         name = _fitted(names[one.item.uri], width)
@@ -145,7 +144,7 @@ def print_examples(directory: str) -> None:
     shown = list(itertools.islice(rows, _EXAMPLES))
     names = shown_names([row["image_uri"] for row in shown])
     width = min(_NAME, max((len(names[row["image_uri"]]) for row in shown), default=0))
-    for row, head in zip(shown, ("captions", *[""] * _EXAMPLES), strict=False):
+    for row, head in zip(shown, ("examples", *[""] * _EXAMPLES), strict=False):
         probability = math.exp(row["log_prob"])
         name = _fitted(names[row["image_uri"]], width)
         print(on_screen(f"{head:<12}{name:<{width}}  {row['caption']}  p={probability:.3g}"))
