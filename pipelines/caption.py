@@ -56,10 +56,13 @@ def run_on_screen(config: CaptionConfig) -> dict[str, int]:
     """
     from pipelines.captions import on_screen
     from pipelines.captions.plan import plan
+    from pipelines.output.progress import OPENING, waiting
     from tfrecords_schema.storage.filesystems import require_filesystems
 
     require_filesystems(**command.places(config))
-    return on_screen.print_captions(plan(config))
+    with waiting(OPENING):
+        planned = plan(config)
+    return on_screen.print_captions(planned)
 
 
 def run(config: CaptionConfig, beam_args: Sequence[str] = ()) -> dict[str, Any]:

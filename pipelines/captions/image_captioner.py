@@ -22,7 +22,6 @@ from pipelines.settings.search import Search
 from pipelines.vision.images import MAX_PIXELS
 from pipelines.vision.reading import Reading
 from tfrecords_schema.manifests.model_info import ModelInfo
-from tfrecords_schema.networks.registry import AUTO
 from tfrecords_schema.vocabulary import Vocabulary
 
 
@@ -49,8 +48,7 @@ def load(
     """
     place = os.fspath(model)
     info, vocabulary = exports.open_model(place)
-    # What `auto` comes to for few images.
-    network = Network(weights=weights, precision="float32" if precision == AUTO else precision)
+    network = Network(weights=weights, precision=precision)
     reading = Reading(max_pixels=max_pixels)
     features, _ = model_features.features_of(place, info, network, reading, batch_size, at_once=True)
     asked = Search(**search)

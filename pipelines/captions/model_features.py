@@ -31,7 +31,9 @@ def features_of(
     if weights is None:
         weights, digest = paths.join(model, info.extractor), info.features.weights_digest
         _require_carried(weights, info)
-    asked = None if network.precision == AUTO else network.precision
+    asked = network.precision
+    if asked == AUTO:
+        asked = "float32" if at_once else None  # for few images none is timed; for many it is settled later
     extractor = extractors.of_spec(info.features, weights, batch_size, asked, digest, at_once)
     spec = extractor.spec(info.features.dtype)
     spec.require_same(info.features, mine=f"--weights {weights}", theirs=f"--model {model}")

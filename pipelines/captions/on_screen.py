@@ -56,14 +56,15 @@ def print_captions(plan: Plan) -> dict[str, int]:
                 "--output DIR, or --limit N"
             )
         items, captioning = catalogue.sample(count), plan.captioning(catalogue.metadata)
+    said = _references(plan, items) if flag == "images" else {}  # a mistake is told before any model is loaded
     outcomes = _captioned(captioning, items)
     used = [one for one in outcomes if isinstance(one, Captioned)]
-    said = _references(plan, used)
+    if flag == "features":  # only whoever read the records knows their images
+        said = _references(plan, [one.item for one in used])
     if ON_SCREEN in config.table.format:
         for one in outcomes:
-            print(
-                json.dumps(_object(one, config.table.word_scores, said), ensure_ascii=False, default=np.ndarray.tolist)
-            )
+            row = _object(one, config.table.word_scores, said)
+            print(json.dumps(row, ensure_ascii=False, default=np.ndarray.tolist))
     else:
         for line in _lines(used, said):
             print(on_screen(line))
@@ -88,17 +89,15 @@ def _captioned(captioning: Captioning, items: list[Item]) -> list[Captioned | Re
         return caption(captioning, items, load)
 
 
-def _references(plan: Plan, used: Sequence[Captioned]) -> dict[int, tuple[str, ...]]:
-    """What people said of images, by position: as --references says, or what images are listed in, or their records."""
-    images = [(one.item.position, one.item.id, one.item.uri) for one in used]
-    what = plan.config.what
-    if plan.config.references:
-        return captions_files.find_references(
-            plan.config.references, images, "--features" if what.features else "--images"
-        )[0]
-    found = {one.item.position: one.item.captions for one in used if one.item.captions}
+def _references(plan: Plan, items: Sequence[Item]) -> dict[int, tuple[str, ...]]:
+    """What people said of images, by position: as --references says, or the JSON that lists them, or their records."""
+    images = [(item.position, item.id, item.uri) for item in items]
+    what, given = plan.config.what, plan.config.references
+    if given:
+        return captions_files.find_references(given, images, "--features" if what.features else "--images")[0]
+    found = {item.position: item.captions for item in items if item.captions}
     for path in (path for path in what.images if path.lower().endswith(".json")):
-        with contextlib.suppress(InputError):  # a list of images without captions, or of others
+        with contextlib.suppress(InputError):  # a list of images without captions
             found |= captions_files.find_references(path, images, "--images")[0]
     return found
 

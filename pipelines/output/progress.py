@@ -15,6 +15,7 @@ from tfrecords_schema.manifests import typed_json
 from tfrecords_schema.storage import files, finding, paths
 
 LISTING, STARTING, LOADING = "listing the images", "starting the workers", "loading the network"
+OPENING = "opening the model"
 _FIRST = "working on the first ones"
 _WRITE_PERIOD_S = _TERMINAL_PERIOD_S = 0.5
 _PLAIN_PERIOD_S = 15.0
