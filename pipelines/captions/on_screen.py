@@ -140,7 +140,9 @@ def _object(one: Captioned | Reject, word_scores: bool, said: dict[int, tuple[st
 def print_examples(directory: str) -> None:
     """Prints some captions of a table that a run has completed."""
     rows = caption_table.read_rows(directory, files.read_text, files.open_binary, _EXAMPLE_COLUMNS)
-    shown = list(itertools.islice(rows, _EXAMPLES))
+    shown: list[dict[str, Any]] = []
+    with contextlib.suppress(InputError):  # it is complete, whether or not it can be read again just now
+        shown += itertools.islice(rows, _EXAMPLES)
     names = shown_names([row["image_uri"] for row in shown])
     width = min(_NAME, max((len(names[row["image_uri"]]) for row in shown), default=0))
     for row, head in zip(shown, ("examples", *[""] * _EXAMPLES), strict=False):
