@@ -37,13 +37,13 @@ def open_way(way: str, args: argparse.Namespace) -> Callable[[bytes], str]:
 
     tf = import_tensorflow()
     from benchmarks.search import one_by_one
-    from pipelines.captions import captioner
+    from pipelines.captions import exports
     from pipelines.vision import images
     from tfrecords_schema.networks.registry import find_network
     from tfrecords_schema.vocabulary import END, PAD, START, UNK
     from trainer.model.exported import load_export
 
-    info, vocabulary = captioner.open_model(args.model)
+    info, vocabulary = exports.open_model(args.model)
     decoder = load_export(args.model, info)
     length = info.max_caption_length
     network = find_network("inception_v3")
@@ -84,14 +84,14 @@ def fill_vocabulary(model: str, size: int, directory: str) -> str:
     im2txt sorts all words for each hypothesis, so its cost grows with them, and a model of a few thousand photographs
     has few. The captions stay the same.
     """
-    from pipelines.captions import captioner
+    from pipelines.captions import exports
     from tfrecords_schema.vocabulary import Vocabulary
     from trainer import export
     from trainer.config import DecoderConfig
     from trainer.model.decoder import Decoder
     from trainer.model.exported import load_export
 
-    info, vocabulary = captioner.open_model(model)
+    info, vocabulary = exports.open_model(model)
     filler = tuple(f"never{number}" for number in range(size - len(vocabulary)))
     words = Vocabulary(vocabulary.words + filler, vocabulary.counts + (0,) * len(filler))
     config = {**info.decoder, "vocabulary_size": size}

@@ -13,7 +13,6 @@ import os
 import pathlib
 import resource
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -22,6 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
+from benchmarks.support.seeded import write_weights
 from benchmarks.support.turns import Served, take_turns
 
 _BATCHES = 6  # of a turn
@@ -156,11 +156,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         if not args.weights:
             args.weights = f"{scratch}/seeded.weights.h5"
-            made = "from tfrecords_schema.quiet import import_tensorflow; import_tensorflow(); import keras, sys\n"
-            made += "from tfrecords_schema.networks.registry import find_network; keras.utils.set_random_seed(0)\n"
-            made += "find_network(sys.argv[1]).build(None).save_weights(sys.argv[2])"
-            command = [sys.executable, "-c", made, args.network, args.weights]
-            subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
+            write_weights(args.network, args.weights)
         photos, size = load_photos(args.images), _SIZES[args.network]
         pixels = f"{scratch}/pixels.npy"
         decoded = [images.decode(photos[n % len(photos)], size).rgb for n in range(max(args.batch_sizes))]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -13,10 +14,12 @@ from pipelines import cli
 from pipelines.settings.caption import CaptionConfig
 from tfrecords_schema import command
 from tfrecords_schema.errors import InputError
+from tfrecords_schema.text import shortened
 
 ABOUT = {
     "prog": "python -m pipelines.caption",
-    "description": "Caption images and write a table of Parquet files.",
+    "description": "Caption images and write a table of Parquet files; or print the captions of a few: "
+    "%(prog)s dog.jpg cat.jpg --model DIR",
     "epilog": cli.BEAM_FLAGS,
 }
 
@@ -24,7 +27,42 @@ ABOUT = {
 def main(argv: Sequence[str] | None = None) -> None:
     """The command `caption-images`."""
     with cli.command():
-        run(*command.parse_known(CaptionConfig, argv, **ABOUT))
+        config, left = _parsed(argv)
+        if config.output is not None:
+            run(config, left)
+        elif run_on_screen(config)["rejects"]:
+            sys.exit(1)
+
+
+def _parsed(argv: Sequence[str] | None) -> tuple[CaptionConfig, list[str]]:
+    """The config, and what is left for Beam. Where captions are printed, without Beam, images need no flag."""
+    found, left = command.given(CaptionConfig, argv, **ABOUT)
+    flagged = next((place for place, word in enumerate(left) if word.startswith("-")), len(left))
+    images, beam_args = left[:flagged], left[flagged:]
+    if "output" in found and images:
+        raise InputError(f"--images: expected images behind it, as there is --output, found {shortened(images[0])!r}")
+    if "output" not in found and beam_args:
+        raise InputError(f"{shortened(beam_args[0])}: expected --output beside flags of Beam, found none; see --help")
+    if images:
+        found["images"] = [*images, *found.get("images", ())]
+    return command.make(CaptionConfig, found), beam_args
+
+
+def run_on_screen(config: CaptionConfig) -> dict[str, int]:
+    """Prints captions, and what is wrong with images; returns how many `images` and `rejects` there were.
+
+    Raises:
+      InputError: a flag, a file or the model does not fit.
+    """
+    from pipelines.captions import on_screen
+    from pipelines.captions.plan import plan
+    from pipelines.output.progress import OPENING, waiting
+    from tfrecords_schema.storage.filesystems import require_filesystems
+
+    require_filesystems(**command.places(config))
+    with waiting(OPENING):
+        planned = plan(config)
+    return on_screen.print_captions(planned)
 
 
 def run(config: CaptionConfig, beam_args: Sequence[str] = ()) -> dict[str, Any]:
@@ -35,7 +73,9 @@ def run(config: CaptionConfig, beam_args: Sequence[str] = ()) -> dict[str, Any]:
       report.RejectsError: too many images were rejected; the output is complete.
     """
     started = time.time()
-    from pipelines.captions import estimate, formats
+    if config.output is None:
+        raise InputError("--output: expected a directory, found none")
+    from pipelines.captions import estimate, formats, on_screen
     from pipelines.captions.plan import plan
     from pipelines.captions.rows import RowMaker
     from pipelines.engines.engine import choose
@@ -80,7 +120,7 @@ def run(config: CaptionConfig, beam_args: Sequence[str] = ()) -> dict[str, Any]:
             | steps.Finish(publish)
         )
         ran = run_pipeline(engine, output, sum(counts.values()))
-    return summarise(output, running.max_reject_fraction) if ran else {}
+    return summarise(output, running.max_reject_fraction, on_screen.print_examples) if ran else {}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -37,6 +37,9 @@ class ImageError(Exception):
         super().__init__(stage, error, message)
         self.stage, self.error, self.message = stage, error, message
 
+    def __str__(self) -> str:
+        return f"{self.stage}/{self.error}: {self.message}"
+
     def of(self, image_id: str, image_uri: str) -> Reject:
         """This error as a row of the rejects table."""
         return Reject(image_id, image_uri, self.stage, self.error, self.message)
@@ -62,6 +65,7 @@ class Item:
       run: images of one run are stored together and should be read together, so one shard has them; None for an image
         that may be read by itself, whose shard then follows from a hash of its id.
       metadata: values of its row in a table, to be carried along.
+      given: the image itself, where somebody holds it in memory: bytes of a file, or an image of Pillow's.
     """
 
     id: str
@@ -73,3 +77,4 @@ class Item:
     position: int = 0
     run: int | None = None
     metadata: tuple[Any, ...] = ()
+    given: Any = None

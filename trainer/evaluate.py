@@ -101,7 +101,8 @@ def run(config: EvaluateConfig) -> dict[str, Any]:
         raise RunError(f"{output}: the output could not be written: {one_line(error)}") from None
     with contextlib.suppress(OSError):  # what is left is named in no metrics.json
         files.delete(*(posixpath.join(output, name) for name in stale))
-    for line in (*scorecard.table(cards, summary), f"output      {output}"):
+    examples = scorecard.side_by_side(cards, known)
+    for line in (*scorecard.table(cards, summary), f"output      {output}", "", *examples):
         print(on_screen(line))
     return summary
 

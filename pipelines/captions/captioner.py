@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import hashlib
 from collections.abc import Sequence
@@ -10,31 +11,21 @@ from typing import Any
 import numpy as np
 
 from pipelines.captions.detokenise import detokenise
+from pipelines.captions.exports import open_model
 from pipelines.captions.word_ids import NO_WORDS, WordIds
 from pipelines.settings.search import Search
 from pipelines.storage import saved_models
 from tfrecords_schema.errors import InputError
 from tfrecords_schema.manifests.dataset_info import CARRIED
-from tfrecords_schema.manifests.model_info import ModelInfo, open_export, read_weights
 from tfrecords_schema.quiet import import_tensorflow
-from tfrecords_schema.storage import copies, files, paths
+from tfrecords_schema.storage import copies
 from tfrecords_schema.vocabulary import PAD, Vocabulary, tokenise
 
 # Images captioned together; a forward pass has fewer. Each step of the search has a cost that does not depend on them.
 BATCH = 128
 _MULTIPLE = 32  # fewer images, at a shard's end, are padded to such a number: few sizes, known from the start
 
-# What the signatures take and give; model_info.json's schema version stands for them.
-_CONSTRAINTS = {"min_length", "no_repeat_ngram", "forbid_unk", "forbidden", "prefix"}
-_BEAMS = {"beam_width", "max_length", "length_penalty", "beam_groups", "diversity_penalty"}
-_INPUTS = {
-    "caption": {"features", *_BEAMS, *_CONSTRAINTS},
-    "sample": {"features", "uniform", "temperature", "top_p", *_CONSTRAINTS},
-    "score": {"features", "ids"},
-}
 _MOST_SCORED = 1000  # words of a caption that is given
-_FOUND = {"ids", "log_prob", "length", "word_log_prob"}
-_OUTPUTS = {"caption": _FOUND, "sample": _FOUND, "score": {"word_log_prob"}}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,48 +48,6 @@ class Caption:
     attention: np.ndarray | None = None
 
 
-def open_model(directory: str) -> tuple[ModelInfo, Vocabulary]:
-    """Reads what an export directory says of itself, without loading the model.
-
-    Raises:
-      InputError: it is no export directory, or its texts do not belong together.
-    """
-    info, vocabulary = open_export(directory, files.read_text, "--model")
-    if not files.exists(paths.join(directory, saved_models.FILE)):
-        told = f"expected an export directory with saved_model.pb, found none in {directory}; export the model again"
-        raise InputError(f"--model: {told}")
-    return info, vocabulary
-
-
-def check_model(directory: str, info: ModelInfo) -> None:
-    """Whether the SavedModel of an export directory is what its description says, as far as can be told unloaded.
-
-    Raises:
-      InputError: its file is damaged, or has other signatures, or its weights are others.
-    """
-    where = f"--model: {directory}"
-    signatures = saved_models.signatures(directory, where)
-    for name, given in _INPUTS.items():
-        if name not in signatures:
-            found = ", ".join(sorted(signatures)) or "none"
-            raise InputError(
-                f"{where}: expected a SavedModel with the signature {name}, found {found}; export it again"
-            )
-        inputs, outputs = (saved_models.shapes(of) for of in (signatures[name].inputs, signatures[name].outputs))
-        if set(inputs) != given or not outputs.keys() >= _OUTPUTS[name]:
-            found = f"{', '.join(inputs)} and {', '.join(outputs)}"
-            expected = f"{', '.join(sorted(given))} and {', '.join(sorted(_OUTPUTS[name]))}"
-            raise InputError(
-                f"{where}: expected inputs and outputs of {name}: {expected}, found {found}; export it again"
-            )
-        if tuple(inputs["features"][1:]) != info.features.shape:
-            raise InputError(
-                f"{where}: expected {name} to take features [batch, {', '.join(map(str, info.features.shape))}], found "
-                f"{inputs['features']}; export it again"
-            )
-    read_weights(copies.local_copy(directory, but=CARRIED), info, where)
-
-
 class Captioner:
     """features `[n, *shape]` and the images' ids, n at most BATCH -> for each image its captions, best first.
 
@@ -108,6 +57,7 @@ class Captioner:
       words: ids of what every caption begins with, and of what none says.
       attention: captions are to have it.
       capitalise: texts begin with a capital letter.
+      at_once: for a few images now and then, whoever waits for them: calls may be small.
     """
 
     def __init__(
@@ -117,9 +67,10 @@ class Captioner:
         words: WordIds = NO_WORDS,
         attention: bool = False,
         capitalise: bool = False,
+        at_once: bool = False,
     ):
         self.directory, self.search, self.words = directory, search, words
-        self.attention, self.capitalise = attention, capitalise
+        self.attention, self.capitalise, self.at_once = attention, capitalise, at_once
         self._signatures: dict[str, Any] = {}
 
     def load(self) -> Captioner:
@@ -134,7 +85,8 @@ class Captioner:
             self._model = tf.saved_model.load(local)
             self._signatures = dict(self._model.signatures)
             # Traces, which is part of loading.
-            return self._run(np.zeros([BATCH, *info.features.shape], np.float32), [""], anything, NO_WORDS)
+            rows = 1 if self.at_once else BATCH
+            return self._run(np.zeros([rows, *info.features.shape], np.float32), [""], anything, NO_WORDS)
 
         found = saved_models.told(load, f"--model: {self.directory}")
         if not np.isfinite(found["log_prob"][0, 0]):
@@ -149,9 +101,15 @@ class Captioner:
         Args:
           prefixes: ids that the captions of each image begin with; by default those of `words` for all.
         """
-        padded = _padded(features)
+        padded = self._padded(features)
         found = self._run(padded, image_ids, self.search, self.words, prefixes)
         return [self._captions({name: array[row] for name, array in found.items()}) for row in range(len(features))]
+
+    def with_search(self, search: Search, words: WordIds) -> Captioner:
+        """The same model, loaded or not, asked in another way."""
+        other = copy.copy(self)
+        other.search, other.words = search, words
+        return other
 
     @property
     def vocabulary(self) -> Vocabulary:
@@ -168,7 +126,7 @@ class Captioner:
         words = [tokenise(text) if text else [] for text in texts]
         words = [each if len(each) <= _MOST_SCORED else [] for each in words]
         longest = max(map(len, words), default=0) + 2
-        padded = _padded(features)
+        padded = self._padded(features)
         ids = np.full((len(padded), longest), PAD, np.int32)
         for row, each in zip(ids, words, strict=False):
             row[:], _ = self._vocabulary.encode(" ".join(each), longest)
@@ -219,6 +177,12 @@ class Captioner:
                 "not; give a smaller one, or a machine with more"
             ) from None
 
+    def _padded(self, features: np.ndarray) -> np.ndarray:
+        """With zeros up to one of the few sizes that the graph sees."""
+        count = len(features)
+        rows = 1 << (count - 1).bit_length() if self.at_once else -(-count // _MULTIPLE) * _MULTIPLE
+        return np.concatenate([features, np.zeros((rows - count, *features.shape[1:]), np.float32)], dtype=np.float32)
+
     def _uniform(self, image_ids: Sequence[str], size: int) -> np.ndarray:
         """The numbers that words are drawn with, float32 `[size, K, T]`: of an image's id, and of nothing else."""
         search = self.search
@@ -242,13 +206,6 @@ class Captioner:
             each = tuple(found["word_log_prob"][k, : found["length"][k]].tolist())
             captions.setdefault(text, Caption(text, float(found["log_prob"][k]), words, each, weights))
         return list(captions.values())[: self.search.captions_per_image]
-
-
-def _padded(features: np.ndarray) -> np.ndarray:
-    """With zeros up to one of the few sizes that the graph sees."""
-    padded = np.zeros((-(-len(features) // _MULTIPLE) * _MULTIPLE, *features.shape[1:]), np.float32)
-    padded[: len(features)] = features
-    return padded
 
 
 def _rows(given: Sequence[tuple[int, ...]], count: int) -> np.ndarray:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import importlib.metadata
 import json
+import sys
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pipelines.captions import captioner, stored
+from pipelines.captions import captioner, exports, model_features, stored
+from pipelines.captions.captioning import Captioning, ExtractedFeatures, FeatureMaker
 from pipelines.captions.given_columns import GivenColumns, place_of, with_columns
-from pipelines.captions.rows import ExtractedFeatures, FeatureMaker, RowMaker
 from pipelines.captions.word_ids import word_ids
 from pipelines.output.lifecycle import Options
 from pipelines.settings.caption import CaptionConfig, Images
@@ -24,8 +26,9 @@ from tfrecords_schema.errors import InputError
 from tfrecords_schema.manifests import caption_table
 from tfrecords_schema.manifests.dataset_info import FeatureSpec
 from tfrecords_schema.manifests.model_info import ModelInfo
-from tfrecords_schema.networks.registry import AUTO
-from tfrecords_schema.storage import carried, files, paths
+
+if TYPE_CHECKING:
+    from pipelines.captions.rows import RowMaker
 
 _OF_TABLES = ("uri_column", "image_column", "id_column", "metadata_columns", "prefix_column", "score_column")
 _OF_IMAGES = ("root", *_OF_TABLES, "weights", "precision")
@@ -64,18 +67,23 @@ class Plan:
             options=dataclasses.replace(self.options, image=image),
         )
 
-    def row_maker(self, further: list[tuple[str, Any]]) -> RowMaker:
-        """What makes the shards; `further` are the names and Arrow types of columns that are carried along."""
-        what, table = self.config.what, self.config.table
+    def captioning(self, further: list[tuple[str, Any]]) -> Captioning:
+        """What makes captions, not yet loaded; `further` as of `row_maker`."""
+        what = self.config.what
         columns = {
             name: place_of(f"{name}_column", getattr(what, f"{name}_column"), _carried(what), further)
             for name in ("prefix", "score")
         }
-        given = GivenColumns(**columns)
-        has_scores = given.score is not None
+        return Captioning(self.features, self.model, GivenColumns(**columns))
+
+    def row_maker(self, further: list[tuple[str, Any]]) -> RowMaker:
+        """What makes the shards; `further` are the names and Arrow types of columns that are carried along."""
+        from pipelines.captions.rows import RowMaker  # and with it Beam, which a photo or two do without
+
+        captioning, table = self.captioning(further), self.config.table
+        has_scores = captioning.given.score is not None
         schema = caption_table.schema(self._metadata(), further, table.attention, table.word_scores, has_scores)
-        names = tuple(name for name, _ in further)
-        return RowMaker(self.features, self.model, schema, names, table.word_scores, given)
+        return RowMaker(captioning, schema, tuple(name for name, _ in further), table.word_scores)
 
     def _metadata(self) -> dict[str, str]:
         """The key-value metadata of the Parquet files."""
@@ -102,16 +110,17 @@ def plan(config: CaptionConfig) -> Plan:
       InputError: a flag, or the model, does not fit.
     """
     what, table = config.what, config.table
-    info, vocabulary = captioner.open_model(config.model)
+    info, vocabulary = exports.open_model(config.model)
     search = config.search.resolved(info)
-    if table.attention and info.decoder.get("attention", "none") == "none":
+    if table.attention and not exports.has_attention(info):
         raise InputError(f"--attention: expected a model with attention, found none in {config.model}; leave it out")
     if bool(what.images) == bool(what.features):
         found = "both" if what.images else "none"
         raise InputError(f"--images or --features: expected one of them, found {found}; see --help")
     parts = _of_features(config, what.features, info) if what.features else _of_images(config, info)
     source, features, spec, image = parts
-    words = word_ids(search, vocabulary)
+    to_screen = functools.partial(print, file=None if config.output else sys.stderr, flush=True)
+    words = word_ids(search, vocabulary, to_screen)
     if search.prefix and config.what.prefix_column:
         raise InputError("--prefix: expected it or --prefix_column, found both; leave one of them out")
     other = {
@@ -123,8 +132,9 @@ def plan(config: CaptionConfig) -> Plan:
         **{name: given for name in ("prefix_column", "score_column") if (given := getattr(config.what, name))},
         **{name: True for name in ("attention", "capitalise", "word_scores") if getattr(table, name)},
     }
-    captioner.check_model(config.model, info)  # last, since it takes seconds
-    model = captioner.Captioner(config.model, search, words, table.attention, table.capitalise)
+    exports.check_model(config.model, info)  # last, since it takes seconds
+    asked = (search, words, table.attention, table.capitalise, config.output is None)
+    model = captioner.Captioner(config.model, *asked)
     return Plan(source, features, spec, model, info, Options(image, other), config)
 
 
@@ -135,26 +145,17 @@ def _of_images(config: CaptionConfig, info: ModelInfo) -> _Parts:
     what, running = config.what, config.running
     if what.split:
         raise InputError("--split: expected --features beside it, found --images, which have no splits")
-    weights, digest = _weights(config.network.weights, info), ""
-    if weights is None:
-        weights, digest = paths.join(config.model, info.extractor), info.features.weights_digest
-        _require_carried(weights, info)
-    asked = None if config.network.precision == AUTO else config.network.precision
-    extractor = extractors.of_spec(info.features, weights, running.batch_size, asked, digest)
-    spec = extractor.spec(info.features.dtype)
-    spec.require_same(info.features, mine=f"--weights {weights}", theirs=f"--model {config.model}")
-    if digest:
-        spec = dataclasses.replace(spec, weights=info.features.weights)
+    reading = Reading(running.read_threads, running.max_pixels, running.read_retries)
+    given = (info, config.network, reading, running.batch_size, config.output is None)
+    features, spec = model_features.features_of(config.model, *given)
     source = ImageSets(
         what.images,
         root=what.root,
         columns=Columns(what.uri_column, what.image_column, what.id_column, _carried(what)),
-        excluding=config.output,
+        excluding=config.output or "",
         limit=what.limit,
         rows_together=config.table.rows_per_file,
     )
-    reading = Reading(running.read_threads, running.max_pixels, running.read_retries)
-    features = ExtractedFeatures(extractor, reading, info.features.dtype)
     shaping = {"weights": spec.weights_digest, "precision": spec.precision, "max_pixels": running.max_pixels}
     return source, features, spec, shaping
 
@@ -176,36 +177,3 @@ def _of_features(config: CaptionConfig, directory: str, info: ModelInfo) -> _Par
         spec.shape, spec.dtype, stored_info.images is not None, config.running.read_retries
     )
     return source, features, spec, {"weights": spec.weights_digest}
-
-
-def _weights(given: str | None, info: ModelInfo) -> str | None:
-    """The weights to load: those asked for, else None for what the model carries, else those of its features.
-
-    Raises:
-      InputError: the model, of an earlier version, carries none, and they were a file, which is not where it was.
-    """
-    expected = info.features
-    if given is None and info.extractor:
-        return None
-    if given is None and expected.weights not in ("imagenet", "random") and not _is_there(expected):
-        kind = "SavedModel directory" if expected.extractor == extractors.SAVED_MODEL else "file"
-        raise InputError(
-            f"--weights: expected the {kind} {expected.weights!r} (digest {expected.weights_digest[:12]}…) that the "
-            "model's features were made with, found none there and no flag; give --weights FILE"
-        )
-    return given or expected.weights
-
-
-def _require_carried(path: str, info: ModelInfo) -> None:
-    """Raises InputError unless the weights that an export names are in it, and the right ones."""
-    ways = "export it again, or give --weights FILE"
-    local = carried.local_copy(path, info.features.weights_digest, "--model", ways)
-    carried.require(local, info.features.weights_digest, path, "--model", ways)
-
-
-def _is_there(spec: FeatureSpec) -> bool:
-    """Whether there is something where the weights were; of what an earlier version wrote, only the name is known."""
-    parts = ("saved_model.pb",) if spec.extractor == extractors.SAVED_MODEL else ()
-    with contextlib.suppress(OSError, ValueError):  # a store that cannot be asked, or reached by this installation
-        return paths.is_absolute(spec.weights) and files.exists(paths.join(spec.weights, *parts))
-    return False

@@ -1,4 +1,4 @@
-"""One shard of the caption table: features -> captions -> Parquet rows."""
+"""One shard of the caption table: captions -> Parquet rows."""
 
 from __future__ import annotations
 
@@ -6,68 +6,18 @@ import contextlib
 import dataclasses
 import io
 import itertools
-from collections.abc import Callable, Iterator
-from typing import Any, BinaryIO, Protocol
+from collections.abc import Iterator
+from typing import Any, BinaryIO
 
-from pipelines.captions.captioner import BATCH, Caption, Captioner
-from pipelines.captions.given_columns import NO_GIVEN_COLUMNS, GivenColumns
-from pipelines.items import ImageError, Item, Reject, printable
+from pipelines.captions.captioner import BATCH
+from pipelines.captions.captioning import Captioned, Captioning, as_row
+from pipelines.items import Item, Reject
 from pipelines.output.merging import EarlierShardError, in_order
 from pipelines.output.sharding import ShardJob, Written
-from pipelines.vision.extraction import FeatureBatch, extract, regrouped
-from pipelines.vision.extractors import Extractor
-from pipelines.vision.reading import Reading, some_can_be_read
-from tfrecords_schema.manifests import caption_table
 from tfrecords_schema.storage import files
-from tfrecords_schema.vocabulary import END, SPECIAL_WORDS
 
 # A row group is what a reader takes at once: many rows for whoever reads one column, and not too many bytes.
 _ROWS_PER_GROUP = 8192
-_NO_CAPTION = ImageError(
-    "caption", "NoCaption", "the model has no caption of finite probability that the rules for its words allow"
-)
-
-
-class FeatureMaker(Protocol):
-    """Where features come from. Small and picklable; `load` returns one that holds what is heavy."""
-
-    def load(self) -> Any:
-        """The same, loaded."""
-
-    def batches(self, items: list[Item], job: ShardJob, load: Callable[[], Any]) -> Iterator[FeatureBatch | Reject]:
-        """Every item once, in a batch of features or as a Reject; `load` gives the loaded one."""
-
-    def some_can_be_read(self, items: list[Item]) -> bool:
-        """Whether any of these items, whose reading failed before, can be read by now."""
-
-
-@dataclasses.dataclass(frozen=True)
-class ExtractedFeatures:
-    """Features of images, by a network.
-
-    Attributes:
-      dtype: that features were stored in for training. They are rounded to it here too, so that the decoder is given
-        the very numbers that a feature directory of the same images would hold.
-    """
-
-    extractor: Extractor
-    reading: Reading
-    dtype: str
-
-    def load(self) -> ExtractedFeatures:
-        """With the network's weights."""
-        return dataclasses.replace(self, extractor=self.extractor.load())
-
-    def batches(
-        self, items: list[Item], job: ShardJob, load: Callable[[], ExtractedFeatures]
-    ) -> Iterator[FeatureBatch | Reject]:
-        """Reads, decodes and extracts."""
-        loaded = lambda: load().extractor  # noqa: E731
-        return extract(items, self.extractor, loaded, self.reading, job.clock, self.dtype)
-
-    def some_can_be_read(self, items: list[Item]) -> bool:
-        """As FeatureMaker's."""
-        return some_can_be_read(items)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,25 +25,22 @@ class RowMaker:
     """A `sharding.ShardMaker` of caption rows.
 
     Attributes:
-      features, captioner: not yet loaded; the captioner was trained on these features.
+      captioning: not yet loaded.
       schema: Arrow's, of the table.
       further: the names of the columns that Items' metadata are the values of.
       word_scores: whether captions are told word by word.
-      given: columns that shape or judge captions.
     """
 
-    features: FeatureMaker
-    captioner: Captioner
+    captioning: Captioning
     schema: Any
     further: tuple[str, ...] = ()
     word_scores: bool = False
-    given: GivenColumns = NO_GIVEN_COLUMNS
     suffix: str = ".parquet"
     keeps_rows: bool = True
 
     def load(self) -> RowMaker:
         """Both models, loaded."""
-        return dataclasses.replace(self, features=self.features.load(), captioner=self.captioner.load())
+        return dataclasses.replace(self, captioning=self.captioning.load())
 
     def follows_from(self, context: dict[str, Any]) -> dict[str, Any]:
         """All of it; there is none."""
@@ -101,7 +48,7 @@ class RowMaker:
 
     def some_can_be_read(self, items: list[Item]) -> bool:
         """As ShardMaker's."""
-        return self.features.some_can_be_read(items)
+        return self.captioning.features.some_can_be_read(items)
 
     def make(self, job: ShardJob) -> Iterator[Written | Reject]:
         """Writes one row for each image."""
@@ -129,57 +76,14 @@ class RowMaker:
     def _captioned(self, job: ShardJob) -> Iterator[Reject | list[tuple[Item, dict[str, Any] | Reject]]]:
         """All images but those kept, each with its row, or with why it has none."""
         items = [item for item in job.items if item.position not in job.kept]
-        for outcome in regrouped(self.features.batches(items, job, lambda: job.load().features), BATCH):
+        for outcome in self.captioning.batches(items, job.clock, lambda: job.load().captioning):
             if isinstance(outcome, Reject):
                 yield outcome
-                continue
-            with job.clock.stage("caption"):
-                yield self._rows(outcome, job.load().captioner)
+            else:
+                yield [(item, self._row(made)) for item, made in outcome]
 
-    def _rows(self, batch: FeatureBatch, captioner: Captioner) -> list[tuple[Item, dict[str, Any] | Reject]]:
-        """Each image with its row, or with why it has none."""
-        items, prefixes = batch.items, []
-        problems: dict[int, ImageError] = {}
-        if self.given.prefix is not None:
-            found = self.given.prefixes(items, captioner.vocabulary, captioner.search.max_length)
-            problems = {row: one for row, one in enumerate(found) if isinstance(one, ImageError)}
-            prefixes = [() if isinstance(one, ImageError) else one for one in found]
-        captions = captioner(batch.features, [item.id for item in items], prefixes)
-        made: list[tuple[Item, dict[str, Any] | Reject]] = []
-        for row, (item, size, said) in enumerate(zip(items, batch.sizes, captions, strict=True)):
-            problem = problems.get(row) or (None if said else _NO_CAPTION)
-            made.append((item, problem.of(item.id, item.uri) if problem else self._row(item, size, said)))
-        if self.given.score is not None:
-            scores = captioner.score(batch.features, self.given.scored(items))
-            for (_, one), score in zip(made, scores, strict=True):
-                if isinstance(one, dict) and score:
-                    one |= dict(zip(caption_table.SCORES, score, strict=True))
-        return made
-
-    def _row(self, item: Item, size: tuple[int, int], captions: list[Caption]) -> dict[str, Any]:
-        best = captions[0]
-        row = {
-            "image_id": printable(item.id),
-            "image_uri": printable(item.uri),
-            "height": size[0],
-            "width": size[1],
-            "caption": best.text,
-            "log_prob": best.log_prob,
-            "captions": [self._entry(caption) for caption in captions],
-            **dict(zip(self.further, item.metadata, strict=True)),
-        }
-        if best.attention is not None:
-            pairs = zip(best.words, best.attention, strict=True)
-            row[caption_table.ATTENTION] = [{"word": word, "weights": weights} for word, weights in pairs]
-        return row
-
-    def _entry(self, caption: Caption) -> dict[str, Any]:
-        entry: dict[str, Any] = {"caption": caption.text, "log_prob": caption.log_prob}
-        if self.word_scores:
-            # One that was cut has no END, which zip leaves out then.
-            pairs = zip((*caption.words, SPECIAL_WORDS[END]), caption.word_log_probs, strict=False)
-            entry[caption_table.WORDS] = [{"word": word, "log_prob": log_prob} for word, log_prob in pairs]
-        return entry
+    def _row(self, made: Captioned | Reject) -> dict[str, Any] | Reject:
+        return made if isinstance(made, Reject) else as_row(made, self.word_scores, self.further)
 
 
 def _table(rows: list[dict[str, Any]], schema: Any) -> Any:

@@ -106,7 +106,7 @@ class StoredFeatures:
         devices.configure_gpu(import_tensorflow())  # before the captioner takes all of it
         return self
 
-    def batches(self, items: list[Item], job: Any, load: Any) -> Iterator[FeatureBatch | Reject]:
+    def batches(self, items: list[Item], clock: Any, load: Any) -> Iterator[FeatureBatch | Reject]:
         """The items, whose records follow each other in a few files."""
         for path, run in itertools.groupby(items, key=lambda item: item.uri.rpartition("#")[0]):
             pending = list(run)
@@ -173,6 +173,11 @@ class StoredFeatures:
         return values
 
     def _batch(self, batch: list[tuple[Item, dict[str, Any]]]) -> FeatureBatch:
-        items = [dataclasses.replace(item, id=values["image/id"], uri=values["image/uri"]) for item, values in batch]
+        items = [
+            dataclasses.replace(
+                item, id=values["image/id"], uri=values["image/uri"], captions=tuple(values["caption/text"])
+            )
+            for item, values in batch
+        ]
         sizes = [(values["image/height"], values["image/width"]) for _, values in batch]
         return FeatureBatch(items, sizes, np.stack([values["image/feature"] for _, values in batch]))

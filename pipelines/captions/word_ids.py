@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
+from typing import Any
 
 from pipelines.settings.search import Search
 from tfrecords_schema.errors import InputError
@@ -27,8 +29,11 @@ class WordIds:
 NO_WORDS = WordIds()
 
 
-def word_ids(search: Search, vocabulary: Vocabulary) -> WordIds:
-    """What a search asks for. Says on the screen how many of the forbidden words the model could say.
+def word_ids(search: Search, vocabulary: Vocabulary, tell: Callable[[str], Any] = lambda line: None) -> WordIds:
+    """What a search asks for.
+
+    Args:
+      tell: is given a line of how many of the forbidden words the model could say.
 
     Raises:
       InputError: the file cannot be read, a line is not one word, or a word of the prefix is unknown to the model.
@@ -39,7 +44,7 @@ def word_ids(search: Search, vocabulary: Vocabulary) -> WordIds:
             prefix = prefix_ids(search.prefix, vocabulary, search.max_length)
         except ValueError as error:
             raise InputError(f"--prefix: {error}") from None
-    return WordIds(prefix, _forbidden(search.forbid_words, vocabulary))
+    return WordIds(prefix, _forbidden(search.forbid_words, vocabulary, tell))
 
 
 def prefix_ids(text: str, vocabulary: Vocabulary, max_length: int) -> tuple[int, ...]:
@@ -71,7 +76,7 @@ def _ids(text: str, vocabulary: Vocabulary) -> list[tuple[str, int]]:
     return list(zip(words, ids[1 : length - 1], strict=True))
 
 
-def _forbidden(path: str | None, vocabulary: Vocabulary) -> tuple[int, ...]:
+def _forbidden(path: str | None, vocabulary: Vocabulary, tell: Callable[[str], Any]) -> tuple[int, ...]:
     if path is None:
         return ()
     found, lines = set(), 0
@@ -86,5 +91,5 @@ def _forbidden(path: str | None, vocabulary: Vocabulary) -> tuple[int, ...]:
         lines += 1
         found.add(pairs[0][1])
     found.discard(UNK)
-    print(f"forbidden words: {len(found):,} of the {lines:,} in {path} are in the model's vocabulary", flush=True)
+    tell(f"forbidden words: {len(found):,} of the {lines:,} in {path} are in the model's vocabulary")
     return tuple(sorted(found))

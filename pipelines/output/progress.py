@@ -8,17 +8,19 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from pipelines.output.sidecars import ShardResult
 from tfrecords_schema.manifests import typed_json
 from tfrecords_schema.storage import files, finding, paths
 
 LISTING, STARTING, LOADING = "listing the images", "starting the workers", "loading the network"
+OPENING = "opening the model"
 _FIRST = "working on the first ones"
 _WRITE_PERIOD_S = _TERMINAL_PERIOD_S = 0.5
 _PLAIN_PERIOD_S = 15.0
 _REMOTE_PERIOD_S = 30.0
+_WIDEST = 79  # letters of a line that is written over
 _PROGRESS = paths.join(files.WORK, "progress")
 
 
@@ -76,17 +78,22 @@ class WorkerProgress:
 
 
 @contextlib.contextmanager
-def waiting(what: str) -> Iterator[None]:
-    """Shows on stderr what the block does, and for how long: a line that goes on a terminal, else one now and then."""
+def waiting(what: str | Callable[[], str]) -> Iterator[None]:
+    """Shows on stderr what the block does, and for how long: a line that goes on a terminal, else one now and then.
+
+    Args:
+      what: it does, or a function that tells what it does by now.
+    """
+    telling = what if callable(what) else lambda: what
     on_terminal, started, stop = sys.stderr.isatty(), time.monotonic(), threading.Event()
 
     def show() -> None:
         while not stop.wait(_TERMINAL_PERIOD_S if on_terminal else _PLAIN_PERIOD_S):
-            line = f"{what}, {time.monotonic() - started:.0f} s"
+            line = f"{telling()}, {time.monotonic() - started:.0f} s"
             # The cursor goes back to the beginning, so that a message of the block takes the line.
             print(line, end="\r" if on_terminal else "\n", file=sys.stderr, flush=True)
         if on_terminal:
-            print(" " * (len(what) + 20), end="\r", file=sys.stderr, flush=True)
+            print(" " * _WIDEST, end="\r", file=sys.stderr, flush=True)
 
     thread = threading.Thread(target=show, daemon=True)
     thread.start()

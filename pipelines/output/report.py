@@ -9,7 +9,7 @@ import io
 import json
 import shlex
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, BinaryIO
 
 from pipelines.output import places
@@ -187,8 +187,13 @@ def _shard_names(path: str, names: Names) -> list[str] | None:
     return found if is_ours and len(all_there(found)) == len(found) else None
 
 
-def summarise(directory: str, max_reject_fraction: float) -> dict[str, Any]:
+def summarise(
+    directory: str, max_reject_fraction: float, print_examples: Callable[[str], None] | None = None
+) -> dict[str, Any]:
     """Prints what report.json says; returns it.
+
+    Args:
+      print_examples: prints some of what is in the directory.
 
     Raises:
       RejectsError: more than `max_reject_fraction` of the images were rejected.
@@ -216,6 +221,8 @@ def summarise(directory: str, max_reject_fraction: float) -> dict[str, Any]:
     ]
     for name, value in lines:
         print(on_screen(f"{name:<24}{value}" if name.startswith("  ") else f"{name:<12}{value}"))
+    if print_examples:
+        print_examples(directory)
     share = report["rejects"] / report["inputs"]
     if share > max_reject_fraction:
         raise RejectsError(

@@ -12,11 +12,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from pipelines.sources import captions_files
-from tfrecords_schema.errors import InputError, blaming
 from tfrecords_schema.manifests import caption_table
-from tfrecords_schema.matching import match
 from tfrecords_schema.storage import files
-from tfrecords_schema.vocabulary import normalise, tokenise
+from tfrecords_schema.vocabulary import normalise
 
 _LIGHT_COLUMNS = ("image_id", "image_uri", "caption", "log_prob")  # enough to choose by
 
@@ -58,27 +56,11 @@ def fetch(captions: str, chosen: Sequence[int]) -> list[dict[str, Any]]:
 def find_references(captions: str, path: str) -> dict[int, tuple[str, ...]]:
     """By the numbers of the rows that references are found for; tells how many these are.
 
-    A row finds its image as in trainer.evaluate, see `tfrecords_schema.matching`; one that fits several images, or
-    shares its image with another row, finds none.
+    Raises InputError as `captions_files.find_references` does.
     """
-    said: dict[str, tuple[str, ...]] = {}
-    names: dict[str, str] = {}
-    with blaming("--references"):
-        for listed in captions_files.read(path):
-            if texts := tuple(filter(tokenise, listed.captions)):
-                image_id = str(listed.id)
-                said[image_id] = said.get(image_id, ()) + texts
-                names.setdefault(image_id, listed.names[0])
     rows = enumerate(read_rows(captions, _LIGHT_COLUMNS))
-    matched = match(((number, row["image_id"] or "", row["image_uri"] or "") for number, row in rows), names)
-    found = {number: said[image_id] for image_id, number in matched.predictions.items()}
-    if not found:
-        example = next(iter(said), "none")
-        raise InputError(
-            f"--references: expected captions of the images in {captions}, found none in {path}: it is of images such "
-            f"as {example!r}; match them by id or by file name"
-        )
-    total = len(found) + matched.without_references + matched.ambiguous
+    images = ((number, row["image_id"] or "", row["image_uri"] or "") for number, row in rows)
+    found, total = captions_files.find_references(path, images, captions)
     print(f"{len(found)} of {total} images have references in {path}")
     return found
 

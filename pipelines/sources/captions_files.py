@@ -10,7 +10,7 @@ import itertools
 import posixpath
 import re
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 
@@ -20,8 +20,12 @@ from pipelines.sources import caption_tables, drafts
 from pipelines.sources.image_ids import learn_names
 from tfrecords_schema import captions_json
 from tfrecords_schema.captions_json import NO_CAPTION, NOT_LISTED, Listed, Problem, make_listed
-from tfrecords_schema.errors import InputError, reading
+from tfrecords_schema.errors import InputError, blaming, reading
+from tfrecords_schema.matching import match
 from tfrecords_schema.storage import files, finding, paths
+from tfrecords_schema.vocabulary import tokenise
+
+Key = TypeVar("Key")
 
 _TOKEN = re.compile(r"^(?P<name>.+)#\d+\t(?P<caption>.*)$")
 _EXPECTED = "captions as COCO or Karpathy JSON, Flickr8k tokens, or CSV or JSONL with image and caption"
@@ -68,6 +72,41 @@ def read(path: str) -> Iterator[Listed]:
                 names = tuple(unescape(one) for one in (name, short) if one is not None)
                 problem = None if error is None else Problem(error, unescape(message))
                 yield Listed(unescape(image_id), names, tuple(map(unescape, captions)), split, problem)
+
+
+def find_references(
+    path: str, images: Iterable[tuple[Key, str, str]], where: str
+) -> tuple[dict[Key, tuple[str, ...]], int]:
+    """(What a captions file says of some images, by what stands for these; how many images there are).
+
+    An image finds its captions as in trainer.evaluate, see `tfrecords_schema.matching`; one that fits several entries,
+    or shares its entry with another image, finds none.
+
+    Args:
+      path: a captions file of any kind, the flag --references.
+      images: (anything that stands for it, its id, its URI or "") of each.
+      where: they are from, for the message.
+
+    Raises:
+      InputError: it is no captions file, or has captions of none of them.
+    """
+    said: dict[str, tuple[str, ...]] = {}
+    names: dict[str, str] = {}
+    with blaming("--references"):
+        for listed in read(path):
+            if texts := tuple(filter(tokenise, listed.captions)):
+                image_id = str(listed.id)
+                said[image_id] = said.get(image_id, ()) + texts
+                names.setdefault(image_id, listed.names[0])
+    matched = match(images, names)
+    found = {key: said[image_id] for image_id, key in matched.predictions.items()}
+    if not found:
+        example = next(iter(said), "none")
+        raise InputError(
+            f"--references: expected captions of the images in {where}, found none in {path}: it is of images such "
+            f"as {example!r}; match them by id or by file name"
+        )
+    return found, len(found) + matched.without_references + matched.ambiguous
 
 
 def list_file(catalogue: Catalogue, path: str, place: int = 0) -> None:

@@ -95,8 +95,8 @@ def _batches(
 
 
 def _forward(batch: _Batch, extractor: Extractor, clock: StageClock, dtype: str) -> tuple[FeatureBatch, list[Reject]]:
-    """The features of a batch, padded to the size that the network was traced for, and those that are no numbers."""
-    padded = np.zeros((extractor.batch_size, extractor.size, extractor.size, 3), np.uint8)
+    """The features of a batch, padded to a size that the network takes, and those that are no numbers."""
+    padded = np.zeros((extractor.rows(len(batch)), extractor.size, extractor.size, 3), np.uint8)
     for row, (_, pixels) in enumerate(batch):
         padded[row] = pixels.rgb
     with clock.stage("forward"):

@@ -23,7 +23,7 @@ SAVED_MODEL = "saved_model"
 
 @dataclasses.dataclass
 class Extractor:
-    """pixels uint8 `[batch_size, size, size, 3]` -> features float32 `[batch_size, *shape]`.
+    """pixels uint8 `[B, size, size, 3]` -> features float32 `[B, *shape]`; `rows` tells for what B.
 
     `load` builds the network; before it, an Extractor is small and can be pickled. Calls are safe from several threads.
 
@@ -33,9 +33,11 @@ class Extractor:
         for "saved_model", its directory.
       grid: the last convolutional map instead of the pooled vector.
       precision: of the forward pass, one of registry.PRECISIONS; features are float32 whatever it is.
-      batch_size: of every call, so that nothing is traced twice.
+      batch_size: of every call, so that nothing is traced twice; with `at_once`, of the largest one.
       digest: of weights that a directory of ours carries, wherever it is, and that were compared with it; empty for
         others.
+      at_once: for a few images now and then, whoever waits for them: calls may be small, one at a time has all threads
+        of the process, and the process is not set up for anything else.
       size: of the square input, in pixels.
       in_flight: how many calls to make at a time; known once loaded.
     """
@@ -46,12 +48,14 @@ class Extractor:
     grid: bool = False
     precision: str = "float32"
     digest: str = ""
+    at_once: bool = False
     in_flight: int = dataclasses.field(default=1, init=False)
 
     def __post_init__(self):
         self._function: Any = None
         if self.name == SAVED_MODEL:
-            self.size, self.layer, self.shape = _inspect_saved_model(self)
+            self.size, self.layer, self.shape, batch = _inspect_saved_model(self)
+            self.at_once = self.at_once and batch is None
         else:
             network = find_network(self.name)
             endpoint = network.endpoint(self.grid)
@@ -106,25 +110,35 @@ class Extractor:
     def load(self) -> Extractor:
         """Builds the network with its weights; returns self."""
         tf = import_tensorflow()
-        self.in_flight = devices.configure(tf)
+        if self.at_once:
+            devices.configure_gpu(tf)
+        else:
+            self.in_flight = devices.configure(tf)
         source = self.source()
         if self.name == SAVED_MODEL:
             forward = _saved_model(tf, str(source), f"--extractor {SAVED_MODEL}:{self.weights}")
         else:
             forward = building.forward(self.name, source, self.grid, self.precision)
 
-        @tf.function(input_signature=[tf.TensorSpec([self.batch_size, self.size, self.size, 3], tf.uint8)])
+        # Of no size, the same graph takes all sizes; a worker's has the one that it is used with.
+        rows = None if self.at_once else self.batch_size
+
+        @tf.function(input_signature=[tf.TensorSpec([rows, self.size, self.size, 3], tf.uint8)])
         def body(pixels):
             features = forward(tf.cast(pixels, tf.float32))
-            return tf.reshape(tf.cast(features, tf.float32), [self.batch_size, *self.shape])
+            return tf.reshape(tf.cast(features, tf.float32), [rows or -1, *self.shape])
 
         concrete = body.get_concrete_function()
         # `forward` is held here: the variables live as long as it does.
         self._function = lambda pixels, forward=forward: concrete(tf.constant(pixels))
         return self
 
+    def rows(self, count: int) -> int:
+        """The B of a call for so many images, at most `batch_size`: one of few, since each takes memory of its own."""
+        return min(1 << (count - 1).bit_length(), self.batch_size) if self.at_once else self.batch_size
+
     def __call__(self, pixels: np.ndarray) -> np.ndarray:
-        """Runs one batch of exactly `batch_size` images."""
+        """Runs one batch."""
         return self._function(pixels).numpy()
 
 
@@ -148,7 +162,12 @@ def parse(name: str, weights: str, batch_size: int, grid: bool, precision: str) 
 
 
 def of_spec(
-    spec: FeatureSpec, weights: str, batch_size: int, precision: str | None = None, digest: str = ""
+    spec: FeatureSpec,
+    weights: str,
+    batch_size: int,
+    precision: str | None = None,
+    digest: str = "",
+    at_once: bool = False,
 ) -> Extractor:
     """The extractor that makes features as `spec` says, with these weights; `digest` is that of carried ones.
 
@@ -156,7 +175,7 @@ def of_spec(
       InputError: this version has no such network or layer.
     """
     for grid in (False, True):
-        extractor = Extractor(spec.extractor, weights, batch_size, grid, precision or spec.precision, digest)
+        extractor = Extractor(spec.extractor, weights, batch_size, grid, precision or spec.precision, digest, at_once)
         if extractor.layer == spec.layer:
             return extractor
     raise InputError(
@@ -164,8 +183,8 @@ def of_spec(
     )
 
 
-def _inspect_saved_model(extractor: Extractor) -> tuple[int, str, tuple[int, ...]]:
-    """(size, layer, shape) of a SavedModel that takes square RGB images in 0..255.
+def _inspect_saved_model(extractor: Extractor) -> tuple[int, str, tuple[int, ...], int | None]:
+    """(size, layer, shape, batch or None for any) of a SavedModel that takes square RGB images in 0..255.
 
     Raises:
       InputError: it is none, or its serving signature is another.
@@ -191,7 +210,7 @@ def _inspect_saved_model(extractor: Extractor) -> tuple[int, str, tuple[int, ...
         raise InputError(f"--feature_grid: expected a map as the output of {directory}, found one vector {known}")
     if len(known) == 3:  # a map: rows and columns become positions
         known = [known[0] * known[1], known[2]]
-    return height, "serving_default", tuple(known)
+    return height, "serving_default", tuple(known), batch
 
 
 def _signature_shapes(directory: str, flag: str) -> list[list[list[int | None]]]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from pipelines.items import ImageError
 
 if TYPE_CHECKING:
-    from PIL import ImageFile
+    from PIL import Image, ImageFile
 
 # All formats of photographs, and none that runs another program on what a stranger sent (EPS does).
 _FORMATS = (
@@ -62,6 +62,13 @@ def opened(data: bytes, max_pixels: int) -> ImageFile.ImageFile:
     if image.format == "GIF" and data[image.tile[0].offset :].startswith(b"\0"):
         raise ImageError("decode", "Empty", "a GIF whose first image has no data")  # Pillow would call it cut short
     return image
+
+
+def copied(image: Image.Image, max_pixels: int) -> Image.Image:
+    """A copy of an image of Pillow's, decoded if it was not, which keeps its EXIF orientation. Raises as `opened`."""
+    _set_pillow_up()
+    _check_size(image.size, max_pixels)
+    return image.copy()
 
 
 def _check_size(size: tuple[int, int], max_pixels: int) -> None:

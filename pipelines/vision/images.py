@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -49,8 +49,8 @@ class Encoded:
       memory: bytes that decoding takes, about; those of the file not counted.
     """
 
-    def __init__(self, data: bytes, least_side: int, max_pixels: int = MAX_PIXELS):
-        """Bytes of any format Pillow reads.
+    def __init__(self, data: bytes | Image.Image, least_side: int, max_pixels: int = MAX_PIXELS):
+        """Bytes of any format Pillow reads, or an image that it has read, of which a copy is taken.
 
         Args:
           least_side: in pixels. A larger JPEG may be decoded at reduced scale, with no side below this: large
@@ -62,8 +62,11 @@ class Encoded:
           MemoryError: this machine has no memory left, which is no fault of the image.
         """
         try:
-            self._data = data
-            self._image = headers.opened(data, max_pixels)
+            self._image: Any
+            if isinstance(data, bytes):
+                self._data, self._image = data, headers.opened(data, max_pixels)
+            else:
+                self._data, self._image = b"", headers.copied(data, max_pixels)
             self._width, self._height = self._image.size
             self._image.draft(None, (least_side, least_side))
             self.memory = _memory(self._image, self._width * self._height)
@@ -130,7 +133,9 @@ def _turned(rgb: np.ndarray, orientation: int) -> np.ndarray:
     return rgb[::-1] if orientation in (3, 4, 7, 8) else rgb
 
 
-def encoded(data: bytes, size: int, max_pixels: int = MAX_PIXELS, keep: StoredImages | None = None) -> Encoded:
+def encoded(
+    data: bytes | Image.Image, size: int, max_pixels: int = MAX_PIXELS, keep: StoredImages | None = None
+) -> Encoded:
     """An image that is to be decoded at `[size, size, 3]`, and perhaps kept. Raises as `Encoded`."""
     # Four times the wanted size is kept, so that the resize still does the smoothing: features then stay within a
     # cosine of 0.9997 (benchmarks/decode.py).

@@ -76,9 +76,11 @@ def read_ahead(
             return item.problem
         try:
             with contextlib.ExitStack() as stack:
-                with clock.stage("read"):
-                    data = stack.enter_context(held(item.uri, reading.retries))
-                encoded = images.encoded(data, size, reading.max_pixels, reading.keep)
+                image = item.given
+                if image is None:
+                    with clock.stage("read"):
+                        image = stack.enter_context(held(item.uri, reading.retries))
+                encoded = images.encoded(image, size, reading.max_pixels, reading.keep)
                 # In this order: who waits for memory must not keep others from decoding small images.
                 with memory.DECODING.taking(encoded.memory), decoding, clock.stage("decode"):
                     return encoded.pixels(size, reading.keep)

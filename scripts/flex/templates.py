@@ -11,7 +11,7 @@ import pathlib
 from typing import Any
 
 from pipelines.engines.gpu import GPUS
-from pipelines.settings.caption import CaptionConfig
+from pipelines.settings.caption import ON_SCREEN, CaptionConfig
 from pipelines.settings.features import FeaturesConfig
 from tfrecords_schema.command import Flag, Settings, flags
 from tfrecords_schema.networks.registry import NETWORKS
@@ -29,8 +29,10 @@ TEMPLATES: dict[str, tuple[type[Settings], str, str]] = {
         "Captions images with beam search and writes a Parquet table.",
     ),
 }
-# Nobody waits for the job who could fail at its end; --gpu is easier; a launcher's job cannot be tried out.
-LEFT_OUT = ("max_reject_fraction", "accelerator", "dry_run")
+# Nobody waits for the job who could fail at its end; --gpu is easier; a launcher's job cannot be tried out, and has no
+# screen.
+LEFT_OUT = ("max_reject_fraction", "accelerator", "dry_run", "references")
+NEEDED = ("output",)  # by a job, if not by the command
 
 _BUCKET = "gs://[a-z0-9][a-z0-9_.-]{1,220}[a-z0-9]"
 _PLACES = {"folder": f"{_BUCKET}(/[^,]*)?", "place": f"{_BUCKET}(/[^,]*)?", "file": f"{_BUCKET}/[^,]+"}
@@ -65,7 +67,7 @@ def _parameter(flag: Flag) -> dict[str, Any]:
         "label": flag.name.replace("_", " ").capitalize(),
         "helpText": _help(flag),
     }
-    if not flag.is_required:
+    if not flag.is_required and flag.name not in NEEDED:
         made["isOptional"] = True
     value = _value(flag)
     made["regexes"] = [f"^({value})(,({value}))*$" if flag.many else f"^({value})$"]
@@ -94,7 +96,7 @@ def _value(flag: Flag) -> str:
     if place:
         return _PLACES[place]
     if about.choices:
-        return "|".join(about.choices)
+        return "|".join(choice for choice in about.choices if choice != ON_SCREEN)
     if flag.is_switch:
         return "true|false"
     if flag.type is int:

@@ -41,6 +41,15 @@ def test_peers():
 
 
 @pytest.mark.slow
+def test_photo():
+    """Both say something of the photo, or it ends with a message; the memory is that of the same two models."""
+    told = run("photo", "--rounds", "1")
+    assert cells(told, "plain script")[0].endswith("(1.00)")
+    for way in ("**`pipelines.caption PHOTO`**", "**`pipelines.load(…)(PHOTO)`**"):
+        assert float(re.search(r"\((.*)\)", cells(told, way)[2])[1]) < 2
+
+
+@pytest.mark.slow
 def test_requests():
     """An image costs one request, whether it is one of many or not; a rerun asks for none."""
     told = run("requests")

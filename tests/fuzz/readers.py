@@ -7,7 +7,7 @@ import pathlib
 
 import numpy as np
 
-from pipelines.captions import captioner, formats, stored
+from pipelines.captions import captioner, exports, formats, stored
 from pipelines.items import ImageError, Reject
 from pipelines.output import lifecycle, sidecars
 from pipelines.output.names import Names
@@ -75,14 +75,14 @@ def training_data(given: pathlib.Path, _: pathlib.Path) -> Seen:
 
 def model(given: pathlib.Path, _: pathlib.Path) -> Seen:
     """What an export directory says of itself, and whether its features could be made."""
-    info, vocabulary = captioner.open_model(str(given / "export"))
+    info, vocabulary = exports.open_model(str(given / "export"))
     Search().resolved(info)
     return Seen(len(vocabulary))
 
 
 def saved_model(given: pathlib.Path, _: pathlib.Path) -> Seen:
     """An export directory, loaded to caption; what is missing or cut short must be told."""
-    info, _ = captioner.open_model(str(given / "export"))
+    info, _ = exports.open_model(str(given / "export"))
     loaded = captioner.Captioner(str(given / "export"), Search().resolved(info)).load()
     return Seen(len(loaded(np.zeros([2, *info.features.shape], np.float32), ["a", "b"])))
 

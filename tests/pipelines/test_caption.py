@@ -13,7 +13,7 @@ import tensorflow as tf
 from PIL import Image
 
 from pipelines import caption, gallery
-from pipelines.captions import captioner
+from pipelines.captions import exports
 from pipelines.engines import running
 from pipelines.output import report as report_json
 from tests.support import commands
@@ -32,7 +32,7 @@ def test_rows_equal_an_independent_computation(run, export_dir, trained):
     found = rows(output)
     assert report["inputs"] == report["records"] == len(found) == 8
     assert len(list(output.glob("captions-0000?-of-00003.parquet"))) == 3
-    info, vocabulary = captioner.open_model(export_dir)
+    info, vocabulary = exports.open_model(export_dir)
     signature = tf.saved_model.load(export_dir).signatures["caption"]
     for record in read_split(trained / "features", "val"):
         row = found[f"{int(record['image/id']):012d}"]
@@ -152,7 +152,7 @@ def test_files_of_others_are_left_alone(run, tmp_path):
 
 @pytest.mark.parametrize("how", [{}, {"sample": True}])
 def test_a_model_without_finite_probabilities_is_told_of(run, export_dir, how):
-    info, vocabulary = captioner.open_model(export_dir)
+    info, vocabulary = exports.open_model(export_dir)
     decoder = load_export(export_dir, info)
     for weight in decoder.trainable_weights:
         weight.assign(np.full(weight.shape, np.nan))

@@ -15,7 +15,7 @@ import random
 import shutil
 import sys
 
-from pipelines.captions.captioner import check_model, open_model
+from pipelines.captions.exports import check_model, open_model
 from tests.support import commands
 from tests.support.killed import killed_at
 from tfrecords_schema.errors import InputError

@@ -134,6 +134,12 @@ def test_known_figures_in_every_file(no_java, run, tmp_path, capsys):
         "left out    1 captions of images without references; 1 images with references but without a caption: "
         "scored over the 2 images that have both\n" in screen
     )
+    worst, best = (f"{cider:.1f}" for cider in table["cider"].to_pylist())
+    assert screen.splitlines()[-3:] == [
+        f"{'':<6}  {'CIDEr':>8}  {'predicted':<32}  what people said",
+        f"p.json  {worst:>8}  {'the the the the the the the':<32}  The cat is on the mat.",
+        f"p.json  {best:>8}  one two three four <b>five</b> *  one two three four five",
+    ]
 
 
 def test_every_kind_of_captions_side_by_side(no_java, run, results, tmp_path, capsys):

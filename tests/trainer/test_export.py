@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from pipelines.captions.captioner import Captioner, open_model
+from pipelines.captions.captioner import Captioner
+from pipelines.captions.exports import open_model
 from pipelines.settings.search import Search
 from tests.support import ROOT, commands, decoders
 from tests.support.outputs import replace

@@ -15,6 +15,8 @@ from tfrecords_schema.vocabulary import tokenise
 from trainer.scoring.metrics import METRICS, Scores
 from trainer.scoring.references import Matched, Reference
 
+_PREDICTED = 60  # letters of a column of captions, at most
+
 
 @dataclasses.dataclass(frozen=True)
 class Card:
@@ -137,6 +139,21 @@ def table(cards: Sequence[Card], content: Mapping[str, Any]) -> Iterator[str]:
             yield f"left out    {where}{'; '.join(found)}: scored over the {row['images']:,} images that have both"
     for note in content["notes"]:
         yield f"note        {note}"
+
+
+def side_by_side(cards: Sequence[Card], known: Mapping[str, Reference]) -> Iterator[str]:
+    """Lines of a few captions beside what people said of the same image: the worst by CIDEr, the middle, the best."""
+    rows = []
+    for card in cards:
+        cider = card.scores.per_image["cider"]
+        ranked = sorted(card.images, key=cider.__getitem__)
+        for key in dict.fromkeys(ranked[place] for place in (0, len(ranked) // 2, -1)):
+            predicted = " ".join(card.matched.predictions[key].caption.split())
+            rows.append((card.name, f"{cider[key]:.1f}", predicted, " ".join(known[key].captions[0].split())))
+    heads = ("", "CIDEr", "predicted", "what people said")
+    first, _, widest, _ = (max(map(len, column)) for column in zip(heads, *rows, strict=True))
+    for name, figure, predicted, person in (heads, *rows):
+        yield f"{name:<{first}}  {figure:>8}  {predicted:<{min(widest, _PREDICTED)}}  {person}"
 
 
 def scores_parquet(cards: Sequence[Card], known: Mapping[str, Reference]) -> bytes:

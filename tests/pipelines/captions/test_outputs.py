@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 import tensorflow as tf
 
-from pipelines.captions import captioner
+from pipelines.captions import exports
 from tests.support import commands
 from tests.support.decoders import signature_inputs
 from tests.support.outputs import content, read_split, rows
@@ -59,7 +59,7 @@ def test_jsonl_csv_and_coco_say_the_same(tables):
 
 def test_the_metadata_says_what_made_the_table(tables, trained):
     metadata = pq.read_schema(next(tables.glob("captions-*.parquet"))).metadata
-    assert metadata[b"model_digest"].decode() == captioner.open_model(str(trained / "job/export"))[0].digest
+    assert metadata[b"model_digest"].decode() == exports.open_model(str(trained / "job/export"))[0].digest
     search = json.loads(metadata[b"search"])
     assert search["beam_width"] == 3 and search["forbid_unk"] is True
     assert json.loads(metadata[b"features"])["extractor"] == "tiny"
@@ -120,7 +120,7 @@ def test_values_that_other_formats_cannot_hold(run, coco_dir, tmp_path):
 def test_attention_is_a_column_of_words_and_weights(attentive, run):
     export = str(attentive / "job/export")
     output, _ = run(model=export, attention=True, capitalise=True)
-    _, vocabulary = captioner.open_model(export)
+    _, vocabulary = exports.open_model(export)
     signature = tf.saved_model.load(export).signatures["caption"]
     found = rows(output)
     assert len(found) == 8
@@ -189,7 +189,7 @@ def test_the_beginning_and_the_score_of_each_row(run, coco_dir, trained, tmp_pat
             told = [entry["word"] for entry in caption["words"] if entry["word"] != "<end>"]
             assert " ".join(told) == caption["caption"]
             assert sum(entry["log_prob"] for entry in caption["words"]) == pytest.approx(caption["log_prob"], abs=1e-3)
-    _, vocabulary = captioner.open_model(str(trained / "job/export"))
+    _, vocabulary = exports.open_model(str(trained / "job/export"))
     word = vocabulary.words[6]
     begins = [word, f"{word} {word}", "zzyzx", "", None, "...", word, word]
     said = [own[path]["caption"] for path in paths]
@@ -237,7 +237,7 @@ def test_words_that_cannot_be_asked_for(run, coco_dir, tmp_path, flags, message)
 
 
 def test_forbidden_words_and_a_beginning_for_all(run, trained, tmp_path, capsys):
-    _, vocabulary = captioner.open_model(str(trained / "job/export"))
+    _, vocabulary = exports.open_model(str(trained / "job/export"))
     first, second, third = vocabulary.words[4:7]
     (tmp_path / "words").write_text(f"{first.upper()}\n\n zzyzx\n{second}\n")
     output, _ = run(forbid_words=str(tmp_path / "words"), prefix=f"{third.title()}, {first}")

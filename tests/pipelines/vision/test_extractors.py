@@ -110,6 +110,22 @@ def test_saved_models_that_do_not_fit(tmp_path, shape, grid, precision, message)
         Extractor("saved_model", path, 4, grid, precision)
 
 
+def test_a_few_images_at_once_are_batches_of_few_sizes(tiny_network):
+    """With the features that a worker gives, whose batches are all of one size."""
+    pixels = np.random.default_rng(0).integers(0, 256, (6, 32, 32, 3), np.uint8)
+    expected = Extractor(tiny_network, "random", 6).load()(pixels)
+    extractor = Extractor(tiny_network, "random", 6, at_once=True).load()
+    assert [extractor.rows(count) for count in range(1, 7)] == [1, 2, 4, 4, 6, 6]
+    for size in (1, 2, 4, 6):
+        np.testing.assert_allclose(extractor(pixels[:size]), expected[:size], rtol=1e-6)
+
+
+def test_a_saved_model_of_one_batch_size_has_it_for_few_images_too(tmp_path):
+    path = save(tmp_path / "model", [2, 32, 32, 3], lambda images: tf.reduce_mean(images, (1, 2)))
+    extractor = Extractor("saved_model", path, 2, at_once=True).load()
+    assert extractor.rows(1) == 2 and extractor(np.ones([2, 32, 32, 3], np.uint8)).shape == (2, 3)
+
+
 def test_a_saved_model_of_another_batch_size(tmp_path):
     path = save(tmp_path / "model", [2, 32, 32, 3], lambda images: tf.reduce_mean(images, (1, 2)))
     assert Extractor("saved_model", path, 2).shape == (3,)

@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from pipelines.captions import captioner, stored
+from pipelines.captions import exports, stored
 from tests.support import commands
 from tests.support.infos import INFO, MODEL
 from tfrecords_schema import show
@@ -22,7 +22,7 @@ def ensemble(directory):
 
 # How a directory is named to a user, by which function it is opened, and which file tells of it.
 OPENED = [
-    ("--model", captioner.open_model, "model_info.json"),
+    ("--model", exports.open_model, "model_info.json"),
     ("--ensemble", ensemble, "model_info.json"),
     ("--features", stored.open_features, "dataset_info.json"),
     ("--data", dataset.open_directory, "dataset_info.json"),

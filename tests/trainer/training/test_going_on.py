@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 
-from pipelines.captions.captioner import open_model
+from pipelines.captions.exports import open_model
 from tests.support.outputs import history, outcome
 from tests.support.small import train_without_java, write_features
 from tfrecords_schema.errors import InputError

@@ -14,7 +14,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from pipelines.captions.captioner import open_model
+from pipelines.captions.exports import open_model
 from tests.support import ROOT, decoders, tar_files
 from tests.support.outputs import annotations, history, replace, rows, sign
 from tests.support.small import SMALL, TINY, train, write_features
