@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from tfrecords_schema import command
 from tfrecords_schema.command import Settings, setting
 from tfrecords_schema.errors import InputError, told_in_one_line
-from tfrecords_schema.manifests.dataset_info import open_features
+from tfrecords_schema.manifests.dataset_info import DatasetInfo, open_features
 from tfrecords_schema.storage import files
 from tfrecords_schema.text import on_screen
 
@@ -66,12 +66,13 @@ def describe(directory: str, n: int) -> Iterator[str]:
             name, f"{split.images:,} images, {split.captions:,} captions{rejects}; {shards}, {size / 1e6:,.1f} MB"
         )
     for name in info.splits:
-        for record in itertools.islice(_records(directory, info, name), n):
+        for record in itertools.islice(records(directory, info, name), n):
             yield ""
             yield from _record(record, name, words)
 
 
-def _records(directory: str, info, split: str) -> Iterator[dict]:
+def records(directory: str, info: DatasetInfo, split: str) -> Iterator[dict]:
+    """The records of a split, decoded, in the order of its shards. Raises InputError where one is damaged."""
     from tfrecords_schema import record, shards
     from tfrecords_schema.quiet import import_tensorflow
 

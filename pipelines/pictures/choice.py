@@ -1,4 +1,4 @@
-"""Which images of a caption table a gallery shows, and what people said of them.
+"""What a gallery shows, and which images of a caption table, with what people said of them.
 
 The table is read several times, and never held: at first only the columns to choose by.
 """
@@ -9,14 +9,61 @@ import hashlib
 import heapq
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from pipelines.sources import captions_files
+from tfrecords_schema.errors import InputError
 from tfrecords_schema.manifests import caption_table
 from tfrecords_schema.storage import files
 from tfrecords_schema.vocabulary import normalise
 
 _LIGHT_COLUMNS = ("image_id", "image_uri", "caption", "log_prob")  # enough to choose by
+
+
+class Chosen(NamedTuple):
+    """What is shown, image by image.
+
+    Attributes:
+      rows: of a caption table, or like those of one.
+      places: of each image its URI or its bytes; None where nobody knows.
+      said: of each what people said.
+      cider: of each its caption's CIDEr, times 100, or None.
+      total: how many images there are to choose from.
+      options: what the captions were made with, by report.json.
+      name, facts: what the page says of all of them; facts by their names.
+    """
+
+    rows: list[dict[str, Any]]
+    places: list[str | bytes | None]
+    said: list[tuple[str, ...]]
+    cider: list[float | None]
+    total: int
+    options: dict[str, Any]
+    name: str = ""
+    facts: dict[str, Any] = {}  # noqa: RUF012
+
+
+def of_table(captions: str, n: int, sort: str, references: str | None, needs_attention: bool) -> Chosen:
+    """At most `n` rows of a caption table, in the order of `sort`.
+
+    Raises:
+      InputError: there is no complete table, or references, or the attention that is needed, are not there.
+    """
+    said = find_references(captions, references) if references else {}
+    cider = score(captions, said)
+    if sort == "worst" and not cider:
+        raise InputError("--sort worst: expected references of two images or more, to weigh words by; found one")
+    numbers, total = choose(captions, n, sort, cider)
+    rows = fetch(captions, numbers)
+    if needs_attention and not any(row.get(caption_table.ATTENTION) for row in rows):
+        raise InputError(
+            f"--attention_pictures: expected a column {caption_table.ATTENTION} in {captions}, found none; make it "
+            "with pipelines.caption --attention and a model that has attention"
+        )
+    options = caption_table.read_report(captions, files.read_text).options
+    places = [row["image_uri"] for row in rows]
+    of_each = [said.get(number, ()) for number in numbers], [cider.get(number) for number in numbers]
+    return Chosen(rows, places, *of_each, total, options)
 
 
 def read_rows(directory: str, columns: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:

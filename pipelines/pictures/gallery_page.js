@@ -23,25 +23,26 @@
   document.querySelector(".filter").hidden = false;
   applyFilter();
 
-  // Where the model looked. Colours from nearly black to pale yellow, the more opaque the higher the weight.
+  // Where the model looked, as looks.py has it: from no colour, through nearly black, to pale yellow.
   const STOPS = [[8, 5, 28], [101, 21, 110], [190, 55, 82], [245, 125, 21], [252, 250, 160]];
-  const COLOURS = new Uint8ClampedArray(4 * 256); // red, green, blue and opacity of each weight
-  for (let weight = 0; weight < 256; weight++) {
-    const place = weight / 255 * (STOPS.length - 1);
+  const OPAQUE = 0.8;
+  const COLOURS = new Uint8ClampedArray(4 * 256); // red, green, blue and opacity, by how far a weight is seen
+  for (let far = 0; far < 256; far++) {
+    const place = far / 255 * (STOPS.length - 1);
     const below = Math.min(Math.floor(place), STOPS.length - 2);
     const mix = STOPS[below].map((value, i) => value + (STOPS[below + 1][i] - value) * (place - below));
-    COLOURS.set([...mix, 100 + 100 * weight / 255], 4 * weight);
+    COLOURS.set([...mix, OPAQUE * far], 4 * far);
   }
 
-  function weightsOf(word) {
-    return Uint8Array.from(atob(word.dataset.weights), (character) => character.charCodeAt(0));
+  function seenOf(word) {
+    return Uint8Array.from(atob(word.dataset.seen), (character) => character.charCodeAt(0));
   }
 
-  function draw(canvas, weights) {
-    const side = Math.sqrt(weights.length);
+  function draw(canvas, seen) {
+    const side = Math.sqrt(seen.length);
     const grid = new OffscreenCanvas(side, side);
     const cells = new ImageData(side, side);
-    weights.forEach((weight, i) => cells.data.set([weight, weight, weight, 255], 4 * i));
+    seen.forEach((far, i) => cells.data.set([far, far, far, 255], 4 * i));
     grid.getContext("2d").putImageData(cells, 0, 0);
     const context = canvas.getContext("2d", { willReadFrequently: true });
     context.imageSmoothingQuality = "high";
@@ -53,10 +54,10 @@
     context.putImageData(pixels, 0, 0);
   }
 
-  function place(weights) {
-    const side = Math.sqrt(weights.length);
-    if (weights.every((weight) => weight === weights[0])) return "everywhere alike";
-    const highest = weights.indexOf(Math.max(...weights));
+  function place(seen) {
+    const side = Math.sqrt(seen.length);
+    if (seen.every((far) => far === seen[0])) return "everywhere alike";
+    const highest = seen.indexOf(Math.max(...seen));
     const third = (index) => Math.floor((index + 0.5) / side * 3);
     const names = [["upper", "middle", "lower"][third(Math.floor(highest / side))],
       ["left", "centre", "right"][third(highest % side)]];
@@ -64,7 +65,7 @@
   }
 
   function show(figure, word) {
-    for (const shown of figure.querySelectorAll("button.shown, canvas.shown")) shown.classList.remove("shown");
+    for (const shown of figure.querySelectorAll("button.shown, canvas.shown, .largest.shown")) shown.classList.remove("shown");
     looks.textContent = "";
     if (!word) return;
     const image = figure.querySelector("img");
@@ -73,16 +74,21 @@
       canvas = document.createElement("canvas"); // of the image's own shape, so that both are fitted alike
       canvas.setAttribute("aria-hidden", "true");
       [canvas.width, canvas.height] = [image.naturalWidth, image.naturalHeight];
-      image.after(canvas);
+      const largest = document.createElement("span");
+      largest.className = "largest";
+      largest.setAttribute("aria-hidden", "true");
+      image.after(canvas, largest);
     }
-    const weights = weightsOf(word);
-    draw(canvas, weights);
-    canvas.classList.add("shown");
-    word.classList.add("shown");
-    looks.textContent = `${word.textContent}: the model looks ${place(weights)}`;
+    const seen = seenOf(word);
+    draw(canvas, seen);
+    const largest = figure.querySelector(".largest");
+    largest.textContent = word.dataset.largest;
+    for (const shown of [canvas, largest, word]) shown.classList.add("shown");
+    looks.textContent =
+      `${word.textContent}: the model looks ${place(seen)}, largest weight ${word.dataset.largest}`;
   }
 
-  const wordOf = (event) => event.target.closest("button[data-weights]");
+  const wordOf = (event) => event.target.closest("button[data-seen]");
   const pressedIn = (figure) => figure.querySelector('button[aria-pressed="true"]');
   const on = (kind, act) => images.addEventListener(kind, (event) => {
     const word = wordOf(event);

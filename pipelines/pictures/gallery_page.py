@@ -7,7 +7,6 @@ import hashlib
 import html
 import importlib.resources
 import io
-import math
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 
 from pipelines.items import ImageError
+from pipelines.pictures import looks
 from tfrecords_schema.manifests import caption_table
 from tfrecords_schema.vocabulary import normalise
 
@@ -75,7 +75,7 @@ _FOOT = """</main>
 </html>
 """
 _LOG_PROBABILITY = "A log probability nearer to 0 means a surer model."
-_WORDS = "Point at a word, or press it, to see where the model looked; Escape clears."
+_WORDS = "Point at a word, or press it, to see where the model looked; Escape clears. The number is the largest weight."
 
 
 class Page:
@@ -83,7 +83,7 @@ class Page:
 
     def __init__(self):
         self._figures = tempfile.TemporaryFile()  # noqa: SIM115
-        self._has_words = False
+        self._positions: set[int] = set()  # of the grids that words have looked at
 
     def __enter__(self) -> Page:
         return self
@@ -100,7 +100,8 @@ class Page:
     ) -> None:
         """Shows one more image; the arguments are those of `figure`."""
         shown = figure(row, image, references, cider)
-        self._has_words |= "<button" in shown
+        if "<button" in shown:
+            self._positions |= {len(entry["weights"]) for entry in _looked(row) if entry.get("weights")}
         self._figures.write(shown.encode("utf-8"))
 
     def save(self, handle: BinaryIO, title: str, counts: Mapping[str, Any], options: Mapping[str, Any]) -> None:
@@ -121,7 +122,9 @@ class Page:
             title=text(title),
             style=_asset("gallery_page.css"),
             facts="".join(f"<div><dt>{text(name)}</dt><dd>{text(value)}</dd></div>" for name, value in facts.items()),
-            note=f"{_LOG_PROBABILITY} {_WORDS}" if self._has_words else _LOG_PROBABILITY,
+            note=" ".join([_LOG_PROBABILITY, _WORDS, *map(looks.scale, sorted(self._positions))])
+            if self._positions
+            else _LOG_PROBABILITY,
         )
         handle.write(head.encode("utf-8"))
         self._figures.seek(0)
@@ -200,7 +203,7 @@ def _missing(error: ImageError) -> str:
 def _caption(row: Mapping[str, Any], with_words: bool) -> str:
     """The caption; its words are buttons where it is known where the model looked."""
     plain = f'<div class="caption" dir="auto">{_alternative(row)}</div>'
-    attention = [entry for entry in row.get(caption_table.ATTENTION) or [] if entry and entry.get("word")]
+    attention = _looked(row)
     words = [entry["word"] for entry in attention]
     pieces = (row.get("caption") or "").split(" ")
     # In the caption itself a word may have a capital, or a full stop behind it.
@@ -215,21 +218,17 @@ def _caption(row: Mapping[str, Any], with_words: bool) -> str:
     return group if same else plain + group
 
 
+def _looked(row: Mapping[str, Any]) -> list[dict[str, Any]]:
+    return [entry for entry in row.get(caption_table.ATTENTION) or [] if entry and entry.get("word")]
+
+
 def _word(word: str, weights: Sequence[float] | None) -> str:
-    found = weights_as_bytes(weights)
-    if found is None:
+    found = looks.seen(weights)
+    if found is None or weights is None:
         return f"<span>{text(word)}</span>"
-    data = base64.b64encode(found).decode()
-    return f'<button type="button" aria-pressed="false" data-weights="{data}">{text(word)}</button>'
-
-
-def weights_as_bytes(weights: Sequence[float] | None) -> bytes | None:
-    """One byte for each position of a square grid, 255 where the weight is highest; None for what is no such grid."""
-    values = np.asarray([] if weights is None else weights, np.float64)
-    highest = values.max(initial=0)
-    if math.isqrt(values.size) ** 2 != values.size or not np.isfinite(values).all() or highest <= 0:
-        return None
-    return np.uint8(np.clip(values / highest, 0, 1) * 255 + 0.5).tobytes()
+    data = base64.b64encode(np.uint8(255 * found + 0.5).tobytes()).decode()
+    attributes = f'data-seen="{data}" data-largest="{max(weights):.2f}"'
+    return f'<button type="button" aria-pressed="false" {attributes}>{text(word)}</button>'
 
 
 def _details(row: Mapping[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,24 +15,25 @@ if TYPE_CHECKING:
 
     from pipelines.vision import images
 
-LONGEST_SIDE = 360  # pixels
+LONGEST_SIDE = 480  # pixels
 _THREADS = 16  # more than there are cores, since object stores answer slowly
 
 
-def read_all(uris: Sequence[str | None]) -> Iterator[Image.Image | ImageError]:
-    """The thumbnail of each image, or what is wrong with it, in order."""
+def read_all(places: Sequence[str | bytes | None]) -> Iterator[Image.Image | ImageError]:
+    """The thumbnail of each image, a URI or its bytes, or what is wrong with it, in order."""
     from pipelines.vision import devices
 
     # Many threads wait for bytes; no more decode than there are cores, since each holds a whole image in memory.
     decoding = threading.BoundedSemaphore(devices.cores())
 
-    def load(uri: str | None) -> Image.Image | ImageError:
+    def load(place: str | bytes | None) -> Image.Image | ImageError:
         from pipelines.vision import images, memory, reading
 
         try:
-            if not uri:
+            if not place:
                 raise ImageError("read", "Absent", "the table names no file")
-            with reading.held(uri) as data:
+            held = contextlib.nullcontext(place) if isinstance(place, bytes) else reading.held(place)
+            with held as data:
                 encoded = images.Encoded(data, 2 * LONGEST_SIDE)
                 with memory.DECODING.taking(encoded.memory), decoding:
                     return shrink(encoded)
@@ -39,8 +41,8 @@ def read_all(uris: Sequence[str | None]) -> Iterator[Image.Image | ImageError]:
             return error
 
     with ThreadPoolExecutor(_THREADS, thread_name_prefix="thumbnail") as pool:
-        for start in range(0, len(uris), 4 * _THREADS):  # not all at once: what is not yet drawn stays in memory
-            yield from pool.map(load, uris[start : start + 4 * _THREADS])
+        for start in range(0, len(places), 4 * _THREADS):  # not all at once: what is not yet drawn stays in memory
+            yield from pool.map(load, places[start : start + 4 * _THREADS])
 
 
 def shrink(encoded: images.Encoded) -> Image.Image:

@@ -6,6 +6,7 @@ import io
 import json
 import math
 import pathlib
+import shutil
 import zipfile
 
 import numpy as np
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from pipelines import gallery
-from pipelines.pictures import gallery_page, thumbnails
+from pipelines.pictures import gallery_page, looks, of_each, thumbnails
 from pipelines.vision import images
 from tests.support import browser, commands
 from tests.support.outputs import write_report
@@ -195,7 +196,20 @@ def test_an_image_is_found_as_evaluation_finds_it(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        ([], "expected --output FILE.html or --contact_sheet FILE.png, found neither"),
+        ([], "expected --output FILE.html, --contact_sheet FILE.png, --captioned_images DIR or --attention_pictures"),
+        (
+            ["--features", "x", "--output", "{tmp}/a.html"],
+            "--captions, --features or --coco_dir: expected one of them, fo",
+        ),
+        (["--output", "{tmp}/a.html", "--split", "val"], "--split: expected --features beside it, found none"),
+        (
+            ["--attention_pictures", "{tmp}/a"],
+            "--attention_pictures: expected a column attention in {tmp}/table, found",
+        ),
+        (
+            ["--captioned_images", "{tmp}/other.json"],
+            "--captioned_images: expected a directory that can be written to, f",
+        ),
         (["--output", "{tmp}/a.html", "--sort", "worst"], "--sort worst: expected --references to compare"),
         (["--output", "{tmp}/a.html", "--references", "{tmp}/none"], "--references: expected captions as COCO or"),
         (["--output", "{tmp}/a.html", "--references", "{tmp}/other.json"], "it is of images such as '7'; match them"),
@@ -235,7 +249,7 @@ def test_thumbnails_are_small_upright_and_read_from_zip_files(tmp_path):
     ]
     commands.gallery(captions=write_table(tmp_path / "table", rows), output=str(tmp_path / "a.html"))
     found = dict(Elements(tmp_path / "a.html").images)
-    assert found["large"].size == (240, 360) and found["small"].size == (20, 10)
+    assert found["large"].size == (320, 480) and found["small"].size == (20, 10)
     np.testing.assert_allclose(np.asarray(found["large"])[100, 100], (255, 0, 0), atol=4)
 
 
@@ -258,7 +272,7 @@ def test_a_thumbnail_in_any_colours():
         data = io.BytesIO()
         Image.new(mode, (500, 400)).save(data, "TIFF")
         shrunk = thumbnails.shrink(images.Encoded(data.getvalue(), 720))
-        assert (shrunk.mode, shrunk.size) == ("RGB", (360, 288))
+        assert (shrunk.mode, shrunk.size) == ("RGB", (480, 384))
 
 
 @given(st.text())
@@ -267,22 +281,6 @@ def test_all_text_is_escaped(text):
     assert not set(found) & set("<>\"'")
     signs = str.maketrans({chr(code): chr(0x2400 + code) for code in range(32) if chr(code) not in "\t\n\r"})
     assert html.unescape(found) == text.translate(signs).replace("\x7f", "\u2421")
-
-
-@given(st.lists(st.floats(0, 1, width=32), max_size=30))
-def test_weights_are_scaled_to_their_highest(weights):
-    found = gallery_page.weights_as_bytes(weights)
-    if math.isqrt(len(weights)) ** 2 != len(weights) or not any(weights):
-        assert found is None
-    else:
-        expected = [255 * weight / max(weights) for weight in weights]
-        assert max(found) == 255 and np.abs(np.array(list(found)) - expected).max() <= 0.5001
-
-
-def test_weights_of_no_grid_are_none():
-    for weights in (None, [], [1, 2], [math.nan] * 4, [None] * 4, [0.0] * 4):
-        assert gallery_page.weights_as_bytes(weights) is None
-    assert gallery_page.weights_as_bytes([0, 0.1, 0.2, 0.4]) == bytes([0, 64, 128, 255])
 
 
 def test_contact_sheet(tmp_path, capsys):
@@ -304,6 +302,99 @@ def test_contact_sheet(tmp_path, capsys):
         commands.gallery(captions=directory, contact_sheet=str(tmp_path / "no/dir.png"))
 
 
+def test_contact_sheets_have_room_for_what_people_said(judged, tmp_path):
+    drawn = []
+    for name, people in (("a", None), ("b", PEOPLE), ("c", {key: (n, ["zebra"]) for key, (n, _) in PEOPLE.items()})):
+        path = tmp_path / f"{name}.png"
+        given = {"references": write_coco(tmp_path / f"{name}.json", people)} if people else {}
+        commands.gallery(captions=judged, contact_sheet=str(path), **given)
+        drawn.append(np.asarray(Image.open(path)))
+    assert [picture.shape[0] for picture in drawn] == [266, 306, 306]
+    assert not np.array_equal(drawn[1], drawn[2]), "another word is drawn"
+
+
+# A picture of each.
+
+
+def test_a_picture_of_each_photo(tmp_path, capsys):
+    """With its caption under it; and a tile for each word: the photo as it is, or with colour where the model looked."""
+    uri = write_image(tmp_path / "a.png", 80, 80, "white")
+    attention = [("a", [1 / 64] * 64), ("dog", at(0, 0)), ("", at(4, 0)), ("?", [0.5, 0.5])]
+    row = {"image_uri": uri, "caption": "a dog", "log_prob": -1.5}
+    row |= {"attention": [{"word": word, "weights": weights} for word, weights in attention]}
+    rows = [{"image_id": "a", **row}, {"image_id": "../B", **row}, {"image_id": "gone", "image_uri": "/nowhere.jpg"}]
+    each, looked = tmp_path / "each", tmp_path / "deep/looked"
+    flags = {"captions": write_table(tmp_path / "table", rows), "captioned_images": str(each)}
+    commands.gallery(**flags, attention_pictures=str(looked))
+    assert f"2 pictures in {each}\n2 pictures in {looked}\n" in capsys.readouterr().out
+    names = {path.name for path in each.iterdir()}
+    assert names == {path.name for path in looked.iterdir()} == {"a.png", of_each.file_name("../B")}
+    picture = np.asarray(Image.open(each / "a.png"))
+    assert picture.shape[1] == 240 + 32 and (picture[16:96, 96:176] == 255).all()
+    assert (picture[110:] < 128).any(), "text is below"
+    tiles = np.asarray(Image.open(looked / "a.png")).astype(int)
+    first, second = (tiles[45:125, left : left + 80] for left in (16, 16 + 88))
+    assert (first == 255).all(), "an equal share is not seen"
+    np.testing.assert_allclose(second[2, 2], 0.2 * 255 + 0.8 * np.array([252, 250, 160]), atol=6)
+    assert (second[40:, 40:] == 255).all(), "no more than an equal share elsewhere"
+
+
+@given(st.lists(st.floats(0, 1, width=32), max_size=30))
+def test_weights_are_seen_on_one_scale(weights):
+    found, count = looks.seen(weights), len(weights)
+    if math.isqrt(count) ** 2 != count or not any(weights):
+        assert found is None
+    else:
+        expected = [min(max((weight * count - 1) / 3, 0), 1) for weight in weights]
+        np.testing.assert_allclose(found.ravel(), expected, atol=1e-9)
+
+
+def test_weights_of_no_grid_are_none():
+    for weights in (None, [], [1, 2], [math.nan] * 4, [None] * 4, [0.0] * 4):
+        assert looks.seen(weights) is None
+    assert looks.seen([0.25, 0.4375, 0.625, 1.0]).tolist() == [[0, 0.25], [0.5, 1]]
+
+
+@given(st.lists(st.text(), unique=True))
+def test_no_two_ids_share_a_file(ids):
+    names = [of_each.file_name(one) for one in ids]
+    assert len({name.lower() for name in names}) == len(ids)
+    assert all(pathlib.PurePath(name).name == name and len(name) < 120 and not name.startswith(".") for name in names)
+
+
+# Data sets with the captions of people.
+
+
+def test_a_data_set_before_anything_is_trained(made_features, coco_dir, tmp_path):
+    """From records, with the images where they were; and from COCO's own directory."""
+    for name, flags in {
+        "a": {"features": str(made_features), "split": "val"},
+        "b": {"coco_dir": str(coco_dir)},
+    }.items():
+        page, each = tmp_path / f"{name}.html", tmp_path / name
+        commands.gallery(**flags, output=str(page), captioned_images=str(each), n=3)
+        shown = Elements(page)
+        assert len(shown.images) == len(list(each.iterdir())) == 3
+        for alt, _ in shown.images:
+            assert alt.strip() and alt in people(coco_dir), "a caption of somebody's"
+        assert page.read_text().count('<div class="references">') == 3, "and what else was said"
+
+
+def people(coco_dir) -> set[str]:
+    paths = pathlib.Path(coco_dir, "annotations").glob("captions_*.json")
+    return {a["caption"] for path in paths for a in json.loads(path.read_text())["annotations"]}
+
+
+def test_stored_images_are_shown_without_the_files(make_features, coco_dir, tmp_path):
+    moved = shutil.copytree(coco_dir, tmp_path / "coco")
+    directory, _ = make_features(coco_dir=moved, store_images=True)
+    shutil.rmtree(moved)
+    commands.gallery(features=str(directory), output=str(tmp_path / "a.html"), n=2)
+    assert [image.size for _, image in Elements(tmp_path / "a.html").images] == [(96, 72)] * 2
+    with pytest.raises(InputError, match=r"--split: expected train, val, found 'test' in --features"):
+        commands.gallery(features=str(directory), output=str(tmp_path / "a.html"), split="test")
+
+
 def test_everything_may_be_in_an_object_store(tmp_path, monkeypatch):
     monkeypatch.setattr(ShelfFileSystem, "root", str(tmp_path))
     write_image(tmp_path / "a.png")
@@ -311,11 +402,13 @@ def test_everything_may_be_in_an_object_store(tmp_path, monkeypatch):
     write_table(tmp_path / "table", rows)
     write_coco(tmp_path / "people.json", {"1": ("a.png", ["the dog of a person"])})
     places = {"captions": "table", "references": "people.json", "output": "out/a.html", "contact_sheet": "out/a.png"}
+    places["captioned_images"] = "out/each"
     commands.gallery(**{flag: SHELF + path for flag, path in places.items()})
     page = Elements(tmp_path / "out/a.html")
     assert [alt for alt, _ in page.images] == ["a dog"] and "the dog of a person" in page.words
-    assert Image.open(tmp_path / "out/a.png").size == (264, 266)
-    assert len(list((tmp_path / "out").iterdir())) == 2, "nothing temporary is left"
+    assert Image.open(tmp_path / "out/a.png").size == (264, 306)
+    assert Image.open(tmp_path / "out/each/1.png").width == 272
+    assert len(list((tmp_path / "out").iterdir())) == 3, "nothing temporary is left"
 
 
 # In a real browser, from a file.
@@ -469,14 +562,25 @@ def test_words_show_where_the_model_looked(page):
     told = lambda: find(page, "#looks")[0].get_property("textContent")  # noqa: E731
     before = find(page, ".photo")[0].screenshot_as_png
     words[0].click()
-    assert words[0].get_attribute("aria-pressed") == "true" and told() == "a: the model looks most at the upper left"
-    assert canvas_alpha(page, 0.05, 0.05) > 180 and canvas_alpha(page, 0.9, 0.9) < 120
+    assert (
+        words[0].get_attribute("aria-pressed") == "true"
+        and told() == "a: the model looks most at the upper left, largest weight 0.87"
+    )
+    assert canvas_alpha(page, 0.05, 0.05) > 180 and canvas_alpha(page, 0.9, 0.9) == 0, "no more than an equal share"
+    assert [e.text for e in find(page, ".largest.shown")] == ["0.87"]
+    assert "Full colour: 0.06 or more." in find(page, ".note")[0].text
     assert find(page, ".photo")[0].screenshot_as_png != before
     press(page, "ARROW_RIGHT")
-    assert page.switch_to.active_element == words[1] and told() == "dog: the model looks most at the lower right"
-    assert canvas_alpha(page, 0.95, 0.95) > 180 and canvas_alpha(page, 0.1, 0.1) < 120
+    assert page.switch_to.active_element == words[1] and told().startswith(
+        "dog: the model looks most at the lower right, "
+    )
+    assert canvas_alpha(page, 0.95, 0.95) > 180 and canvas_alpha(page, 0.1, 0.1) == 0
     press(page, "TAB")
-    assert page.switch_to.active_element == words[2] and told() == "sleeps: the model looks everywhere alike"
+    assert (
+        page.switch_to.active_element == words[2]
+        and told() == "sleeps: the model looks everywhere alike, largest weight 0.02"
+    )
+    assert canvas_alpha(page, 0.5, 0.5) == 0, "the photo stays as it is"
     press(page, "ARROW_RIGHT", "ARROW_LEFT", "ENTER")
     assert [word.get_attribute("aria-pressed") for word in words] == ["false", "true", "false"]
     press(page, "ESCAPE")
