@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from PIL import Image
 
 ENDING = ".png"
-_MARGIN, _GAP, _FONT_SIZE = 16, 8, 16  # pixels
+_MARGIN, _GAP, _FONT_SIZE, _SPACING = 16, 8, 16, 5  # pixels
+_LINE = _FONT_SIZE + _SPACING
 _LETTER = 0.52  # of the font's size: about the width of a letter
 _LEAST_WIDTH = 240  # of a picture's text, whatever the photo's shape
 _TILE, _COLUMNS = 240, 5  # pixels of a tile's longest side; tiles side by side
@@ -34,15 +35,13 @@ def captioned(row: Mapping[str, Any], image: Image.Image) -> Image.Image:
     """A row of a caption table and its photo, RGB -> the photo with its caption, and how probable it is, under it."""
     width = max(image.width, _LEAST_WIDTH)
     lines = _wrapped(row.get("caption") or "no caption", width)
-    if row.get("log_prob") is not None:
-        lines.append(f"log probability {row['log_prob']:.2f}")
-    line = _FONT_SIZE + 5
-    picture, draw, font = _paper(width + 2 * _MARGIN, image.height + 2 * _MARGIN + _GAP + line * len(lines))
+    top = _MARGIN + image.height + _GAP
+    below = top + _LINE * len(lines)
+    picture, draw, font = _paper(width + 2 * _MARGIN, below + _LINE + _MARGIN)
     picture.paste(image, (_MARGIN + (width - image.width) // 2, _MARGIN))
-    for number, words in enumerate(lines):
-        is_caption = row.get("log_prob") is None or number < len(lines) - 1
-        top = _MARGIN + image.height + _GAP + line * number
-        draw.text((_MARGIN, top), words, _INK if is_caption else _FAINT, font)
+    draw.multiline_text((_MARGIN, top), "\n".join(lines), _INK, font, spacing=_SPACING)
+    if row.get("log_prob") is not None:
+        draw.text((_MARGIN, below), f"log probability {row['log_prob']:.2f}", _FAINT, font)
     return picture
 
 
@@ -57,25 +56,23 @@ def looked_at(row: Mapping[str, Any], image: Image.Image) -> Image.Image | None:
         return None
     small = image.copy()
     small.thumbnail((_TILE, _TILE))
-    line = _FONT_SIZE + 5
-    cell = small.width + _GAP, small.height + 2 * line + _GAP
+    cell = small.width + _GAP, small.height + 2 * _LINE + _GAP
     columns = min(_COLUMNS, len(found))
     rows = -(-len(found) // columns)
     width = max(columns * cell[0] - _GAP, _LEAST_WIDTH)
     heading, scale = _wrapped(row.get("caption") or "", width), _wrapped(looks.scale(len(found[0]["weights"])), width)
-    size = width + 2 * _MARGIN, 2 * _MARGIN + line * (len(heading) + len(scale)) + _GAP + rows * cell[1]
+    size = width + 2 * _MARGIN, 2 * _MARGIN + _LINE * (len(heading) + len(scale)) + _GAP + rows * cell[1]
     picture, draw, font = _paper(*size)
-    for number, words in enumerate(heading):
-        draw.text((_MARGIN, _MARGIN + line * number), words, _INK, font)
-    top = _MARGIN + line * len(heading) + _GAP
+    draw.multiline_text((_MARGIN, _MARGIN), "\n".join(heading), _INK, font, spacing=_SPACING)
+    top = _MARGIN + _LINE * len(heading) + _GAP
     for number, one in enumerate(found):
         x, y = _MARGIN + number % columns * cell[0], top + number // columns * cell[1]
         picture.paste(looks.over(small, one["weights"]), (x, y))
         below = y + small.height + 2
         draw.text((x, below), _wrapped(one["word"], small.width)[0], _INK, font)
-        draw.text((x, below + line), f"largest {max(one['weights']):.2f}", _FAINT, font)
-    for number, words in enumerate(scale):
-        draw.text((_MARGIN, top + rows * cell[1] + line * number), words, _FAINT, font)
+        draw.text((x, below + _LINE), f"largest {max(one['weights']):.2f}", _FAINT, font)
+    below = top + rows * cell[1]
+    draw.multiline_text((_MARGIN, below), "\n".join(scale), _FAINT, font, spacing=_SPACING)
     return picture
 
 

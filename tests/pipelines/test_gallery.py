@@ -317,7 +317,7 @@ def test_contact_sheets_have_room_for_what_people_said(judged, tmp_path):
 
 
 def test_a_picture_of_each_photo(tmp_path, capsys):
-    """With its caption under it; and a tile for each word: the photo as it is, or with colour where the model looked."""
+    """With its caption under it; and a tile for each word: as it is, or coloured where the model looked."""
     uri = write_image(tmp_path / "a.png", 80, 80, "white")
     attention = [("a", [1 / 64] * 64), ("dog", at(0, 0)), ("", at(4, 0)), ("?", [0.5, 0.5])]
     row = {"image_uri": uri, "caption": "a dog", "log_prob": -1.5}
