@@ -121,7 +121,7 @@ class TrainConfig(Settings):
         metavar="LAYER",
     )
     fine_tune_epochs: int = setting("epochs of that, at most", 5, least=1)
-    fine_tune_rate: float = setting("learning rate of the network in them", 1e-5, least=0, most=10)
+    fine_tune_rate: float = setting("learning rate of the network in them", 1e-4, least=0, most=10)
     fine_tune_decoder_rate: float = setting("learning rate of the decoder in them", 1e-4, least=0, most=10)
     fine_tune_batch_size: int = setting("images in a step of them, each with its captions", 32, least=1)
     fine_tune_weight_decay: float = setting("AdamW's, of the network's kernels", 4e-5, least=0, most=1)

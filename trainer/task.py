@@ -29,7 +29,21 @@ PRESETS: dict[str, dict[str, Any]] = {
         "label_smoothing": 0.1,
         "self_critical": 8,
         "self_critical_rate": 2e-4,
-    }
+    },
+    # Over features of Inception-v3 made with --feature_grid --store_images.
+    "best": {
+        "attention": "luong",
+        "epochs": 10,
+        "patience": 10,
+        "image_dropout": 0.3,
+        "label_smoothing": 0.1,
+        "fine_tune": "mixed8",
+        "fine_tune_epochs": 3,
+        "fine_tune_rate": 3e-4,
+        "fine_tune_decoder_rate": 3e-4,
+        "self_critical": 6,
+        "self_critical_rate": 2e-4,
+    },
 }
 
 
