@@ -39,6 +39,8 @@ setup(
     name="batch-image-captioning",
     version=VERSION,
     description="Batch image captioning on Apache Beam and TensorFlow",
+    license="Apache-2.0",
+    license_files=["LICENSE"],
     long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     python_requires=">=3.11,<3.14",
