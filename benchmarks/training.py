@@ -148,15 +148,16 @@ def main() -> None:
     sizes = (args.units, args.embedding_dim)
     tutorials = {size: tutorial(directory, size, *sizes) for size in (64, 128)}
     run = ours(directory, 128, *sizes, args.precision)
-    attend = None
+    attending = {}
     if args.grid:
-        attend = ours(dataset.open_directory(args.grid), 128, *sizes, args.precision, attention="bahdanau")
+        grid = dataset.open_directory(args.grid)
+        attending = {kind: ours(grid, 128, *sizes, args.precision, attention=kind) for kind in ("luong", "bahdanau")}
     found = []
     for _ in range(args.rounds):
         row = {f"tutorial {size}": way(args.seconds) for size, way in tutorials.items()}
         row["ours"], row["waited"], row["real"] = run(args.seconds)
-        if attend:
-            row["attention"], row["attention waited"], _ = attend(args.seconds)
+        for kind, way in attending.items():
+            row[kind], row[f"{kind} waited"], _ = way(args.seconds)
         row["peak"] = peak()
         found.append(row)
 
@@ -165,11 +166,11 @@ def main() -> None:
 
     needed = operations(len(directory.vocabulary), *sizes)
     print(f"| what | real tokens/s |\n|---|---|\n| ours, batch 128 | {median(lambda r: r['ours']):,.0f} |")
-    if attend:
-        print(f"| ours with attention over a grid | {median(lambda r: r['attention']):,.0f} |")
-        ratio = median(lambda r: r["ours"] / r["attention"])
+    for kind in attending:
+        print(f"| ours with `--attention {kind}` over a grid | {median(lambda r, k=kind: r[k]):,.0f} |")
+        ratio = median(lambda r, k=kind: r["ours"] / r[k])
         print(f"| **without attention over with it** (median of the rounds' ratios) | **{ratio:.2f}** |")
-        print(f"| share of the time it waits for data | {median(lambda r: r['attention waited']):.3f} |")
+        print(f"| share of the time it waits for data | {median(lambda r, k=kind: r[f'{k} waited']):.3f} |")
     for size in tutorials:
         print(f"| LSTM called word by word, batch {size} | {median(lambda r, n=size: r[f'tutorial {n}']):,.0f} |")
     for size in tutorials:
