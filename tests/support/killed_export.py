@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import collections
 import functools
+import importlib
 import os
 import pathlib
 import random
@@ -19,6 +20,7 @@ from pipelines.captions.captioner import check_model, open_model
 from tests.support import commands
 from tests.support.killed import Local, killed_at
 from tfrecords_schema.errors import InputError
+from tfrecords_schema.quiet import import_tensorflow
 
 _LAST, _OTHERS = 9, 3  # changes of the file system
 
@@ -40,6 +42,8 @@ def read(directory: pathlib.Path, found: pathlib.Path) -> str:
 
 
 def main() -> None:
+    import_tensorflow()  # once, and not in each fork: it takes longer than the export
+    importlib.import_module("trainer.model.exported")
     root = pathlib.Path(sys.argv[1])
     output, found, outputs = root / "output", root / "found", Local(root)
     members = [str(root / "old"), str(root / "new")]
