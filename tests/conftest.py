@@ -4,12 +4,11 @@ import gc
 import pathlib
 import shutil
 import signal
-import sys
 
 import pytest
 
 from scripts import scenes
-from tests.support import beam_once, commands
+from tests.support import commands
 from tests.support.once import Once
 from tests.support.small import TINY, train_without_java, write_features
 from tfrecords_schema.networks import registry
@@ -34,8 +33,6 @@ def pytest_collection_modifyitems(items):
 def pytest_collection_finish(session):
     """What is imported by now stays: it is not looked through for garbage again and again."""
     if session.items and not getattr(session.config.option, "numprocesses", None):
-        if "apache_beam" in sys.modules:
-            beam_once.remember()
         gc.collect()
         gc.freeze()
         gc.set_threshold(100_000, 20, 100)

@@ -6,12 +6,14 @@ Signatures of functions, and the flags of each kind of options. Both follow from
 from __future__ import annotations
 
 import copy
+import functools
 import inspect
 import sys
 import weakref
 from typing import Any
 
 
+@functools.cache
 def remember() -> None:
     """From now on, in this process."""
     from apache_beam.options import pipeline_options
