@@ -1,5 +1,6 @@
 """Shared fixtures: a tiny drawn COCO set, a tiny network in place of Inception, and what the commands make of them."""
 
+import gc
 import pathlib
 import shutil
 import signal
@@ -27,6 +28,14 @@ def pytest_configure(config):
 def pytest_collection_modifyitems(items):
     """Training first: its modules take longest, and one that came last would keep one process busy and others idle."""
     items.sort(key=lambda item: "tests/trainer/" not in item.nodeid)
+
+
+def pytest_collection_finish(session):
+    """What is imported by now stays: it is not looked through for garbage again and again."""
+    if session.items and not getattr(session.config.option, "numprocesses", None):
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(100_000, 20, 100)
 
 
 @pytest.fixture(scope="session")

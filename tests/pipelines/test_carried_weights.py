@@ -10,7 +10,7 @@ import pytest
 
 from pipelines import caption
 from tests.support import commands, weighed
-from tests.support.killed import killed_at
+from tests.support.killed import Local, killed_at
 from tests.support.outputs import content, edit_json, read_split, rows
 from tests.support.shelf import SHELF, ShelfFileSystem
 from tests.support.small import train_without_java, write_features
@@ -242,11 +242,11 @@ def test_names_appear_when_weights_are_whole_however_the_copying_ends(tmp_path, 
         carried.bring(path, str(tmp_path / "output" / name), digest, "x", "y")
 
     for copy in (put, bring):
-        _, changes = killed_at(0, copy)
+        _, changes = killed_at(Local(tmp_path), 0, copy)
         assert changes > 2
         for change in range(1, changes + 1):
             shutil.rmtree(tmp_path / "output", ignore_errors=True)
-            assert killed_at(change, copy)[0]
+            assert killed_at(Local(tmp_path), change, copy)[0]
             there = bytes_below(tmp_path / "output" / name) if (tmp_path / "output" / name).exists() else {}
             assert there.items() <= expected.items() and (copy is put or not there or there == expected)
             copy()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import collections
 import functools
+import importlib
 import os
 import pathlib
 import random
@@ -17,8 +18,9 @@ import sys
 
 from pipelines.captions.exports import check_model, open_model
 from tests.support import commands
-from tests.support.killed import killed_at
+from tests.support.killed import Local, killed_at
 from tfrecords_schema.errors import InputError
+from tfrecords_schema.quiet import import_tensorflow
 
 _LAST, _OTHERS = 9, 3  # changes of the file system
 
@@ -35,18 +37,20 @@ def digest_of(directory: pathlib.Path, found: pathlib.Path) -> None:
 
 def read(directory: pathlib.Path, found: pathlib.Path) -> str:
     """The same in a process of its own: this one must not have run TensorFlow when it forks."""
-    assert not killed_at(0, functools.partial(digest_of, directory, found))[0]
+    assert not killed_at(Local(directory), 0, functools.partial(digest_of, directory, found))[0]
     return found.read_text()
 
 
 def main() -> None:
+    import_tensorflow()  # once, and not in each fork: it takes longer than the export
+    importlib.import_module("trainer.model.exported")
     root = pathlib.Path(sys.argv[1])
-    output, found = root / "output", root / "found"
+    output, found, outputs = root / "output", root / "found", Local(root)
     members = [str(root / "old"), str(root / "new")]
     export = functools.partial(commands.export, ensemble=members, output=str(output), overwrite=True)
     shutil.copytree(root / "old", output)
     old = read(output, found)
-    was_killed, changes = killed_at(0, export)
+    was_killed, changes = killed_at(outputs, 0, export)
     new = read(output, found)
     assert not was_killed and new != old
     outcomes: collections.Counter[str] = collections.Counter()
@@ -55,12 +59,12 @@ def main() -> None:
     for change in (*random.Random(7).sample(range(1, last[0]), _OTHERS), *last):
         shutil.rmtree(output)
         shutil.copytree(root / "old", output)
-        assert killed_at(change, export)[0]
+        assert killed_at(outputs, change, export)[0]
         told = read(output, found)
         assert told in names or ("\n" not in told and not output.exists()), told
         outcomes[names.get(told, "none")] += 1
         if not output.exists() or change == changes:
-            assert not killed_at(0, export)[0]
+            assert not killed_at(outputs, 0, export)[0]
             assert read(output, found) == new
             assert set(os.listdir(root)) == {"old", "new", "output", "found"}, "something is left"
     print(dict(outcomes))

@@ -9,7 +9,7 @@ def table_step(tables):
     tables: float `[B, T, H, V]`; the state holds (image, time, hash of the words so far), so that a state which does
     not move with its words gives other logits.
     """
-    tables = tf.constant(tables, tf.float32)
+    tables = tf.convert_to_tensor(tables, tf.float32)
 
     def step(ids, state, context=()):
         image, time, history = state

@@ -17,7 +17,9 @@ print(os.environ["TF_ENABLE_ONEDNN_OPTS"], _pywrap_util_port.IsMklEnabled())
 """
 
 
-@pytest.mark.parametrize(("given", "expected"), [(None, "1 True"), ("0", "0 False")])
+@pytest.mark.parametrize(
+    ("given", "expected"), [(None, "1 True"), pytest.param("0", "0 False", marks=pytest.mark.slow)]
+)
 def test_onednn_is_on_unless_it_is_switched_off_and_nothing_is_said_of_it(given, expected):
     environment = {name: value for name, value in os.environ.items() if name != "TF_ENABLE_ONEDNN_OPTS"}
     environment |= {"TF_ENABLE_ONEDNN_OPTS": given} if given else {}

@@ -37,6 +37,9 @@ FREE = {"min_length": 0, "no_repeat_ngram": 0, "forbid_unk": True, "forbidden": 
 CONSTRAINED = {"min_length": 5, "no_repeat_ngram": 2, "forbid_unk": False}
 ONE_GROUP = {"beam_groups": 1, "diversity_penalty": 0.0}
 ENSEMBLE = {"lstm": 0.7, "gru_initial_state": 0.5, "tied": 0.9}  # kinds, and how far their weights spread
+# All kinds; those are fast whose parts the others have in other combinations.
+FEW = ("lstm", "gru_initial_state", "attention_tied", "luong_layers")
+MANY = [kind if kind in FEW else pytest.param(kind, marks=pytest.mark.slow) for kind in decoders.KINDS]
 
 
 def write(decoder, directory, vocabulary=VOCABULARY, **changes) -> str:
@@ -114,13 +117,7 @@ def rebuilt(directory) -> Decoder:
     return load_export(str(directory), open_model(str(directory))[0])
 
 
-@pytest.mark.parametrize(
-    "kind",
-    [
-        kind if kind in ("lstm", "gru_initial_state", "attention_tied") else pytest.param(kind, marks=pytest.mark.slow)
-        for kind in decoders.KINDS
-    ],
-)
+@pytest.mark.parametrize("kind", MANY)
 def test_the_export_gives_what_the_model_in_memory_gives(exported, kind):
     decoder = decoders.make(kind, ENSEMBLE.get(kind, 0.7))
     features = features_for(decoder)
@@ -168,7 +165,7 @@ def check_captions(members, features, found):
 
 
 @pytest.mark.parametrize("constraints", [{}, CONSTRAINED], ids=["free", "constrained"])
-@pytest.mark.parametrize("kind", [*decoders.KINDS, "ensemble"])
+@pytest.mark.parametrize("kind", [*MANY, "ensemble"])
 def test_scores_and_attention_equal_teacher_forcing(exported, kind, constraints):
     """Every caption that the SavedModel finds or draws, scored again by what training uses."""
     signatures, members = exported(kind)
@@ -191,7 +188,7 @@ def test_scores_and_attention_equal_teacher_forcing(exported, kind, constraints)
             assert len(said) >= 3 and len(set(itertools.pairwise(said))) == len(said) - 1
 
 
-@pytest.mark.parametrize("kind", ["lstm", "attention", "ensemble"])
+@pytest.mark.parametrize("kind", ["lstm", "attention_tied", "ensemble"])
 def test_given_captions_have_the_scores_that_finding_them_had(exported, kind):
     signatures, members = exported(kind)
     features = features_for(members[0])
@@ -202,7 +199,7 @@ def test_given_captions_have_the_scores_that_finding_them_had(exported, kind):
         np.testing.assert_allclose(scored["word_log_prob"], found["word_log_prob"][:, place], atol=1e-4)
 
 
-@pytest.mark.parametrize("kind", ["lstm", "attention"])
+@pytest.mark.parametrize("kind", ["lstm", "attention_tied"])
 def test_captions_begin_with_what_is_given_and_say_nothing_forbidden(exported, kind):
     """Each image with a beginning of its own; one has UNK in it, which is not said otherwise, and one has none."""
     signatures, members = exported(kind)
@@ -222,7 +219,7 @@ def test_captions_begin_with_what_is_given_and_say_nothing_forbidden(exported, k
                 assert not np.isin(ids[len(begins) :], [5, 7, UNK]).any()
 
 
-@pytest.mark.parametrize("kind", ["lstm", "attention", "ensemble"])
+@pytest.mark.parametrize("kind", ["lstm", "attention_tied", "ensemble"])
 def test_an_image_has_the_same_captions_in_any_batch(exported, kind):
     """In ten batches of different sizes, places and mates."""
     signatures, members = exported(kind)
@@ -318,10 +315,10 @@ def test_an_ensemble_averages_probabilities(exported, ensemble):
 
 
 def test_an_ensemble_of_one_model_twice_is_that_model(written, exported, tmp_path):
-    directories = [str(written("attention")), shutil.copytree(written("attention"), str(tmp_path / "same"))]
+    directories = [str(written("attention_tied")), shutil.copytree(written("attention_tied"), str(tmp_path / "same"))]
     export.main(["--ensemble", *directories, "--output", str(tmp_path / "two")])
-    features = features_for(decoders.make("attention"))
-    saved = exported("attention")[0], tf.saved_model.load(str(tmp_path / "two")).signatures
+    features = features_for(decoders.make("attention_tied"))
+    saved = exported("attention_tied")[0], tf.saved_model.load(str(tmp_path / "two")).signatures
     one, two = (call(signatures["caption"], features) for signatures in saved)
     assert np.array_equal(one["ids"], two["ids"])
     np.testing.assert_allclose(one["log_prob"], two["log_prob"], atol=1e-5)

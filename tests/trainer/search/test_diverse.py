@@ -1,6 +1,7 @@
 """Diverse beam search over toy step functions, against the paper's algorithm in plain Python."""
 
 import collections
+import functools
 
 import numpy as np
 import pytest
@@ -16,23 +17,30 @@ PAD, START, END = 0, 1, 2
 IDS = {"start": START, "end": END, "pad": PAD, "allowed": Constraints(forbid_unk=False)}
 
 
+@functools.cache
+def searching(shape, alpha, steps):
+    """The search as a graph; what is searched, and how, is given to it."""
+    number = tf.TensorSpec([], tf.int32)
+
+    @tf.function(input_signature=[tf.TensorSpec(shape), number, number, tf.TensorSpec([])])
+    def search(tables, groups, width, strength):
+        step, state = table_step(tables)
+
+        def one(width, penalty):
+            return beam_search(step, state, shape[0], width, steps, alpha, **IDS, penalty=penalty)
+
+        return diverse_beam_search(one, groups, width, strength, alpha, none_yet(shape[0], 0, steps, PAD, None), END)
+
+    return search
+
+
 def found(tables, groups, width, strength, alpha, steps):
     """[(ids, log probability)] of each image."""
-    step, state = table_step(tables)
-    images = len(tables)
-
-    @tf.function(input_signature=[tf.TensorSpec([], tf.int32)] * 2)
-    def search(groups, width):
-        def one(width, penalty):
-            return beam_search(step, state, images, width, steps, alpha, **IDS, penalty=penalty)
-
-        return diverse_beam_search(one, groups, width, strength, alpha, none_yet(images, 0, steps, PAD, None), END)
-
-    ids, log_prob, length, each, _ = search(groups, width)
+    given = tf.constant(tables, tf.float32)
+    ids, log_prob, length, each, _ = searching(tables.shape, alpha, steps)(given, groups, width, strength)
     np.testing.assert_allclose(tf.reduce_sum(each, axis=2), log_prob, rtol=1e-4)
-    return [
-        [(tuple(ids[b, k, : length[b, k]].numpy()), float(log_prob[b, k])) for k in range(width)] for b in range(images)
-    ]
+    ids, log_prob, length = ids.numpy(), log_prob.numpy(), length.numpy()
+    return [[(tuple(ids[b, k, : length[b, k]]), float(log_prob[b, k])) for k in range(width)] for b in range(len(ids))]
 
 
 def by_hand(table, groups, width, strength, alpha, steps):
