@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from tests.support import beam_once
 from tfrecords_schema import command
 
 
@@ -13,7 +12,6 @@ def features(beam_args: Sequence[str] = (), **flags: Any) -> dict[str, Any]:
     """`pipelines.features`; the content of its report.json."""
     from pipelines import features
 
-    beam_once.remember()
     return features.run(command.make(features.FeaturesConfig, flags), beam_args)
 
 
@@ -21,7 +19,6 @@ def caption(beam_args: Sequence[str] = (), **flags: Any) -> dict[str, Any]:
     """`pipelines.caption`; the content of its report.json, or what a dry run found."""
     from pipelines import caption
 
-    beam_once.remember()
     return caption.run(command.make(caption.CaptionConfig, flags), beam_args)
 
 
