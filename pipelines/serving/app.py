@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Annotated, Any
@@ -14,6 +15,7 @@ from starlette.exceptions import HTTPException
 from pipelines.captions.captioning import Captioned, as_row
 from pipelines.items import Reject
 from pipelines.serving import forms, metrics, openapi, schemas
+from pipelines.serving.admission import HeldBytes
 from pipelines.serving.door import Door
 from pipelines.serving.errors import GoneError, RequestError
 from pipelines.serving.service import Service
@@ -51,7 +53,7 @@ def make_app(service: Service, token: str = "", environ: Mapping[str, str] | Non
                 raise RequestError(413 if found.images else 422, "images", told)
             uploaded = time.monotonic()
             service.metrics.stage_s.labels("upload").observe(uploaded - started)
-            images = [_source(service, one) for one in found.images]
+            images = [_source(service, one, held) for one in found.images]
             del found
             work = service.caption(images, service.asking(asked_for))
             del images
@@ -116,9 +118,11 @@ def make_app(service: Service, token: str = "", environ: Mapping[str, str] | Non
     return Door(app, service.metrics, token, own_routes={_OWN, given.get("AIP_PREDICT_ROUTE", _OWN)})
 
 
-def _source(service: Service, image: bytes | str) -> Any:
+def _source(service: Service, image: bytes | str, held: HeldBytes) -> Any:
     if isinstance(image, bytes):
         return image
+    if service.fetcher:
+        return functools.partial(service.fetcher.fetch, image, held.add)
     raise RequestError(422, "urls", "expected images, found a URL; the service takes some if it runs with --allow_urls")
 
 

@@ -69,7 +69,7 @@ def listen(host: str, port: int) -> socket.socket:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         return socket.create_server((host, port), family=family, backlog=2048)
     except OSError as error:
-        reason = os.strerror(error.errno) if (error.errno or -1) > 0 else error.strerror  # a name that nobody knows: -2
+        reason = (error.strerror or str(error)).partition(" (while ")[0]  # which repeats the address
         raise InputError(f"--host, --port: expected an address to listen on, found {host}:{port}: {reason}") from None
 
 

@@ -18,6 +18,7 @@ from pipelines.captions.captioner import Captioner
 from pipelines.captions.captioning import Captioned
 from pipelines.clock import StageClock
 from pipelines.items import ImageError, Reject
+from pipelines.serving import urls
 from pipelines.serving.admission import Admission
 from pipelines.serving.batching import Batcher
 from pipelines.serving.errors import RequestError
@@ -43,6 +44,7 @@ class Service:
     """Captions images of many requests.
 
     Attributes:
+      fetcher: of images by URL; None where there are to be none.
       captioner: None until `load` has been called.
       is_ready: warmed up, and not at its end.
     """
@@ -51,6 +53,7 @@ class Service:
         self.config, limits = config, config.limits
         self.admission = Admission(limits.max_queue, _MOST_HELD * limits.max_request_mb * 1_000_000)
         self.metrics = Metrics(lambda: self.admission.images, lambda: self.admission.held)
+        self.fetcher = urls.Fetcher(limits.max_request_mb * 1_000_000, limits.upload_s) if config.allow_urls else None
         self.captioner: image_captioner.ImageCaptioner | None = None
         self.is_ready = False
         self._batcher: Batcher | None = None

@@ -28,10 +28,12 @@ class Limits(Settings):
         "images that are accepted and not yet captioned; above, answers 429", 128, least=1, most=100_000
     )
     max_images: int = setting("images of a request", 16, least=1, most=1000)
-    max_request_mb: int = setting("of a request, in MB", 32, least=1, most=1024)
+    max_request_mb: int = setting("of a request, or of an image by its URL, in MB", 32, least=1, most=1024)
     max_pixels: int = setting("of an image; larger ones are rejected from their header", MAX_PIXELS, least=1)
     max_beam_width: int = setting("that a request may ask for", 20, least=1, most=1000)
-    upload_s: float = setting("seconds that a request may take to arrive", 20.0, above=0, most=3600)
+    upload_s: float = setting(
+        "seconds that a request, or an image by its URL, may take to arrive", 20.0, above=0, most=3600
+    )
     timeout_s: float = setting("seconds until it is answered, once it has arrived", 30.0, above=0, most=3600)
     drain_s: float = setting("seconds to finish what there is, after SIGTERM", 20.0, least=0, most=3600)
 
