@@ -9,12 +9,13 @@ from typing import Annotated, Any
 
 from fastapi import FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import HTMLResponse, JSONResponse
 from starlette.exceptions import HTTPException
 
+from pipelines.captions import exports
 from pipelines.captions.captioning import Captioned, as_row
 from pipelines.items import Reject
-from pipelines.serving import forms, metrics, openapi, schemas
+from pipelines.serving import forms, metrics, openapi, page, schemas
 from pipelines.serving.admission import HeldBytes
 from pipelines.serving.door import Door
 from pipelines.serving.errors import GoneError, RequestError
@@ -91,6 +92,23 @@ def make_app(service: Service, token: str = "", environ: Mapping[str, str] | Non
             """Instances in, predictions out: one for each, in their order."""
             objects, _ = await answered(request, vertex, "instances", options.model_validate({}))
             return JSONResponse({"predictions": objects, "model": service.loaded.info.digest})
+
+    @app.get("/v1/model", response_model=schemas.ModelAnswer, summary="Which model, and what a request may hold")
+    async def model() -> schemas.ModelAnswer:
+        info = service.loaded.info
+        return schemas.ModelAnswer(
+            model=info.digest,
+            attention=exports.has_attention(info),
+            urls=service.fetcher is not None,
+            max_images=limits.max_images,
+            max_request_mb=limits.max_request_mb,
+        )
+
+    whole, headers = page.page()
+
+    @app.get("/", include_in_schema=False)
+    async def root() -> Response:
+        return HTMLResponse(whole, headers=headers)
 
     @app.get("/livez", summary="Whether the process answers")
     async def alive() -> dict[str, str]:

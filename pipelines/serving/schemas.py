@@ -154,6 +154,16 @@ class PredictAnswer(BaseModel):
     model: str
 
 
+class ModelAnswer(BaseModel):
+    """What is served: the model's digest, whether it tells where it looks, and what a request may hold."""
+
+    model: str
+    attention: bool
+    urls: bool
+    max_images: int
+    max_request_mb: int
+
+
 class Refusal(BaseModel):
     """Why a request was refused: `code` is a short name, `message` for a person."""
 
