@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import http.client
 import io
+import itertools
 import json
 import random
 import socket
@@ -142,9 +143,8 @@ def run(
     """
     generator = random.Random(seed)
     kinds = hostile(photos[0][0])
-    planned = [
-        generator.choice(list(kinds)) if generator.random() < hostile_share else number for number in range(requests)
-    ]
+    turns = itertools.cycle(kinds)
+    planned = [next(turns) if generator.random() < hostile_share else number for number in range(requests)]
     outcome, lock, local = Outcome(), threading.Lock(), threading.local()
 
     def good(number: int) -> None:

@@ -110,6 +110,10 @@ def make_app(service: Service, token: str = "", environ: Mapping[str, str] | Non
     async def root() -> Response:
         return HTMLResponse(whole, headers=headers)
 
+    @app.get("/docs", include_in_schema=False)
+    async def documentation() -> Response:
+        return HTMLResponse(openapi.page(app.openapi()), headers=openapi.HEADERS)
+
     @app.get("/livez", summary="Whether the process answers")
     async def alive() -> dict[str, str]:
         return {"status": "alive"}

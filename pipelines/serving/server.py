@@ -67,8 +67,8 @@ class _Server(uvicorn.Server):
 def listen(host: str, port: int) -> socket.socket:
     """A listening socket. Raises InputError."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # The protocol is named since asyncio sends at once (TCP_NODELAY) only where it is: else an answer, which is written in
-    # two pieces, waits 40 ms for the client to acknowledge the first.
+    # The protocol is named since asyncio sends at once (TCP_NODELAY) only where it is: else an answer, which is written
+    # in two pieces, waits 40 ms for the client to acknowledge the first.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -144,6 +144,17 @@ def test_the_openapi_document_is_whole(served):
     assert "forbid_words" not in named  # a file of the server
 
 
+def test_the_page_of_the_openapi_document(served):
+    """Without a script or anything from outside; each link leads to a type on the page."""
+    answer = served.ask("/docs")
+    page = answer.body.decode()
+    assert answer.headers["content-security-policy"].startswith("default-src 'none'")
+    assert "<h2>POST /v1/captions</h2>" in page and "<td>beam_width<td>integer minimum 1, maximum 20<td>" in page
+    links = set(re.findall(r'href="#(\w+)"', page))
+    assert {"CaptionsRequest", "CaptionsAnswer", "RefusedAnswer"} <= links
+    assert links <= set(re.findall(r'id="(\w+)"', page)) and not re.search("<script|src=|https?:", page)
+
+
 def test_attention_of_a_model_without_is_refused(served, photos):
     answer = served.captions(photos[0].read_bytes(), "?attention=true")
     assert (answer.status, answer.code) == (422, "options")
