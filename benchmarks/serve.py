@@ -1,4 +1,4 @@
-"""The service under load, against the batch job and the bare model: `python -m benchmarks.serve --model … --images …`.
+"""The service under load, against the batch job and the bare model: `python -m benchmarks.serve`.
 
 In turns, on the same photographs: the batch job's own captioning in a process that has loaded it, 64 clients of the
 service at a time, the two models called one after the other for a photo, one client of the service alone. Then many
@@ -16,12 +16,16 @@ import resource
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from typing import Any
 
+from benchmarks.photo import make_export
 from benchmarks.support import clients
+from benchmarks.support.seeded import write_weights
 from benchmarks.support.turns import Served
+from scripts import scenes
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -140,8 +144,8 @@ def is_same(said: Any, expected: Any) -> bool:
 
 def main() -> None:
     p = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    p.add_argument("--model", required=True, help="export directory")
-    p.add_argument("--images", type=pathlib.Path, required=True, help="directory of JPEGs")
+    p.add_argument("--model", help="export directory; by default one is trained, in a minute, on seeded weights")
+    p.add_argument("--images", type=pathlib.Path, help="directory of JPEGs; by default some are drawn")
     p.add_argument("--count", type=int, default=320, help="images in a turn of the batch job and of the 64 clients")
     p.add_argument("--alone", type=int, default=40, help="images in a turn of one client, and of the bare model")
     p.add_argument("--rounds", type=int, default=3)
@@ -154,7 +158,21 @@ def main() -> None:
     if args.way:
         {"batch": batch, "bare": bare}[args.way](args)
         return
-    ways = {way: Served(["benchmarks.serve", "--way", way, *sys.argv[1:]]) for way in ("batch", "bare")}
+    with tempfile.TemporaryDirectory() as name:
+        scratch = pathlib.Path(name)
+        if not args.model:
+            write_weights("inception_v3", f"{scratch}/seeded.weights.h5")
+            args.model = make_export("inception_v3", f"{scratch}/seeded.weights.h5", scratch)
+        if not args.images:
+            args.images = scratch / "photos"
+            scenes.write_images(args.images, 40, seed=1, first_id=1)
+        measure(args)
+
+
+def measure(args: argparse.Namespace) -> None:
+    """Prints all figures."""
+    same = ["--model", args.model, "--images", str(args.images), "--count", str(args.count), "--alone", str(args.alone)]
+    ways = {way: Served(["benchmarks.serve", "--way", way, *same]) for way in ("batch", "bare")}
     expected = json.loads(ways["batch"].told)
     photos = [(path.read_bytes(), expected[str(n)]) for n, path in enumerate(photos_in(args.images, args.count))]
     with serving(args) as service:

@@ -90,6 +90,14 @@ def test_clients_share_passes_and_each_is_answered_with_its_own(run, served, pho
     assert images == 160 - 23 and passes < images / 1.5
 
 
+def test_an_image_waits_for_others_to_share_its_pass(trained, photos, tmp_path):
+    flags = ("--max_batch", "2", "--max_wait_ms", "10000")
+    with running(trained / "job/export", tmp_path / "log", *flags) as served, ThreadPoolExecutor(2) as pool:
+        answers = list(pool.map(served.captions, [path.read_bytes() for path in photos[:2]]))
+        assert [answer.status for answer in answers] == [200, 200] and answers[0].json != answers[1].json
+        assert [served.figure(f"captioning_batch_images_{name}") for name in ("count", "sum")] == [1, 2]
+
+
 def test_what_is_wrong_with_an_image_is_what_a_rejects_table_says(run, served, photos, tmp_path):
     bad = {"text.jpg": b"hello", "empty.jpg": b"", "short.jpg": photos[0].read_bytes()[:900]}
     for name, data in bad.items():

@@ -214,6 +214,7 @@ def test_mistakes_end_in_one_line(tmp_path, trained):
     assert told("--model", "x", PORT="http", **path) == (
         "error: PORT: expected a port in the environment, found 'http'\n"
     )
+    assert told("--model", "x", PORT="1", AIP_HTTP_PORT="65536", **path).startswith("error: AIP_HTTP_PORT: expected")
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = str(other.getsockname()[1])
         found = told("--model", str(trained / "job/export"), **path, PORT=port)
