@@ -17,7 +17,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from tfrecords_schema.errors import InputError
 
-_CONNECTIONS = 1000
+_CONNECTIONS = 500  # many systems give a process 1024 descriptors
 _BACKLOG = 2048
 _IDLE_S = 5  # of a connection between two requests
 
