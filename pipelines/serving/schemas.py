@@ -25,7 +25,7 @@ class _Asked(BaseModel):
 
     def search(self) -> dict[str, Any]:
         """Those options that were given and are of the search."""
-        return self.model_dump(exclude_unset=True, exclude={"word_scores", "attention"})
+        return self.model_dump(exclude_unset=True, exclude_none=True, exclude={"word_scores", "attention"})
 
 
 def options(max_beam_width: int) -> type[_Asked]:
@@ -48,7 +48,8 @@ def options(max_beam_width: int) -> type[_Asked]:
         elif flag.type is str:
             limits = {"max_length": _LONGEST_TEXT}
         given = {name: value for name, value in limits.items() if value is not None}
-        fields[flag.name] = (flag.type | None, Field(flag.default, description=about.help, **given))
+        kind = flag.type | None if flag.default is None else flag.type
+        fields[flag.name] = (kind, Field(flag.default, description=about.help, **given))
     return create_model("Options", __base__=_Asked, **fields)
 
 

@@ -62,6 +62,20 @@ def test_requests_that_do_not_fit(served, body, kind, query, status, code, told)
     assert len(answer.json["error"]["message"]) < 700
 
 
+def test_odd_values_of_options_are_answered_or_refused(served, photos):
+    names = [one["name"] for one in served.ask("/openapi.json").json["paths"]["/v1/captions"]["post"]["parameters"]]
+    values = [None, True, -1, 0, 1, 2, 20, 100, 1e308, -1e308, 2**31, 10**30, "", "x", "a" * 2000, "\0", [], [1], {}]
+    image = content(photos[0].read_bytes())
+    for options in [{name: value} for name in names for value in values]:
+        found = [served.captions({"images": [image], "options": options | more}) for more in ({}, {"sample": True})]
+        assert {(one.status, one.json.get("error", {}).get("code")) for one in found} <= {
+            (200, None),
+            (422, "json"),
+            (422, "options"),
+            (422, None),  # no caption that the rules allow
+        }, options
+
+
 def test_json_that_is_deep_is_refused(served):
     answer = served.captions(b'{"images":' + b"[" * 100_000, kind="application/json")
     assert (answer.status, answer.code) == (422, "json")
