@@ -24,6 +24,7 @@ from tfrecords_schema import __version__
 from tfrecords_schema.manifests import caption_table
 
 _OWN = "/v1/captions"
+_FREE = {"/", "/docs", "/livez", "/openapi.json", "/readyz"}  # which tell nothing that is worth a token
 _IN_ROW = ("height", "width", "captions", caption_table.ATTENTION)
 
 
@@ -34,35 +35,27 @@ def make_app(service: Service, token: str = "", environ: Mapping[str, str] | Non
       token: that clients must send; "" for none.
       environ: may have Vertex AI's AIP_HEALTH_ROUTE and AIP_PREDICT_ROUTE.
     """
-    given, limits = environ or {}, service.config.limits
+    given = environ or {}
+    predict, health = given.get("AIP_PREDICT_ROUTE", ""), given.get("AIP_HEALTH_ROUTE", "")
+    app = FastAPI(title="Captions", version=__version__, docs_url=None, redoc_url=None)
+    _add_captions(app, service, predict)
+    _add_probes(app, service, health)
+    _add_pages(app)
+    for kind, told in (
+        (RequestError, lambda error: error),
+        (RequestValidationError, lambda error: RequestError(422, "options", forms.told(error.errors()))),
+        (Exception, lambda _: RequestError(500, "fault", "the service has a fault; its log tells of it")),
+        (HTTPException, lambda error: RequestError(error.status_code, "route", str(error.detail))),
+    ):
+        app.exception_handler(kind)(_teller(told))
+    return Door(app, service.metrics, token, free={*_FREE, health}, counted={_OWN, predict})
+
+
+def _add_captions(app: FastAPI, service: Service, predict_route: str) -> None:
+    """Adds the routes that caption; that of Vertex AI where it has a name."""
+    limits = service.config.limits
     options = schemas.options(limits.max_beam_width)
     own, vertex = schemas.requests(options)
-    app = FastAPI(title="Captions", version=__version__, docs_url=None, redoc_url=None)
-
-    async def answered(request: Request, schema: Any, field: str, query: Any) -> tuple[list[dict[str, Any]], Any]:
-        """(An object for each image, the times)."""
-        started = time.monotonic()
-        service.loaded  # noqa: B018 - before a byte of the body is read
-        with service.admission.bytes_of() as held:
-            most = limits.max_request_mb * 1_000_000
-            found = await forms.read(request, schema, field, held, most, limits.upload_s)
-            if found.options is not None and query.model_fields_set:
-                raise RequestError(422, "options", "expected options in the JSON, found some in the query too")
-            asked_for = found.options or query
-            if not 1 <= len(found.images) <= limits.max_images:
-                told = f"expected 1 to {limits.max_images} images, found {len(found.images)}"
-                raise RequestError(413 if found.images else 422, "images", told)
-            uploaded = time.monotonic()
-            service.metrics.stage_s.labels("upload").observe(uploaded - started)
-            images = [_source(service, one, held) for one in found.images]
-            del found
-            work = service.caption(images, service.asking(asked_for))
-            del images
-            answer = await _unless_gone(request, _in_time(work, limits.timeout_s))
-        objects = [_object(one, asked_for) for one in answer.outcomes]
-        times = {"upload_ms": uploaded - started, "decode_ms": answer.decode_s, "caption_ms": answer.caption_s}
-        return objects, {name: round(1000 * seconds, 1) for name, seconds in times.items()}
-
     refused = {status: {"model": schemas.RefusedAnswer} for status in (400, 401, 408, 413, 415, 422, 429, 503, 504)}
 
     @app.post(
@@ -75,14 +68,14 @@ def make_app(service: Service, token: str = "", environ: Mapping[str, str] | Non
     )
     async def captions(request: Request, query: Annotated[options, Query()]) -> Response:  # type: ignore[valid-type]
         """The file of an image as the body, several files of a form, or JSON; 422 where no image could be used."""
-        objects, timing = await answered(request, own, "images", query)
-        content = {"model": service.loaded.info.digest, "images": objects, "timing": timing}
+        objects, timing = await _answered(service, request, own, "images", query)
+        content = {"model": service.loaded().info.digest, "images": objects, "timing": timing}
         return JSONResponse(content, 422 if all("error" in one for one in objects) else 200)
 
-    if route := given.get("AIP_PREDICT_ROUTE"):
+    if predict_route:
 
         @app.post(
-            route,
+            predict_route,
             response_model=schemas.PredictAnswer,
             responses=refused,  # type: ignore[arg-type]
             openapi_extra=openapi.body("PredictRequest", json_alone=True),
@@ -90,12 +83,12 @@ def make_app(service: Service, token: str = "", environ: Mapping[str, str] | Non
         )
         async def predict(request: Request) -> Response:
             """Instances in, predictions out: one for each, in their order."""
-            objects, _ = await answered(request, vertex, "instances", options.model_validate({}))
-            return JSONResponse({"predictions": objects, "model": service.loaded.info.digest})
+            objects, _ = await _answered(service, request, vertex, "instances", options.model_validate({}))
+            return JSONResponse({"predictions": objects, "model": service.loaded().info.digest})
 
     @app.get("/v1/model", response_model=schemas.ModelAnswer, summary="Which model, and what a request may hold")
     async def model() -> schemas.ModelAnswer:
-        info = service.loaded.info
+        info = service.loaded().info
         return schemas.ModelAnswer(
             model=info.digest,
             attention=exports.has_attention(info),
@@ -104,6 +97,27 @@ def make_app(service: Service, token: str = "", environ: Mapping[str, str] | Non
             max_request_mb=limits.max_request_mb,
         )
 
+    openapi.describe(app, [own, vertex] if predict_route else [own])
+
+
+def _add_probes(app: FastAPI, service: Service, health_route: str) -> None:
+    @app.get("/livez", summary="Whether the process answers")
+    async def alive() -> dict[str, str]:
+        return {"status": "alive"}
+
+    async def ready() -> dict[str, str]:
+        service.loaded()
+        return {"status": "ready"}
+
+    for route in dict.fromkeys(["/readyz", health_route or "/readyz"]):
+        app.get(route, summary="Whether requests are answered: the model is loaded and warmed up")(ready)
+
+    @app.get("/metrics", summary="Figures for Prometheus", response_class=Response)
+    async def figures() -> Response:
+        return Response(service.metrics.text(), media_type=metrics.CONTENT_TYPE)
+
+
+def _add_pages(app: FastAPI) -> None:
     whole, headers = page.page()
 
     @app.get("/", include_in_schema=False)
@@ -114,30 +128,35 @@ def make_app(service: Service, token: str = "", environ: Mapping[str, str] | Non
     async def documentation() -> Response:
         return HTMLResponse(openapi.page(app.openapi()), headers=openapi.HEADERS)
 
-    @app.get("/livez", summary="Whether the process answers")
-    async def alive() -> dict[str, str]:
-        return {"status": "alive"}
 
-    async def ready() -> dict[str, str]:
-        service.loaded  # noqa: B018
-        return {"status": "ready"}
+async def _answered(
+    service: Service, request: Request, schema: Any, field: str, query: Any
+) -> tuple[list[dict[str, Any]], dict[str, float]]:
+    """(An object for each image, the times in milliseconds).
 
-    for route in dict.fromkeys(["/readyz", given.get("AIP_HEALTH_ROUTE") or "/readyz"]):
-        app.get(route, summary="Whether requests are answered: the model is loaded and warmed up")(ready)
-
-    @app.get("/metrics", summary="Figures for Prometheus", response_class=Response)
-    async def figures() -> Response:
-        return Response(service.metrics.text(), media_type=metrics.CONTENT_TYPE)
-
-    openapi.describe(app, [own, vertex] if "AIP_PREDICT_ROUTE" in given else [own])
-    for kind, told in (
-        (RequestError, lambda error: error),
-        (RequestValidationError, lambda error: RequestError(422, "options", forms.told(error.errors()))),
-        (Exception, lambda _: RequestError(500, "fault", "the service has a fault; its log tells of it")),
-        (HTTPException, lambda error: RequestError(error.status_code, "route", str(error.detail))),
-    ):
-        app.exception_handler(kind)(_teller(told))
-    return Door(app, service.metrics, token, own_routes={_OWN, given.get("AIP_PREDICT_ROUTE", _OWN)})
+    Args:
+      schema, field: of the request's JSON, and which of its fields has the images.
+      query: options of the query; those of its JSON take their place.
+    """
+    started, limits = time.monotonic(), service.config.limits
+    service.loaded()  # before a byte of the body is read
+    with service.admission.bytes_of() as held:
+        most = limits.max_request_mb * 1_000_000
+        found = await forms.read(request, schema, field, held, most, limits.upload_s)
+        if found.options is not None and query.model_fields_set:
+            raise RequestError(422, "options", "expected options in the JSON, found some in the query too")
+        options = found.options or query
+        if not 1 <= len(found.images) <= limits.max_images:
+            told = f"expected 1 to {limits.max_images} images, found {len(found.images)}"
+            raise RequestError(413 if found.images else 422, "images", told)
+        uploaded = time.monotonic()
+        service.metrics.stage_s.labels("upload").observe(uploaded - started)
+        images = [_source(service, one, held) for one in found.images]
+        work = service.caption(images, service.asking(options))
+        answer = await _unless_gone(request, _in_time(work, limits.timeout_s))
+    times = {"upload_ms": uploaded - started, "decode_ms": answer.decode_s, "caption_ms": answer.caption_s}
+    objects = [_object(one, options) for one in answer.outcomes]
+    return objects, {name: round(1000 * seconds, 1) for name, seconds in times.items()}
 
 
 def _source(service: Service, image: bytes | str, held: HeldBytes) -> Any:

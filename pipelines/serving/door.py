@@ -18,19 +18,19 @@ from starlette.responses import JSONResponse
 from pipelines.serving.errors import GoneError, RequestError
 from pipelines.serving.metrics import Metrics
 
-OPEN = frozenset({"/", "/docs", "/livez", "/openapi.json", "/readyz"})  # tell nothing that is worth a token
-
 
 class Door:
     """An ASGI application around another.
 
     Args:
-      token: that requests must have, but for those of the routes in OPEN; "" for none.
-      own_routes: whose requests are for captions: these are counted, and logged.
+      token: that requests must have; "" for none.
+      free: routes whose requests need no token.
+      counted: routes whose requests are for captions: these are counted, and logged.
     """
 
-    def __init__(self, app: Any, metrics: Metrics, token: str, own_routes: Iterable[str]):
-        self._app, self._metrics, self._token, self._own = app, metrics, token, frozenset(own_routes)
+    def __init__(self, app: Any, metrics: Metrics, token: str, free: Iterable[str], counted: Iterable[str]):
+        self._app, self._metrics, self._token = app, metrics, token
+        self._free, self._counted = frozenset(free), frozenset(counted)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """One request."""
@@ -62,11 +62,11 @@ class Door:
             scope["outcome"] = "fault"
             _tell_fault(request_id, error)
         finally:
-            if scope.get("path") in self._own:
+            if scope.get("path") in self._counted:
                 self._tell(request_id, size, time.monotonic() - started, scope.get("outcome", "gone"))
 
     def _check(self, scope: Any) -> None:
-        if not self._token or scope["path"] in OPEN:
+        if not self._token or scope["path"] in self._free:
             return
         given = Headers(scope=scope).get("authorization", "")
         if not hmac.compare_digest(given.encode(), f"Bearer {self._token}".encode()):

@@ -89,16 +89,15 @@ class Service:
         if self._batcher:
             self._batcher.close()
 
-    @property
     def loaded(self) -> image_captioner.ImageCaptioner:
-        """Raises RequestError 503 while it is not ready."""
+        """What captions. Raises RequestError 503 while it is not ready."""
         if self.captioner is None or not self.is_ready:
             raise RequestError(503, "not_ready", "the model is being loaded, or the service is ending", 2)
         return self.captioner
 
     def asking(self, options: Any) -> Captioner:
         """What captions as a request's options say. Raises RequestError where they do not fit."""
-        captioner = self.loaded
+        captioner = self.loaded()
         if options.attention and not exports.has_attention(captioner.info):
             raise RequestError(422, "options", "attention: expected a model with attention, found one without")
         try:
@@ -140,7 +139,7 @@ class Service:
     def _read(self, image: bytes) -> tuple[Any, Any]:
         """(pixels or an ImageError, the Item)."""
         started = time.monotonic()
-        item, features = image_captioner.as_item(image), self.loaded.captioning.features
+        item, features = image_captioner.as_item(image), self.loaded().captioning.features
         pixels = reading.load(item, features.extractor.size, features.reading, self._decoding, StageClock())  # type: ignore[attr-defined]
         self.metrics.stage_s.labels("decode").observe(time.monotonic() - started)
         return pixels, dataclasses.replace(item, given=None)  # the file itself is held no longer

@@ -121,10 +121,11 @@ def test_where_a_model_with_attention_looks_and_vertex_ais_form(run, attentive, 
     export = attentive / "job/export"
     table = rows(run(model=str(export), attention=True)[0])
     environ = {"AIP_PREDICT_ROUTE": "/predict", "AIP_HEALTH_ROUTE": "/health", "AIP_HTTP_PORT": "1"}
-    with running(export, tmp_path / "log", "--capitalise", **environ) as served:
+    with running(export, tmp_path / "log", "--capitalise", CAPTIONING_TOKEN="sesame", **environ) as served:
+        token = {"Authorization": "Bearer sesame"}
         for path in photos[:3]:
             instances = [content(path.read_bytes()), content(b"bad")]
-            answer = served.ask("/predict", {"instances": instances, "parameters": {"attention": True}})
+            answer = served.ask("/predict", {"instances": instances, "parameters": {"attention": True}}, **token)
             image, bad = answer.json["predictions"]
             assert answer.status == 200 and set(answer.json) == {"predictions", "model"}
             assert bad["error"]["stage"] == "decode"
@@ -134,7 +135,8 @@ def test_where_a_model_with_attention_looks_and_vertex_ais_form(run, attentive, 
             assert [one["word"] for one in image["attention"]] == [one["word"] for one in row["attention"]]
             weights, expected = ([one["weights"] for one in each["attention"]] for each in (image, row))
             np.testing.assert_allclose(weights, expected, atol=1e-5)
-            assert "attention" not in served.captions(path.read_bytes()).json["images"][0]
+            assert "attention" not in served.captions(path.read_bytes(), **token).json["images"][0]
+        assert served.ask("/predict", {"instances": instances}).status == 401
         assert served.ask("/health").json == {"status": "ready"}
         document = served.ask("/openapi.json").json
         assert {"/predict", "/health", "/v1/captions"} <= set(document["paths"])
