@@ -13,11 +13,14 @@ CLOUDS = {
     "dask": ["apache-beam[dask]"],
     "vertex": ["google-cloud-aiplatform>=1.60", "pyyaml>=6"],
 }
+SERVE = ["fastapi>=0.115", "prometheus-client>=0.20", "python-multipart>=0.0.18", "uvicorn>=0.30"]
 EXTRAS = {
     **CLOUDS,
+    "serve": SERVE,
     "gpu": ["tensorflow[and-cuda]; platform_system == 'Linux'"],
     "dev": [
         *itertools.chain(*CLOUDS.values()),
+        *SERVE,
         "datasets>=3.0",
         "gcp-storage-emulator>=2024.8.3",
         "hypothesis>=6.100",
@@ -45,7 +48,7 @@ setup(
     long_description_content_type="text/markdown",
     python_requires=">=3.11,<3.14",
     packages=find_packages(include=["pipelines*", "trainer*", "tfrecords_schema*"]),
-    package_data={"pipelines.pictures": ["*.css", "*.js"]},
+    package_data={"pipelines.pictures": ["*.css", "*.js"], "pipelines.serving": ["*.css", "*.html", "*.js"]},
     install_requires=[
         "aiohttp>=3.13",
         "apache-beam>=2.70,<3",
@@ -75,6 +78,7 @@ setup(
             "caption-train = trainer.task:main",
             "caption-images = pipelines.caption:main",
             "caption-gallery = pipelines.gallery:main",
+            "caption-serve = pipelines.serve:main",
             "caption-evaluate = trainer.evaluate:main",
             "caption-submit = trainer.submit:main",
         ]

@@ -7,7 +7,7 @@ import pytest
 from tfrecords_schema import command
 
 COMMANDS = ["pipelines.features", "pipelines.caption", "pipelines.gallery", "trainer.task", "trainer.evaluate"]
-COMMANDS += ["pipelines.download_coco", "trainer.export", "trainer.submit", "tfrecords_schema.show"]
+COMMANDS += ["pipelines.download_coco", "pipelines.serve", "trainer.export", "trainer.submit", "tfrecords_schema.show"]
 
 
 def command_of(name: str) -> tuple:

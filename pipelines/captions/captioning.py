@@ -110,9 +110,9 @@ class Captioning:
                 yield outcome
                 continue
             with clock.stage("caption"):
-                yield self._captioned(outcome, load().captioner)
+                yield self.captioned(outcome, load().captioner)
 
-    def _captioned(self, batch: FeatureBatch, captioner: Captioner) -> list[tuple[Item, Captioned | Reject]]:
+    def captioned(self, batch: FeatureBatch, captioner: Captioner) -> list[tuple[Item, Captioned | Reject]]:
         """Each image with its captions, or with why it has none."""
         items, prefixes = batch.items, []
         problems: dict[int, ImageError] = {}

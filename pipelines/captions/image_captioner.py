@@ -79,12 +79,13 @@ class ImageCaptioner:
     """Images -> captions. `pipelines.load` makes one; calls are safe from several threads.
 
     Attributes:
+      captioning: loaded, with the options that `load` was given.
       info: what the model says of itself.
       vocabulary: its words.
     """
 
     def __init__(self, captioning: Captioning, asked: Search, info: ModelInfo, vocabulary: Vocabulary):
-        self._captioning, self._asked = captioning, asked
+        self.captioning, self._asked = captioning, asked
         self.info, self.vocabulary = info, vocabulary
 
     @overload
@@ -120,12 +121,15 @@ class ImageCaptioner:
 
     def caption(self, items: Sequence[Item], **search: Any) -> list[Captioned | Reject]:
         """The same of Items, as `as_item` makes them, each with its size, or its row of a rejects table."""
-        captioning = self._captioning
+        captioning = self.captioning
         if search:
-            asked = dataclasses.replace(self._asked, **search).resolved(self.info)
-            captioner = captioning.captioner.with_search(asked, word_ids(asked, self.vocabulary))
-            captioning = dataclasses.replace(captioning, captioner=captioner)
+            captioning = dataclasses.replace(captioning, captioner=self.asking(**search))
         return caption(captioning, items, lambda: captioning)
+
+    def asking(self, **search: Any) -> Captioner:
+        """The same captioner with options of a call. Raises as `__call__`."""
+        asked = dataclasses.replace(self._asked, **search).resolved(self.info)
+        return self.captioning.captioner.with_search(asked, word_ids(asked, self.vocabulary))
 
 
 def as_item(image: Any, position: int = 0) -> Item:

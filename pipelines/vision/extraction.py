@@ -66,20 +66,20 @@ def extract(
             if pool is None:
                 loaded = load()
                 pool = stack.enter_context(ThreadPoolExecutor(loaded.in_flight, thread_name_prefix="forward"))
-            running.append(pool.submit(_forward, piece, loaded, clock, dtype))
+            running.append(pool.submit(forward, piece, loaded, clock, dtype))
             if len(running) > loaded.in_flight:  # one more is kept ready than can run
                 yield from finished()
         while running:
             yield from finished()
 
 
-_Batch = list[tuple[Item, images.Pixels]]
+Batch = list[tuple[Item, images.Pixels]]
 
 
 def _batches(
     items: Iterable[Item], extractor: Extractor, reading: Reading, clock: StageClock
-) -> Generator[_Batch | Reject, None, None]:
-    waiting: _Batch = []
+) -> Generator[Batch | Reject, None, None]:
+    waiting: Batch = []
     ahead = 2 * extractor.batch_size + reading.threads
     with contextlib.closing(read_ahead(items, extractor.size, reading, ahead, clock)) as loaded_items:
         for item, loaded in loaded_items:
@@ -94,8 +94,8 @@ def _batches(
         yield waiting
 
 
-def _forward(batch: _Batch, extractor: Extractor, clock: StageClock, dtype: str) -> tuple[FeatureBatch, list[Reject]]:
-    """The features of a batch, padded to a size that the network takes, and those that are no numbers."""
+def forward(batch: Batch, extractor: Extractor, clock: StageClock, dtype: str) -> tuple[FeatureBatch, list[Reject]]:
+    """The features of a batch, padded to a size that the network takes, and Rejects of those that are no numbers."""
     padded = np.zeros((extractor.rows(len(batch)), extractor.size, extractor.size, 3), np.uint8)
     for row, (_, pixels) in enumerate(batch):
         padded[row] = pixels.rgb

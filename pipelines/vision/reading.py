@@ -71,27 +71,14 @@ def read_ahead(
     # Many threads wait for bytes; no more decode than there are cores, since each holds a whole image in memory.
     decoding = threading.BoundedSemaphore(devices.cores())
 
-    def load(item: Item) -> images.Pixels | ImageError:
-        if item.problem:
-            return item.problem
-        try:
-            with contextlib.ExitStack() as stack:
-                image = item.given
-                if image is None:
-                    with clock.stage("read"):
-                        image = stack.enter_context(held(item.uri, reading.retries))
-                encoded = images.encoded(image, size, reading.max_pixels, reading.keep)
-                # In this order: who waits for memory must not keep others from decoding small images.
-                with memory.DECODING.taking(encoded.memory), decoding, clock.stage("decode"):
-                    return encoded.pixels(size, reading.keep)
-        except ImageError as error:
-            return error
-
     with ThreadPoolExecutor(reading.threads, thread_name_prefix="read") as pool:
         pending: collections.deque[tuple[Item, Future]] = collections.deque()
 
         def submit(count: int) -> None:
-            pending.extend((item, pool.submit(load, item)) for item in itertools.islice(source, count))
+            pending.extend(
+                (item, pool.submit(load, item, size, reading, decoding, clock))
+                for item in itertools.islice(source, count)
+            )
 
         submit(ahead)
         try:
@@ -102,6 +89,30 @@ def read_ahead(
                 yield item, loaded
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
+
+
+def load(
+    item: Item, size: int, reading: Reading, decoding: threading.Semaphore, clock: StageClock
+) -> images.Pixels | ImageError:
+    """An item's pixels `[size, size, 3]`, or what is wrong with it.
+
+    Args:
+      decoding: is held while the image is decoded.
+    """
+    if item.problem:
+        return item.problem
+    try:
+        with contextlib.ExitStack() as stack:
+            image = item.given
+            if image is None:
+                with clock.stage("read"):
+                    image = stack.enter_context(held(item.uri, reading.retries))
+            encoded = images.encoded(image, size, reading.max_pixels, reading.keep)
+            # In this order: who waits for memory must not keep others from decoding small images.
+            with memory.DECODING.taking(encoded.memory), decoding, clock.stage("decode"):
+                return encoded.pixels(size, reading.keep)
+    except ImageError as error:
+        return error
 
 
 @contextlib.contextmanager

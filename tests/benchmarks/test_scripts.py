@@ -50,6 +50,16 @@ def test_photo():
 
 
 @pytest.mark.slow
+def test_serve():
+    """Every answer has the captions of the batch job, hostile clients are answered as they should be."""
+    sizes = ("--count", "16", "--alone", "2", "--rounds", "1", "--clients", "4", "--requests", "60", "--hostile", "0.2")
+    told = run("serve", *sizes)
+    assert re.search(r"^4 clients over the batch job, images/s: [\d.]+; ", told, re.MULTILINE)
+    assert "answered otherwise than they should have been: 0\n" in told
+    assert told.endswith("after SIGTERM the service ended with exit status 0\n")
+
+
+@pytest.mark.slow
 def test_requests():
     """An image costs one request, whether it is one of many or not; a rerun asks for none."""
     told = run("requests")

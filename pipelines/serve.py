@@ -1,0 +1,74 @@
+"""A captioning service: photos in by HTTP, captions out (`python -m pipelines.serve`)."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Mapping, Sequence
+
+from pipelines import cli
+from pipelines.settings.serve import ServeConfig
+from tfrecords_schema import command
+from tfrecords_schema.errors import InputError
+from tfrecords_schema.text import shortened
+
+ABOUT = {
+    "prog": "python -m pipelines.serve",
+    "description": "Answer requests for captions, POST /v1/captions, and show a page at / to try it.",
+    "epilog": "The environment's CAPTIONING_TOKEN, if it is set, is a bearer token that requests must have.",
+}
+_NEEDED = ("fastapi", "uvicorn", "prometheus_client", "python_multipart")
+_PORT = 8080
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """The command `caption-serve`."""
+    with cli.command():
+        status = run(command.parse(ServeConfig, argv, **ABOUT))
+        from pipelines.serving.server import leave
+
+        leave(status)
+
+
+def run(config: ServeConfig, environ: Mapping[str, str] = os.environ) -> int:
+    """Serves until SIGTERM (exit status 0) or Ctrl-C (130).
+
+    Raises:
+      InputError: a flag, the environment or the model does not fit.
+    """
+    port = config.port if config.port is not None else _port(environ)
+    missing = [name for name in _NEEDED if not importlib.util.find_spec(name)]
+    if missing:
+        way = "pip install 'batch-image-captioning[serve]'"
+        raise InputError(f"expected the packages of the extra serve, found no {missing[0]}; {way}")
+    from pipelines.serving import server
+    from pipelines.serving.app import make_app
+    from pipelines.serving.service import Service
+    from tfrecords_schema.storage.filesystems import require_filesystems
+
+    require_filesystems(**command.places(config))
+    service = Service(config)
+    app = make_app(service, environ.get("CAPTIONING_TOKEN", ""), environ)
+
+    def load() -> None:
+        service.load()
+        print("ready", flush=True)
+
+    with server.listen(config.host, port) as listener:
+        host, port = listener.getsockname()[:2]
+        print(f"listening on http://{f'[{host}]' if ':' in host else host}:{port}", flush=True)
+        return server.serve(app, listener, load, service.close, config.limits.upload_s, config.limits.drain_s)
+
+
+def _port(environ: Mapping[str, str]) -> int:
+    """Of Vertex AI, of Cloud Run, or ours."""
+    for name in ("AIP_HTTP_PORT", "PORT"):
+        if value := environ.get(name):
+            if not (value.isdecimal() and int(value) <= 65535):
+                raise InputError(f"{name}: expected a port in the environment, found {shortened(value)!r}")
+            return int(value)
+    return _PORT
+
+
+if __name__ == "__main__":
+    main()
