@@ -19,7 +19,8 @@ HEADERS = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inl
 _STYLE = """
 :root { color-scheme: light dark; }
 body { max-width: 60rem; margin: 0 auto; padding: 1.5rem; font: 1rem/1.45 system-ui, sans-serif; }
-body { overflow-wrap: anywhere; }
+td { overflow-wrap: anywhere; }
+td:first-child { white-space: nowrap; }
 table { width: 100%; border-collapse: collapse; }
 th, td { padding: 0.3rem 0.8rem 0.3rem 0; text-align: left; vertical-align: top; border-top: 1px solid #8888; }
 pre { padding: 0.8rem; overflow-x: auto; background: #8882; }
