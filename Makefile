@@ -7,13 +7,13 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 # A test that hangs ends its process and shows where pytest is, instead of nothing when CI's time is up.
 PYTEST := $(BIN)/python -m pytest -o faulthandler_timeout=1500 -o faulthandler_exit_on_timeout=true
-# Several processes, a test module in each; every one needs 4 GB, and gets by with a core.
-TESTERS ?= 2
+# Several processes, a test module in each. Each needs up to 4 GB; a quarter of the time they wait, for Java, servers and clocks, so two cores keep three busy.
+TESTERS ?= $(shell awk '/^MemTotal/ {print ($$2 > 15000000 ? 3 : 2)}' /proc/meminfo 2>/dev/null || echo 2)
 PARALLEL := -n $(TESTERS) --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 TESTS ?= tests
 SEED ?= 1
 
-.PHONY: help demo test test-slow test-engines fuzz lint format templates requirements clean
+.PHONY: help demo test test-slow test-engines docs-check fuzz lint format templates requirements clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -37,6 +37,9 @@ test-slow: $(INSTALLED)  ## the slow tests: the whole demo, real Inception, real
 
 test-engines: $(INSTALLED)  ## both pipelines on Flink, Spark, Prism and Dask: needs java, mvn and go, downloads 1 GB once
 	$(PYTEST) tests/end_to_end/test_engines.py -rs
+
+docs-check: $(INSTALLED)  ## run every command of README and docs, over a small demo; 10 to 20 minutes
+	@$(BIN)/python -m scripts.docs_check
 
 fuzz: $(INSTALLED)  ## every format that is read, broken in thousands of ways; 15 minutes
 	$(BIN)/python -m tests.fuzz --minutes 15 --seed $(SEED)

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import logging
 import pathlib
@@ -44,6 +45,7 @@ def main() -> None:
     coco, features, job, captions = (args.output / name for name in ("coco", "features", "train", "captions"))
     print(f"drawing {args.train} + {args.val} captioned scenes, and {args.unseen} that training never sees", flush=True)
     scenes.write_coco(coco, args.train, args.val)
+    _write_csv(coco, args.output / "captions.csv")
     truth = scenes.write_images(args.output / "unseen", args.unseen, _UNSEEN_SEED, first_id=_UNSEEN_FIRST_ID)
 
     _command("pipelines.features", f"--coco_dir {coco} --output {features} --weights {weights}")
@@ -73,6 +75,17 @@ def main() -> None:
     print(f"look at {args.output}/gallery.html; {captions} holds the table; all in {result['seconds']:.0f} s")
     if share < args.min_right:
         sys.exit(f"error: {share:.0%} right captions, expected at least {args.min_right:.0%}")
+
+
+def _write_csv(coco: pathlib.Path, path: pathlib.Path) -> None:
+    """The same captions as a table, as people have them of their own photographs."""
+    with path.open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["image", "caption", "split"])
+        for split in ("train", "val"):
+            data = json.loads((coco / f"annotations/captions_{split}2017.json").read_text())
+            names = {image["id"]: f"coco/{split}2017/{image['file_name']}" for image in data["images"]}
+            rows.writerows([names[said["image_id"]], said["caption"], split] for said in data["annotations"])
 
 
 def _weights() -> str:

@@ -38,6 +38,11 @@ def pytest_collection_finish(session):
         gc.set_threshold(100_000, 20, 100)
 
 
+def pytest_sessionfinish():
+    """Else DuckDB complains at exit of what it finds still there."""
+    gc.unfreeze()
+
+
 @pytest.fixture(scope="session")
 def once(tmp_path_factory) -> Once:
     """A function that makes a directory once for all processes of this run; see tests/support/once.py."""

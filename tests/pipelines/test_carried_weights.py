@@ -63,7 +63,8 @@ def bytes_below(path: pathlib.Path) -> dict[str, bytes]:
     return content(path) if path.is_dir() else {"": path.read_bytes()}
 
 
-@pytest.mark.parametrize("kind", ["file", pytest.param("SavedModel", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["file", "SavedModel"])
 def test_a_model_captions_alone(made, coco_dir, tmp_path, kind, monkeypatch):
     """The captions of images equal those of the features that were stored when the given weights were still there."""
     root, images = made(kind), [f"{coco_dir}/val2017"]

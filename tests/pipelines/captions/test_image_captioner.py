@@ -156,6 +156,7 @@ def test_where_a_model_with_attention_looks(run, attentive, photos):
     np.testing.assert_allclose(best.attention, [entry["weights"] for entry in expected], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_beam_is_not_imported_and_the_process_is_not_set_up_for_a_worker(trained, photos):
     """By a process of its own; the tiny network is one of the tests' own, so it enters it into the registry too."""
     code = (

@@ -5,6 +5,8 @@
 
 import pathlib
 
+import pytest
+
 from benchmarks.support import clients
 from tests.support.serving import Served, running, until
 
@@ -14,6 +16,7 @@ def resident_mb(served: Served) -> float:
     return int(text.partition("VmRSS:")[2].split()[0]) / 1024
 
 
+@pytest.mark.slow
 def test_load_with_hostile_clients(trained, photos, tmp_path):
     flags = ("--upload_s", "1", "--max_queue", "64")
     with running(trained / "job/export", tmp_path / "log", *flags) as served:

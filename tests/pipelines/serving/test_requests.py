@@ -133,6 +133,7 @@ def test_a_body_without_a_length_is_counted_as_it_comes(limited):
         assert connection.getresponse().status == 413
 
 
+@pytest.mark.slow
 def test_slow_clients_are_let_go(limited):
     """One that sends no head, one that sends half of it, one that stops within its body; and nothing is held."""
     head = b"POST /v1/captions HTTP/1.1\r\nHost: a\r\nContent-Type: image/png\r\nAuthorization: Bearer sesame\r\n"

@@ -66,6 +66,7 @@ def test_no_image_is_lost(store):
     assert all(error.message.startswith(server.url("images/")) and "\n" not in error.message for error in found)
 
 
+@pytest.mark.slow
 def test_listings_and_writing_and_deleting_go_on_too(store):
     server, proxy = store
     proxy.share = 0.2
@@ -163,6 +164,7 @@ def test_a_slow_store_is_waited_for(store):
     assert read_all(uris, 0) == list(CONTENT.values()) and proxy.hurt > 30
 
 
+@pytest.mark.slow
 def test_who_never_answered_is_not_waited_for(store):
     """Within 5 seconds, where no number of retries was given; the same outage later is waited for."""
     server, proxy = store

@@ -243,6 +243,7 @@ def test_a_network_that_did_not_change_is_exported_as_it_came(features, tmp_path
     assert (exported["features"], exported["extractor"]) == (given["features"], given["extractor"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "flags", [{"augment": True, "fine_tune": "all"}, {"fine_tune_batch_norm": True, "cache_gb": 0.0}]
 )
@@ -280,6 +281,7 @@ def test_mixed_precision(features, tmp_path):
         assert info["features"]["precision"] == precision
 
 
+@pytest.mark.slow
 def test_without_validation_images(coco_dir, tmp_path):
     weights = tunable.save(tmp_path / "given.weights.h5")
     flags = {"train_captions": [f"{coco_dir}/annotations/captions_train2017.json"], "images": [f"{coco_dir}/train2017"]}

@@ -31,6 +31,7 @@ def two_epochs(data, tmp_path_factory):
     return job
 
 
+@pytest.mark.slow
 def test_more_epochs_of_a_run_that_has_ended_equal_all_of_them_at_once(data, two_epochs, tmp_path, capsys):
     shutil.copytree(two_epochs, tmp_path / "more")
     train_without_java(data, tmp_path / "more", epochs=4, **FLAGS)
@@ -58,6 +59,7 @@ def test_self_critical_epochs_added_later_equal_a_run_that_had_them(data, two_ep
     assert float(more[3]["learning_rate"]) == pytest.approx(float(once[3]["learning_rate"]))
 
 
+@pytest.mark.slow
 def test_a_run_that_ended_for_want_of_a_better_epoch_goes_on_with_more_patience(data, tmp_path, capsys):
     flags = {**FLAGS, "learning_rate": 1e-9, "embedding_dropout": 0.0, "epochs": 5}
     for patience, epochs in ((1, 2), (1, 2), (2, 3)):
@@ -130,6 +132,7 @@ def test_xla_is_not_asked_to_compile_attention(made_grid_features, tmp_path):
         train_without_java(made_grid_features, tmp_path / "job", epochs=1, attention="bahdanau", jit_compile=True)
 
 
+@pytest.mark.slow
 def test_a_run_begins_with_the_weights_of_another(trained, tmp_path, capsys):
     """The real command: where nothing is learned, it is as good as the export; and it goes on without that."""
     start = shutil.copytree(trained / "job/export", tmp_path / "start")
