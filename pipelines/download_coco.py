@@ -12,13 +12,18 @@ from typing import Any
 
 from pipelines import cli
 from pipelines.settings.download_coco import DownloadCocoConfig
-from tfrecords_schema import command
+from tfrecords_schema import command_line
 from tfrecords_schema.errors import InputError
 from tfrecords_schema.text import beside, on_screen
 
 ABOUT = {
     "prog": "python -m pipelines.download_coco",
-    "description": "Download COCO's images and captions; the same command again goes on where it stopped.",
+    "usage": "%(prog)s --output DIR [flags]",
+    "description": "Download the images and captions of COCO (20 GB). The same command goes on where it was stopped.",
+    "examples": """
+        python -m pipelines.download_coco --output coco
+        python -m pipelines.download_coco --output coco-val --splits val
+    """,
 }
 _LOCK = ".download.lock"
 
@@ -26,7 +31,7 @@ _LOCK = ".download.lock"
 def main(argv: Sequence[str] | None = None) -> None:
     """The command `caption-download-coco`."""
     with cli.command():
-        run(command.parse(DownloadCocoConfig, argv, **ABOUT))
+        run(command_line.parse(DownloadCocoConfig, argv, **ABOUT))
 
 
 def run(config: DownloadCocoConfig) -> None:

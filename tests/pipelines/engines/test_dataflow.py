@@ -19,7 +19,8 @@ from pipelines.settings.features import FeaturesConfig
 from scripts.flex import templates
 from tests.support import ROOT, commands
 from tests.support.google import BUCKET, IMAGE, emulated_bucket
-from tfrecords_schema.command import flags, parse_known
+from tfrecords_schema.command import flags
+from tfrecords_schema.command_line import parse_known
 
 L4 = "type:nvidia-l4;count:1;machine_type:g2-standard-8;install-nvidia-driver"
 LAUNCH = ROOT / "scripts/flex/launch.py"
