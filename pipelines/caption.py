@@ -30,9 +30,9 @@ ABOUT = {
         python -m pipelines.caption demo/unseen/000000500001.jpg \\
           --model demo/train/export
         python -m pipelines.caption --images 'demo/unseen/*.jpg' \\
-          --model demo/train/export --output demo/my-captions
+          --model demo/train/export --output demo/captions-2
         python -m pipelines.caption --features demo/features --split val \\
-          --model demo/train/export --output demo/my-val-captions --format csv
+          --model demo/train/export --output demo/captions-3 --format csv
     """,
 }
 
@@ -53,9 +53,12 @@ def parse(argv: Sequence[str] | None) -> tuple[CaptionConfig, list[str]]:
     flagged = next((place for place, word in enumerate(left) if word.startswith("-")), len(left))
     images, beam_args = left[:flagged], left[flagged:]
     if "output" in found and images:
-        raise InputError(f"--images: expected images behind it, as there is --output, found {shortened(images[0])!r}")
+        raise InputError(f"--images: expected it before {shortened(images[0])!r}, since --output is given")
     if "output" not in found and beam_args:
-        raise InputError(f"{shortened(beam_args[0])}: expected --output beside flags of Beam, found none; see --help")
+        raise InputError(
+            f"{shortened(beam_args[0])}: not a flag of this command; Beam gets other flags, but only with --output; "
+            "see --help"
+        )
     if images:
         found["images"] = [*images, *found.get("images", ())]
     return command.make(CaptionConfig, found), beam_args

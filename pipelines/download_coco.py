@@ -91,7 +91,7 @@ def _download(config: DownloadCocoConfig, missing: Sequence[Any]) -> None:
     for archive, download in zip(missing, downloads, strict=True):
         there = f", {_gb(download.have)} of it here" if download.have else ""
         print(f"  {archive.name:<32}{_gb(download.remote.bytes):>10}{there}")
-    print(on_screen(f"{_gb(total - have)} to come, {_gb(free)} free in {config.output}"), flush=True)
+    print(on_screen(f"{_gb(total - have)} to download, {_gb(free)} free in {config.output}"), flush=True)
     if total - have > free:
         raise InputError(
             f"--output: expected {total - have:,} bytes free in {config.output}, found {free:,}; free some, or give "

@@ -25,8 +25,8 @@ ABOUT = {
     "epilog": cli.BEAM_FLAGS,
     "examples": """
         python -m pipelines.features --coco_dir demo/coco --weights random \\
-          --output demo/my-features
-        python -m pipelines.features --weights random --output demo/my-features-2 \\
+          --output demo/features-2
+        python -m pipelines.features --weights random --output demo/features-3 \\
           --train_captions demo/coco/annotations/captions_train2017.json \\
           --val_captions demo/coco/annotations/captions_val2017.json \\
           --images demo/coco/train2017 demo/coco/val2017
@@ -74,7 +74,7 @@ def run(config: FeaturesConfig, beam_args: Sequence[str] = ()) -> dict[str, Any]
     extractor = extractors.parse(network.extractor, network.weights, running.batch_size, network.feature_grid, exact)
     spec = extractor.spec(network.feature_dtype)
     if network.weights == "random":
-        print("WARNING: --weights random is seeded noise, for trying things out: it knows no objects.", flush=True)
+        print("WARNING: --weights random is an untrained network, only for trying things out.", flush=True)
     reading = Reading(running.read_threads, running.max_pixels, running.read_retries, keep)
     names = Names(SPLITS, [RecordMaker.suffix], [VOCABULARY], DATASET_INFO, carries=True)
     with contextlib.ExitStack() as held:

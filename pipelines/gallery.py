@@ -25,8 +25,8 @@ ABOUT = {
     "picture, or as a picture of each image.",
     "examples": """
         python -m pipelines.gallery --captions demo/captions \\
-          --output demo/my-gallery.html --contact_sheet demo/my-gallery.png
-        python -m pipelines.gallery --coco_dir demo/coco --output demo/my-data.html
+          --output demo/gallery-2.html --contact_sheet demo/gallery-2.png
+        python -m pipelines.gallery --coco_dir demo/coco --output demo/coco.html
     """,
 }
 _ENDINGS = {"output": ".html", "contact_sheet": ".png"}  # of the targets that are files

@@ -106,7 +106,10 @@ def _weights() -> str:
     try:
         registry.weights_file("inception_v3", "imagenet")
     except InputError:
-        print("weights: ImageNet's can not be had here, so seeded random ones are used; they tell drawn scenes apart")
+        print(
+            "weights: ImageNet's cannot be downloaded here; seeded random ones are used, which are enough for drawn "
+            "scenes"
+        )
         return "random"
     return "imagenet"
 

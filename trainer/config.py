@@ -230,7 +230,9 @@ class TrainConfig(Settings):
                 f"--pretrained_embeddings: expected none beside --init_from, found {self.pretrained_embeddings}"
             )
         if self.self_critical_baseline == "samples" and self.self_critical_samples < 2:
-            raise InputError("--self_critical_samples: expected at least 2 for their mean as the baseline, found 1")
+            raise InputError(
+                "--self_critical_samples: expected at least 2 with --self_critical_baseline samples, found 1"
+            )
 
     @property
     def precision(self) -> str:

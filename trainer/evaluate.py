@@ -26,10 +26,10 @@ ABOUT = {
     "ROUGE-L and CIDEr.",
     "examples": """
         python -m pipelines.caption --images demo/coco/val2017 \\
-          --model demo/train/export --output demo/my-val-captions
-        python -m trainer.evaluate --captions demo/my-val-captions \\
+          --model demo/train/export --output demo/val-captions
+        python -m trainer.evaluate --captions demo/val-captions \\
           --references demo/coco/annotations/captions_val2017.json \\
-          --output demo/my-scores
+          --output demo/scores
     """,
 }
 

@@ -35,10 +35,10 @@ ABOUT = {
     "description": "Make one model, an ensemble, of several exports that were trained on the same data. Its "
     "probability of each word is the mean of theirs.",
     "examples": """
-        python -m trainer.task --data demo/features --job_dir demo/my-second-job \\
+        python -m trainer.task --data demo/features --job_dir demo/train-seed1 \\
           --seed 1 --epochs 2
-        python -m trainer.export --output demo/my-ensemble \\
-          --ensemble demo/train/export demo/my-second-job/export
+        python -m trainer.export --output demo/ensemble \\
+          --ensemble demo/train/export demo/train-seed1/export
     """,
 }
 

@@ -31,7 +31,7 @@ ABOUT = {
     "epilog": "Any other flag is passed on to trainer.task; see python -m trainer.task --help.",
     "examples": """
         python -m trainer.submit --local --data demo/features \\
-          --job_dir demo/my-local-job --epochs 2
+          --job_dir demo/local-job --epochs 2
         python -m trainer.submit --dry_run --project my-project --region us-central1 \\
           --image us-docker.pkg.dev/my-project/captioning/trainer:1 \\
           --data gs://my-bucket/features --job_dir gs://my-bucket/jobs/1 \\
@@ -156,7 +156,7 @@ def _follow_earlier(config: SubmitConfig, trainer_flags: Sequence[str]) -> int:
     others = [f"--{k}" for k, v in command.values(config).items() if v != defaults[k]] + list(trainer_flags)
     useless = [flag for flag in others if flag not in ("--follow", "--api_endpoint", "--poll_seconds")]
     if useless:
-        raise InputError(f"{useless[0]}: expected no such flag beside --follow JOB, which submits nothing")
+        raise InputError(f"{useless[0]}: expected without --follow JOB, which submits nothing; leave it out")
     return _follow(name, config)
 
 
@@ -172,7 +172,10 @@ def _check_trainer_flags(flags: Sequence[str], remote: bool) -> None:
     # Sizes that only the data can tell do not matter here: these fit every other setting.
     DecoderConfig(**vars(config.decoder), vocabulary_size=1, max_length=1, feature_shape=(1, 1))
     if config.overwrite:
-        raise InputError("--overwrite: expected another --job_dir: a job that is restarted would begin anew every time")
+        raise InputError(
+            "--overwrite: expected without it, since a restarted job would delete its own checkpoints; give another "
+            "--job_dir"
+        )
     for name, place in command.places(config).items():
         if not place and name in ("data", "job_dir"):
             raise InputError(f"--{name}: expected a directory, found nothing")

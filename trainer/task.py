@@ -53,8 +53,8 @@ ABOUT = {
     "description": "Train a caption decoder on all devices that TensorFlow sees, and export its best epoch. The same "
     "command goes on with a run that was stopped.",
     "examples": """
-        python -m trainer.task --data demo/features --job_dir demo/my-job --epochs 2
-        python -m trainer.task --data demo/features --job_dir demo/my-gru-job \\
+        python -m trainer.task --data demo/features --job_dir demo/train-2 --epochs 2
+        python -m trainer.task --data demo/features --job_dir demo/train-gru \\
           --epochs 2 --cell gru --units 256 --monitor val_loss
     """,
 }
@@ -98,10 +98,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         with told_in_one_line():
             run(parse(argv))
     except Preempted:
-        print("error: SIGTERM; the same command goes on where this run stopped", file=sys.stderr)
+        print("error: SIGTERM; run the same command to continue", file=sys.stderr)
         sys.exit(PREEMPTED_STATUS)
     except KeyboardInterrupt:
-        print("error: interrupted; the same command goes on where this run stopped", file=sys.stderr)
+        print("error: interrupted; run the same command to continue", file=sys.stderr)
         sys.exit(130)
 
 
@@ -152,9 +152,9 @@ def run(config: TaskConfig) -> dict[str, Any]:
             except tf.errors.OpError as error:
                 damaged = dataset.find_damaged(directory)
                 reason = files.reason(error)
-                raise RunError(damaged or f"{reason} (the same command goes on)") from error
+                raise RunError(damaged or f"{reason} (run the same command to continue)") from error
             except OSError as error:
-                raise RunError(f"--job_dir: {job_dir}: {error} (the same command goes on)") from error
+                raise RunError(f"--job_dir: {job_dir}: {error} (run the same command to continue)") from error
             place.finish()
             if decoder is None:
                 raise RunError(f"{job_dir}: no epoch had a finite {training.monitor}, nothing was exported")

@@ -173,8 +173,8 @@ class Captioner:
             return {name: tensor.numpy() for name, tensor in self._signatures[signature](**inputs).items()}
         except tf.errors.ResourceExhaustedError:
             raise InputError(
-                f"--{flag} {getattr(search, flag)}: expected {BATCH} images to fit into memory, found that they do "
-                "not; give a smaller one, or a machine with more"
+                f"--{flag} {getattr(search, flag)}: a search over {BATCH} images does not fit into memory; give a "
+                "smaller value, or use a machine with more memory"
             ) from None
 
     def _padded(self, features: np.ndarray) -> np.ndarray:

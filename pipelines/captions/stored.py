@@ -160,16 +160,16 @@ class StoredFeatures:
     def _decode(self, path: str, data: bytes | None) -> dict[str, Any] | ImageError:
         """The record, or why it cannot be used: what a checksum cannot tell, since it can be made good."""
         if data is None:
-            return ImageError("read", "DamagedRecord", "its data are damaged")
+            return ImageError("read", "DamagedRecord", "its data do not match their checksum")
         try:
             values = record.decode(data, self.shape, self.dtype, has_image=self.has_image)
         except (DecodeError, KeyError, ValueError) as error:
             return ImageError("read", "DamagedRecord", one_line(error))
         if not np.isfinite(values["image/feature"]).all():
-            return ImageError("extract", "NotFinite", "its features are infinite or no numbers")
+            return ImageError("extract", "NotFinite", "its feature holds infinity or NaN")
         named = shards.parse_shard_name(path.rpartition("/")[2])
         if named and shards.shard_of(values["image/id"], named[2]) != named[1]:
-            return ImageError("read", "DamagedRecord", f"image {values['image/id']!r} belongs into another shard")
+            return ImageError("read", "DamagedRecord", f"image {values['image/id']!r} belongs in another shard")
         return values
 
     def _batch(self, batch: list[tuple[Item, dict[str, Any]]]) -> FeatureBatch:

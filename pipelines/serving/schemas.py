@@ -74,7 +74,7 @@ class Image(BaseModel):
         try:
             return base64.b64decode(self.content, validate=True)
         except binascii.Error as error:
-            raise ValueError(f"expected base64, found what is none: {error}") from None
+            raise ValueError(f"expected base64, found something else: {error}") from None
 
 
 def requests(asked: type[_Asked]) -> tuple[type[BaseModel], type[BaseModel]]:

@@ -83,7 +83,7 @@ class FilePlace:
             files_have, were = ("file in {} has", "was") if count == 1 else ("files in {} have", "were")
             every = self._every() if self.kind == "directory" else ""
             where, endings = files_have.format(self.given), _endings(passed_over)
-            note = f"{count:,} {where} no image's ending ({endings}) and {were} passed over{every}"
+            note = f"{count:,} {where} no image's ending ({endings}) and {were} skipped{every}"
             print(on_screen(note), file=sys.stderr, flush=True)
 
     def _nothing(self, passed_over: collections.Counter[str]) -> str:

@@ -168,7 +168,7 @@ class Samples:
         if not usable:
             where = ", ".join(place.path for place in itertools.islice(self._places.values(), 3))
             told = f"none that could be used; the first: {problem}" if problem else f"none in {where}"
-            raise InputError(f"--images: expected images of samples, found {told}")
+            raise InputError(f"--images: expected samples with images, found {told}")
 
     def _rows(self, names: Sequence[str]) -> Iterator[Rows]:
         if self._table:
@@ -228,7 +228,7 @@ class Samples:
             else:
                 passed_over += 1
         if passed_over:
-            note = f"{passed_over:,} names in {place.path} have no file with an image's ending and were passed over"
+            note = f"{passed_over:,} names in {place.path} have no file with an image's ending and were skipped"
             print(on_screen(note), file=sys.stderr, flush=True)
         for error in damage:
             part = _File(posixpath.basename(place.path), 0, "", place.path, place.version)

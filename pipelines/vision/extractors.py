@@ -179,7 +179,7 @@ def of_spec(
         if extractor.layer == spec.layer:
             return extractor
     raise InputError(
-        f"--model: its features are from layer {spec.layer!r} of {spec.extractor}, which is not known here"
+        f"--model: its features are from layer {spec.layer!r} of {spec.extractor}, which this version does not know"
     )
 
 

@@ -149,8 +149,8 @@ class Tuning:
                     found = self._features(activations).numpy().astype(spec.dtype)
                 if not np.isfinite(found).all():
                     raise RunError(
-                        f"the fine-tuned network: expected features that {spec.dtype} can hold, found some that are "
-                        "infinite or none; try a smaller --fine_tune_rate in another --job_dir, or --overwrite"
+                        f"the fine-tuned network: expected features that {spec.dtype} can hold, found "
+                        "infinity or NaN; try a smaller --fine_tune_rate in another --job_dir, or --overwrite"
                     )
                 file.write(found.tobytes())
         remade = np.memmap(path, spec.dtype, "r", shape=(self._images[split], *spec.shape))

@@ -115,7 +115,7 @@ class Mirror:
         except OSError as error:
             raise RunError(
                 f"--job_dir: {self._uri}: could not be written: {files.reason(error)}; what is missing there is in "
-                f"{self.directory}; the same command, on this machine, sends it and goes on"
+                f"{self.directory}; run the same command on this machine to send it and continue"
             ) from None
 
     @contextlib.contextmanager

@@ -175,7 +175,9 @@ def _introduce(directory: dataset.FeatureDirectory, bench: Bench) -> None:
         f"epoch, {bench.decoder.count_params():,} weights, {replicas} replica(s)"
     )
     if not bench.validation:
-        bench.screen.say("no validation images: the best epoch is told by what is trained on, and nothing is scored")
+        bench.screen.say(
+            "no validation images: the training loss decides which epoch is the best, and no captions are scored"
+        )
 
 
 def _measure_features(directory: dataset.FeatureDirectory, decoder: Decoder, interruptions: Interruptions) -> None:
