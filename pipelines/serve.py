@@ -67,7 +67,7 @@ def run(config: ServeConfig, environ: Mapping[str, str] = os.environ) -> int:
 
 
 def _port(environ: Mapping[str, str]) -> int:
-    """Of Vertex AI, of Cloud Run, or ours."""
+    """The port that Vertex AI or Cloud Run names, or our default."""
     for name in ("AIP_HTTP_PORT", "PORT"):
         if value := environ.get(name):
             if not (value.isdecimal() and int(value) <= 65535):

@@ -183,7 +183,7 @@ def require_ours(flag: str, directory: str) -> None:
 
 
 def _names(directory: str) -> set[str]:
-    """Of the files and directories directly in a directory; none where it does not exist."""
+    """The names of the files and directories directly in a directory; none where it does not exist."""
     if paths.is_remote(directory):
         return {name.split("/")[0] for name in finding.names_below(directory)}
     if not os.path.exists(directory):

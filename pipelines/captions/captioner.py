@@ -106,14 +106,14 @@ class Captioner:
         return [self._captions({name: array[row] for name, array in found.items()}) for row in range(len(features))]
 
     def with_search(self, search: Search, words: WordIds) -> Captioner:
-        """The same model, loaded or not, asked in another way."""
+        """A captioner of the same model, loaded or not, with other options of the search."""
         other = copy.copy(self)
         other.search, other.words = search, words
         return other
 
     @property
     def vocabulary(self) -> Vocabulary:
-        """Of the loaded model."""
+        """The vocabulary of the loaded model."""
         return self._vocabulary
 
     def score(self, features: np.ndarray, texts: Sequence[str | None]) -> list[tuple[float, int] | None]:
@@ -194,7 +194,7 @@ class Captioner:
         return numbers
 
     def _captions(self, found: dict[str, np.ndarray]) -> list[Caption]:
-        """Of one image, from ids `[K, T]`, log_prob `[K]` and attention `[K, T, P]`."""
+        """The captions of one image, from ids `[K, T]`, log_prob `[K]` and attention `[K, T, P]`."""
         ranks = np.argsort(-found["log_prob"], kind="stable") if self.search.sample else range(len(found["log_prob"]))
         captions: dict[str, Caption] = {}
         for k in ranks:

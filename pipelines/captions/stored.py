@@ -68,11 +68,11 @@ class FeatureRecords:
             )
 
     def describe(self) -> dict[str, Any]:
-        """As options that a later run is compared with."""
+        """The options of the source that a later run is compared with."""
         return {"features": self.directory, "split": self.split, "limit": self.limit}
 
     def bytes(self, _: Catalogue) -> int:
-        """Of the shards."""
+        """The size of all shards in bytes."""
         return sum(shard.bytes for shard in self._shards())
 
     def metadata_fields(self) -> list[tuple[str, Any]]:
@@ -102,7 +102,7 @@ class StoredFeatures:
     retries: int = faults.READ_RETRIES
 
     def load(self) -> StoredFeatures:
-        """Itself; there is no network."""
+        """This object: stored features need no network."""
         devices.configure_gpu(import_tensorflow())  # before the captioner takes all of it
         return self
 

@@ -89,7 +89,7 @@ class Download:
         files.delete(self._told)
 
     async def _bring(self, handle: BinaryIO, progress: Progress) -> None:
-        """As many bytes as come in one answer. Raises OSError where it was cut, unless it brought enough."""
+        """Fetches as many bytes as come in one answer. Raises OSError where it was cut, unless it brought enough."""
         before = self._best
         try:
             self._receive(handle, progress)

@@ -67,7 +67,7 @@ class Report(SplitReport):
     files: dict[str, str]
 
     def dumps(self) -> str:
-        """As JSON."""
+        """The report as JSON."""
         return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
 
 
@@ -115,7 +115,7 @@ def _totals(results: list[ShardResult]) -> dict[str, int]:
 
 
 def write_shard_list(results: Sequence[ShardResult], handle: BinaryIO | io.RawIOBase) -> None:
-    """All shards as Parquet, a row each."""
+    """Writes the list of all shards as Parquet, a row each."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 

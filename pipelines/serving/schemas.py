@@ -24,7 +24,7 @@ class _Asked(BaseModel):
     attention: bool = Field(False, description="where an attention model looked, by word of the best caption")
 
     def search(self) -> dict[str, Any]:
-        """Those options that were given and are of the search."""
+        """The options of the search that were given."""
         return self.model_dump(exclude_unset=True, exclude_none=True, exclude={"word_scores", "attention"})
 
 
@@ -149,7 +149,7 @@ class CaptionsAnswer(BaseModel):
 
 
 class PredictAnswer(BaseModel):
-    """The same for Vertex AI."""
+    """The answer in Vertex AI's form: a prediction for each instance, in their order."""
 
     predictions: list[Captioned | Rejected]
     model: str

@@ -131,7 +131,7 @@ class Search(Settings):
             )
 
     def resolved(self, info: ModelInfo) -> Search:
-        """The same, with what was not said as the model was validated. Raises InputError where it does not fit it."""
+        """These options, the others as the model was validated. Raises InputError where they do not fit it."""
         if self.sample:
             follows: dict[str, Any] = {"captions_per_image": 1}
         else:  # who asks for ten captions, and says nothing of the beam, is given a beam of ten

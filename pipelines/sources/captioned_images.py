@@ -116,7 +116,7 @@ class CaptionedImages:
         catalogue.set_duplicates_aside()
 
     def describe(self) -> dict[str, Any]:
-        """As options that a later run is compared with."""
+        """The options of the source that a later run is compared with."""
         fields = [file.field for file in self.files if file.field]
         return {
             "captions": [f"{file.split or 'own splits'}: {file.path}" for file in self.files],

@@ -56,7 +56,7 @@ class FilePlace:
         return paths.absolute(self.given if self.kind == "directory" else posixpath.splitext(self.given)[0])
 
     def drafts(self, place: int, excluding: str, together: int) -> Iterator[pa.Table]:
-        """Its images. The name of one is its absolute path, in one spelling.
+        """The images of this place. The name of one is its absolute path, in one spelling.
 
         A zip file stands in it for a directory of its name: `a/x.zip!/b.jpg` is `/…/a/x/b.jpg`. Says on the screen how
         many other files there are.

@@ -75,7 +75,7 @@ def _meant(given: str) -> Iterator[tuple[str, str, str]]:
 
 
 def _other_place(given: str) -> tuple[str, str, str]:
-    """The same of one that is neither a table nor an archive."""
+    """(kind, path, version) of a place that is neither a table nor an archive."""
     local = paths.is_local(given)
     there = os.path.lexists(given) if local else paths.is_pattern(given) and finding.is_directory(given)
     pattern = paths.is_pattern(given) and not there

@@ -60,7 +60,7 @@ class SamplePlace:
     is_tar: bool = True
 
     def parts(self) -> Parts:
-        """All files in it. Raises TarError where it is damaged, behind those that are whole, and OSError."""
+        """All files in this place. Raises OSError, and TarError where it is damaged, after the files that are whole."""
         return tars.walk(self.path) if self.is_tar else self._files()
 
     def _files(self) -> Parts:
@@ -201,7 +201,7 @@ class Samples:
             yield rows, objects
 
     def _values(self, texts: dict[str, str]) -> dict[str, Any] | str:
-        """Of the columns that are wanted. What is in a file of its own comes before what has its name in JSON."""
+        """The values of the columns that are wanted. A file of its own comes before a field of that name in JSON."""
         fields: dict[str, Any] | None = json_object(texts[JSON]) if JSON in texts else {}
         if fields is None:
             return f"its {JSON}: expected a JSON object, found {texts[JSON].strip()[:60]!r}"

@@ -39,7 +39,7 @@ class Columns:
     captions: str | None = None
 
     def given(self) -> dict[str, Any]:
-        """Those that are given, by flag."""
+        """The columns that were given, by flag."""
         flags = {"uri": self.uri, "image": self.image, "id": self.id, "metadata": list(self.metadata)}
         names = {"metadata": "metadata_columns"}
         return {names.get(flag, f"{flag}_column"): value for flag, value in flags.items() if value}

@@ -159,12 +159,12 @@ class Tuning:
             self._validation.forget()
 
     def remake_validation(self, check: Check) -> None:
-        """The same of the validation images, if there are any."""
+        """Remakes the features of the validation images, if there are any."""
         if "val" in self._images:
             self.remake("val", check)
 
     def remake_all(self, check: Check) -> None:
-        """The same of all images that are learned from or validated on."""
+        """Remakes the features of all images that are learned from or validated on."""
         for split in self._images:
             self.remake(split, check)
 

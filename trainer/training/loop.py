@@ -73,7 +73,7 @@ class PhaseRun:
         self._curve_at = -math.inf
 
     def run(self) -> None:
-        """All epochs that are left, or as many as there are before `patience` runs out."""
+        """Runs all epochs that are left, or as many as there are before `patience` runs out."""
         patience = self._bench.config.patience
         while self._progress.epoch < self._last_epoch and self._progress.without_better < patience:
             self._train()

@@ -193,7 +193,7 @@ def _measure_features(directory: dataset.FeatureDirectory, decoder: Decoder, int
 def _run_phases(
     directory: dataset.FeatureDirectory, job_dir: str, bench: Bench, weights: list[Any], tuning: Tuning | None
 ) -> dict[str, Any]:
-    """All phases, or what is left of them. A later one starts from the best weights of the one before."""
+    """Runs all phases, or what is left of them. A later one starts from the best weights of the one before."""
     progress, names = Progress(), phases.names(bench.config)
     for i, name in enumerate(names):
         before, progress = (
