@@ -23,8 +23,8 @@ ABOUT = {
     "                                   [flags]\n"
     "       %(prog)s --features DIR --model DIR --output DIR\n"
     "                                   [flags]",
-    "description": "Caption images. With --output, write a table of Parquet files, for any number of images; the same "
-    "command goes on with a run that was stopped. Without --output, print the captions of a few images.",
+    "description": "Caption images. With --output, write a table of Parquet files, for any number of images; run the "
+    "same command again to continue a run that was stopped. Without --output, print the captions of a few images.",
     "epilog": cli.BEAM_FLAGS,
     "examples": """
         python -m pipelines.caption demo/unseen/000000500001.jpg \\

@@ -19,7 +19,8 @@ from tfrecords_schema.text import beside, on_screen
 ABOUT = {
     "prog": "python -m pipelines.download_coco",
     "usage": "%(prog)s --output DIR [flags]",
-    "description": "Download the images and captions of COCO (20 GB). The same command goes on where it was stopped.",
+    "description": "Download the images and captions of COCO (20 GB). Run the same command again to "
+    "continue a download that was stopped.",
     "examples": """
         python -m pipelines.download_coco --output coco
         python -m pipelines.download_coco --output coco-val --splits val

@@ -21,7 +21,7 @@ ABOUT = {
     "       %(prog)s --captions FILE ... --images PLACE ...\n"
     "                                    --output DIR [flags]",
     "description": "Compute image features, tokenise captions, and write both as sharded TFRecords for trainer.task. "
-    "The same command goes on with a run that was stopped.",
+    "Run the same command again to continue a run that was stopped.",
     "epilog": cli.BEAM_FLAGS,
     "examples": """
         python -m pipelines.features --coco_dir demo/coco --weights random \\

@@ -56,7 +56,7 @@ def _indented(examples: str) -> str:
 def _add(group: Any, flag: Flag) -> None:
     """Only what is said is in the result: what is not, the dataclass knows."""
     about, name = flag.about, flag.name if flag.about.positional else f"--{flag.name}"
-    more: dict[str, Any] = {"help": described(flag).replace("%", "%%"), "default": argparse.SUPPRESS}
+    more: dict[str, Any] = {"help": _described(flag).replace("%", "%%"), "default": argparse.SUPPRESS}
     if flag.is_switch:
         more["action"] = "store_true" if flag.default is False else argparse.BooleanOptionalAction
     else:
@@ -72,7 +72,7 @@ def _add(group: Any, flag: Flag) -> None:
     group.add_argument(name, **more)
 
 
-def described(flag: Flag) -> str:
+def _described(flag: Flag) -> str:
     """A flag's help text with its choices, its range and its default."""
     about = flag.about
     has_most = about.most is not None and about.most < _BEYOND_USE

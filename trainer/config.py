@@ -78,7 +78,7 @@ class TrainConfig(Settings):
 
     batch_size: int = setting("captions in one step, over all devices together", 128, least=1)
     epochs: int = setting(
-        "passes over the training images at most; a finished run goes on if you raise it, with the learning rate of "
+        "passes over the training images at most; a finished run continues if you raise it, with the learning rate of "
         "the new total's schedule",
         20,
         least=1,
@@ -188,7 +188,7 @@ class TrainConfig(Settings):
         choices=("cider", "bleu_4", "meteor", "rouge_l", "val_loss"),
     )
     patience: int = setting(
-        "validations without a better epoch before training stops; a stopped run goes on if you raise it", 3, least=1
+        "validations without a better epoch before training stops; a stopped run continues if you raise it", 3, least=1
     )
     metrics_every: int = setting(
         "epochs from one validation with BLEU, METEOR, ROUGE-L and CIDEr to the next", 1, least=1

@@ -50,8 +50,8 @@ PRESETS: dict[str, dict[str, Any]] = {
 ABOUT = {
     "prog": "python -m trainer.task",
     "usage": "%(prog)s --data DIR --job_dir DIR [flags]",
-    "description": "Train a caption decoder on all devices that TensorFlow sees, and export its best epoch. The same "
-    "command goes on with a run that was stopped.",
+    "description": "Train a caption decoder on all devices that TensorFlow sees, and export its best epoch. "
+    "Run the same command again to continue a run that was stopped.",
     "examples": """
         python -m trainer.task --data demo/features --job_dir demo/train-2 --epochs 2
         python -m trainer.task --data demo/features --job_dir demo/train-gru \\

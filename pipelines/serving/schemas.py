@@ -49,7 +49,8 @@ def options(max_beam_width: int) -> type[_Asked]:
             limits = {"max_length": _LONGEST_TEXT}
         given = {name: value for name, value in limits.items() if value is not None}
         kind = flag.type | None if flag.default is None else flag.type
-        fields[flag.name] = (kind, Field(flag.default, description=about.help, **given))
+        told = f"{about.help} (default: {about.unset})" if about.unset else about.help
+        fields[flag.name] = (kind, Field(flag.default, description=told, **given))
     return create_model("Options", __base__=_Asked, **fields)
 
 
