@@ -12,37 +12,53 @@ from typing import Any
 
 from pipelines import cli
 from pipelines.settings.caption import CaptionConfig
-from tfrecords_schema import command
+from tfrecords_schema import command, command_line
 from tfrecords_schema.errors import InputError
 from tfrecords_schema.text import shortened
 
 ABOUT = {
     "prog": "python -m pipelines.caption",
-    "description": "Caption images and write a table of Parquet files; or print the captions of a few: "
-    "%(prog)s dog.jpg cat.jpg --model DIR",
+    "usage": "%(prog)s IMAGE ... --model DIR [flags]\n"
+    "       %(prog)s --images PLACE ... --model DIR --output DIR\n"
+    "                                   [flags]\n"
+    "       %(prog)s --features DIR --model DIR --output DIR\n"
+    "                                   [flags]",
+    "description": "Caption images. With --output, write a table of Parquet files, for any number of images; run the "
+    "same command again to continue a run that was stopped. Without --output, print the captions of a few images.",
     "epilog": cli.BEAM_FLAGS,
+    "examples": """
+        python -m pipelines.caption demo/unseen/000000500001.jpg \\
+          --model demo/train/export
+        python -m pipelines.caption --images 'demo/unseen/*.jpg' \\
+          --model demo/train/export --output demo/captions-2
+        python -m pipelines.caption --features demo/features --split val \\
+          --model demo/train/export --output demo/captions-3 --format csv
+    """,
 }
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """The command `caption-images`."""
     with cli.command():
-        config, left = _parsed(argv)
+        config, left = parse(argv)
         if config.output is not None:
             run(config, left)
         elif run_on_screen(config)["rejects"]:
             sys.exit(1)
 
 
-def _parsed(argv: Sequence[str] | None) -> tuple[CaptionConfig, list[str]]:
+def parse(argv: Sequence[str] | None) -> tuple[CaptionConfig, list[str]]:
     """The config, and what is left for Beam. Where captions are printed, without Beam, images need no flag."""
-    found, left = command.given(CaptionConfig, argv, **ABOUT)
+    found, left = command_line.given(CaptionConfig, argv, **ABOUT)
     flagged = next((place for place, word in enumerate(left) if word.startswith("-")), len(left))
     images, beam_args = left[:flagged], left[flagged:]
     if "output" in found and images:
-        raise InputError(f"--images: expected images behind it, as there is --output, found {shortened(images[0])!r}")
+        raise InputError(f"--images: expected it before {shortened(images[0])!r}, since --output is given")
     if "output" not in found and beam_args:
-        raise InputError(f"{shortened(beam_args[0])}: expected --output beside flags of Beam, found none; see --help")
+        raise InputError(
+            f"{shortened(beam_args[0])}: not a flag of this command; Beam gets other flags, but only with --output; "
+            "see --help"
+        )
     if images:
         found["images"] = [*images, *found.get("images", ())]
     return command.make(CaptionConfig, found), beam_args

@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from tfrecords_schema.errors import told_in_one_line
 
 BEAM_FLAGS = (
-    "Any other flag goes to Beam, for example --runner=DataflowRunner or --direct_num_workers=2 "
-    "--direct_running_mode=multi_processing."
+    "Any other flag is passed on to Beam: for example --runner=DataflowRunner, or --direct_num_workers=2 "
+    "--direct_running_mode=multi_processing for two processes on this machine."
 )
 
 

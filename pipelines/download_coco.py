@@ -12,13 +12,19 @@ from typing import Any
 
 from pipelines import cli
 from pipelines.settings.download_coco import DownloadCocoConfig
-from tfrecords_schema import command
+from tfrecords_schema import command_line
 from tfrecords_schema.errors import InputError
 from tfrecords_schema.text import beside, on_screen
 
 ABOUT = {
     "prog": "python -m pipelines.download_coco",
-    "description": "Download COCO's images and captions; the same command again goes on where it stopped.",
+    "usage": "%(prog)s --output DIR [flags]",
+    "description": "Download the images and captions of COCO (20 GB). Run the same command again to "
+    "continue a download that was stopped.",
+    "examples": """
+        python -m pipelines.download_coco --output coco
+        python -m pipelines.download_coco --output coco-val --splits val
+    """,
 }
 _LOCK = ".download.lock"
 
@@ -26,7 +32,7 @@ _LOCK = ".download.lock"
 def main(argv: Sequence[str] | None = None) -> None:
     """The command `caption-download-coco`."""
     with cli.command():
-        run(command.parse(DownloadCocoConfig, argv, **ABOUT))
+        run(command_line.parse(DownloadCocoConfig, argv, **ABOUT))
 
 
 def run(config: DownloadCocoConfig) -> None:
@@ -86,7 +92,7 @@ def _download(config: DownloadCocoConfig, missing: Sequence[Any]) -> None:
     for archive, download in zip(missing, downloads, strict=True):
         there = f", {_gb(download.have)} of it here" if download.have else ""
         print(f"  {archive.name:<32}{_gb(download.remote.bytes):>10}{there}")
-    print(on_screen(f"{_gb(total - have)} to come, {_gb(free)} free in {config.output}"), flush=True)
+    print(on_screen(f"{_gb(total - have)} to download, {_gb(free)} free in {config.output}"), flush=True)
     if total - have > free:
         raise InputError(
             f"--output: expected {total - have:,} bytes free in {config.output}, found {free:,}; free some, or give "

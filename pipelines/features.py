@@ -10,22 +10,34 @@ from typing import Any
 
 from pipelines import cli
 from pipelines.settings.features import FeaturesConfig
-from tfrecords_schema import command
+from tfrecords_schema import command, command_line
 from tfrecords_schema.errors import InputError
 from tfrecords_schema.manifests.dataset_info import DATASET_INFO, VOCABULARY, StoredImages
 from tfrecords_schema.shards import SPLITS
 
 ABOUT = {
     "prog": "python -m pipelines.features",
-    "description": "Extract image features and tokenise captions into TFRecord shards.",
+    "usage": "%(prog)s --coco_dir DIR --output DIR [flags]\n"
+    "       %(prog)s --captions FILE ... --images PLACE ...\n"
+    "                                    --output DIR [flags]",
+    "description": "Compute image features, tokenise captions, and write both as sharded TFRecords for trainer.task. "
+    "Run the same command again to continue a run that was stopped.",
     "epilog": cli.BEAM_FLAGS,
+    "examples": """
+        python -m pipelines.features --coco_dir demo/coco --weights random \\
+          --output demo/features-2
+        python -m pipelines.features --weights random --output demo/features-3 \\
+          --train_captions demo/coco/annotations/captions_train2017.json \\
+          --val_captions demo/coco/annotations/captions_val2017.json \\
+          --images demo/coco/train2017 demo/coco/val2017
+    """,
 }
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """The command `caption-features`."""
     with cli.command():
-        run(*command.parse_known(FeaturesConfig, argv, **ABOUT))
+        run(*command_line.parse_known(FeaturesConfig, argv, **ABOUT))
 
 
 def run(config: FeaturesConfig, beam_args: Sequence[str] = ()) -> dict[str, Any]:
@@ -62,7 +74,7 @@ def run(config: FeaturesConfig, beam_args: Sequence[str] = ()) -> dict[str, Any]
     extractor = extractors.parse(network.extractor, network.weights, running.batch_size, network.feature_grid, exact)
     spec = extractor.spec(network.feature_dtype)
     if network.weights == "random":
-        print("WARNING: --weights random is seeded noise, for trying things out: it knows no objects.", flush=True)
+        print("WARNING: --weights random is an untrained network, only for trying things out.", flush=True)
     reading = Reading(running.read_threads, running.max_pixels, running.read_retries, keep)
     names = Names(SPLITS, [RecordMaker.suffix], [VOCABULARY], DATASET_INFO, carries=True)
     with contextlib.ExitStack() as held:

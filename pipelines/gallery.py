@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines import cli
 from pipelines.settings.gallery import PAGE_IMAGES, SHEET_IMAGES, SORTS, GalleryConfig
-from tfrecords_schema import command
+from tfrecords_schema import command, command_line
 from tfrecords_schema.errors import InputError
 
 if TYPE_CHECKING:
@@ -18,7 +18,16 @@ if TYPE_CHECKING:
 
 ABOUT = {
     "prog": "python -m pipelines.gallery",
-    "description": "Show images with the captions that a model, or people, gave them.",
+    "usage": "%(prog)s --captions DIR --output FILE.html [flags]\n"
+    "       %(prog)s (--features DIR | --coco_dir DIR)\n"
+    "                                   --output FILE.html [flags]",
+    "description": "Show images with the captions that a model gave them or that people wrote: as a web page, as one "
+    "picture, or as a picture of each image.",
+    "examples": """
+        python -m pipelines.gallery --captions demo/captions \\
+          --output demo/gallery-2.html --contact_sheet demo/gallery-2.png
+        python -m pipelines.gallery --coco_dir demo/coco --output demo/coco.html
+    """,
 }
 _ENDINGS = {"output": ".html", "contact_sheet": ".png"}  # of the targets that are files
 
@@ -26,7 +35,7 @@ _ENDINGS = {"output": ".html", "contact_sheet": ".png"}  # of the targets that a
 def main(argv: Sequence[str] | None = None) -> None:
     """The command `caption-gallery`."""
     with cli.command():
-        run(command.parse(GalleryConfig, argv, **ABOUT))
+        run(command_line.parse(GalleryConfig, argv, **ABOUT))
 
 
 def run(config: GalleryConfig) -> None:

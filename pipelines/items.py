@@ -26,7 +26,7 @@ class Reject:
     message: str
 
     def printable(self) -> dict[str, str]:
-        """As a row that any table can hold."""
+        """The reject as a row that any table can hold."""
         return {key: printable(value) for key, value in vars(self).items()}
 
 

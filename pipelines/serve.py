@@ -8,14 +8,20 @@ from collections.abc import Mapping, Sequence
 
 from pipelines import cli
 from pipelines.settings.serve import ServeConfig
-from tfrecords_schema import command
+from tfrecords_schema import command, command_line
 from tfrecords_schema.errors import InputError
 from tfrecords_schema.text import shortened
 
 ABOUT = {
     "prog": "python -m pipelines.serve",
-    "description": "Answer requests for captions, POST /v1/captions, and show a page at / to try it.",
-    "epilog": "The environment's CAPTIONING_TOKEN, if it is set, is a bearer token that requests must have.",
+    "usage": "%(prog)s --model DIR [flags]",
+    "description": "Serve captions over HTTP until Ctrl-C: POST images to /v1/captions, or try it on the page at /.",
+    "epilog": "If the environment variable CAPTIONING_TOKEN is set, requests must have it as their bearer token.",
+    "examples": """
+        python -m pipelines.serve --model demo/train/export
+        CAPTIONING_TOKEN=secret python -m pipelines.serve --port 8081 \\
+          --model demo/train/export
+    """,
 }
 _NEEDED = ("fastapi", "uvicorn", "prometheus_client", "python_multipart")
 _PORT = 8080
@@ -24,7 +30,7 @@ _PORT = 8080
 def main(argv: Sequence[str] | None = None) -> None:
     """The command `caption-serve`."""
     with cli.command():
-        status = run(command.parse(ServeConfig, argv, **ABOUT))
+        status = run(command_line.parse(ServeConfig, argv, **ABOUT))
         from pipelines.serving.server import leave
 
         leave(status)
@@ -61,7 +67,7 @@ def run(config: ServeConfig, environ: Mapping[str, str] = os.environ) -> int:
 
 
 def _port(environ: Mapping[str, str]) -> int:
-    """Of Vertex AI, of Cloud Run, or ours."""
+    """The port that Vertex AI or Cloud Run names, or our default."""
     for name in ("AIP_HTTP_PORT", "PORT"):
         if value := environ.get(name):
             if not (value.isdecimal() and int(value) <= 65535):

@@ -6,8 +6,8 @@
 
 from __future__ import annotations
 
-import argparse
 import csv
+import dataclasses
 import json
 import logging
 import pathlib
@@ -16,10 +16,12 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 
-from pipelines.pictures import choice
 from scripts import scenes
-from tfrecords_schema.errors import InputError
+from tfrecords_schema import command_line
+from tfrecords_schema.command import Settings, setting
+from tfrecords_schema.errors import InputError, told_in_one_line
 from tfrecords_schema.networks import registry
 
 _UNSEEN_SEED = 999
@@ -27,35 +29,59 @@ _UNSEEN_FIRST_ID = 500_001
 _ROWS_SHOWN = 12
 
 
-def main() -> None:
+ABOUT = {
+    "prog": "python -m scripts.demo",
+    "usage": "%(prog)s [flags]",
+    "description": "Run the whole path on drawn scenes: features, training, captions of images that training never "
+    "saw, and a gallery.",
+    "examples": """
+        python -m scripts.demo
+        python -m scripts.demo --output my-demo --train 300 --epochs 2 --min_right 0
+    """,
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DemoConfig(Settings):
+    """The whole of `python -m scripts.demo`."""
+
+    output: str = setting("directory to write; deleted first if it exists", "demo", metavar="DIR", writes="folder")
+    train: int = setting("number of training images to draw", 1500, least=1)
+    val: int = setting("number of validation images to draw", 100, least=1)
+    unseen: int = setting("number of images to draw that training never sees, and to caption", 100, least=1)
+    epochs: int = setting("epochs of training", 8, least=1)
+    min_right: float = setting("share of right captions below which the demo fails", 0.9, least=0, most=1)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
     """Exits with 0 if at least `--min_right` of the unseen images got a right caption."""
-    p = argparse.ArgumentParser(prog="python -m scripts.demo", description=__doc__.splitlines()[0])
-    p.add_argument("--output", type=pathlib.Path, default=pathlib.Path("demo"), help="directory, made anew")
-    p.add_argument("--train", type=int, default=1500, help="training images")
-    p.add_argument("--val", type=int, default=100, help="validation images")
-    p.add_argument("--unseen", type=int, default=100, help="images to caption")
-    p.add_argument("--epochs", type=int, default=8)
-    p.add_argument("--min_right", type=float, default=0.9, help="fail below this share of right captions")
-    args = p.parse_args()
+    with told_in_one_line():
+        config = command_line.parse(DemoConfig, argv, **ABOUT)
+    from pipelines.pictures import choice
+
+    output = pathlib.Path(config.output)
     logging.basicConfig(level=logging.ERROR)  # Beam warns of clients for Google's clouds that are not installed
     started = time.monotonic()
-    shutil.rmtree(args.output, ignore_errors=True)
+    shutil.rmtree(output, ignore_errors=True)
     weights = _weights()
 
-    coco, features, job, captions = (args.output / name for name in ("coco", "features", "train", "captions"))
-    print(f"drawing {args.train} + {args.val} captioned scenes, and {args.unseen} that training never sees", flush=True)
-    scenes.write_coco(coco, args.train, args.val)
-    _write_csv(coco, args.output / "captions.csv")
-    truth = scenes.write_images(args.output / "unseen", args.unseen, _UNSEEN_SEED, first_id=_UNSEEN_FIRST_ID)
+    coco, features, job, captions = (output / name for name in ("coco", "features", "train", "captions"))
+    print(
+        f"drawing {config.train} + {config.val} captioned scenes, and {config.unseen} that training never sees",
+        flush=True,
+    )
+    scenes.write_coco(coco, config.train, config.val)
+    _write_csv(coco, output / "captions.csv")
+    truth = scenes.write_images(output / "unseen", config.unseen, _UNSEEN_SEED, first_id=_UNSEEN_FIRST_ID)
 
     _command("pipelines.features", f"--coco_dir {coco} --output {features} --weights {weights}")
     _command(
         "trainer.task",
-        f"--data {features} --job_dir {job} --epochs {args.epochs} --units 256 --embedding_dim 256 "
+        f"--data {features} --job_dir {job} --epochs {config.epochs} --units 256 --embedding_dim 256 "
         "--embedding_dropout 0.3 --output_dropout 0.3 --learning_rate 0.002 --feature_scaling whiten "
         "--monitor val_loss --metrics_every 4",
     )
-    _command("pipelines.caption", f"--images '{args.output}/unseen/*.jpg' --model {job}/export --output {captions}")
+    _command("pipelines.caption", f"--images '{output}/unseen/*.jpg' --model {job}/export --output {captions}")
 
     rows = sorted(choice.read_rows(str(captions)), key=lambda row: row["image_id"])
     print(f"\n{'image':<18}{'log probability':>16}  caption")
@@ -64,17 +90,17 @@ def main() -> None:
     print()
     _command(
         "pipelines.gallery",
-        f"--captions {captions} --output {args.output}/gallery.html --contact_sheet {args.output}/gallery.png",
+        f"--captions {captions} --output {output}/gallery.html --contact_sheet {output}/gallery.png",
     )
 
     right = sum(truth[f"{row['image_id']}.jpg"].named_in(row["caption"]) for row in rows)
-    share = right / args.unseen
-    result = {"right": right, "unseen": args.unseen, "share": share, "seconds": time.monotonic() - started}
-    (args.output / "result.json").write_text(json.dumps(result) + "\n")
-    print(f"right size, colour and shape: {right} of {args.unseen} unseen images ({share:.0%})")
-    print(f"look at {args.output}/gallery.html; {captions} holds the table; all in {result['seconds']:.0f} s")
-    if share < args.min_right:
-        sys.exit(f"error: {share:.0%} right captions, expected at least {args.min_right:.0%}")
+    share = right / config.unseen
+    result = {"right": right, "unseen": config.unseen, "share": share, "seconds": time.monotonic() - started}
+    (output / "result.json").write_text(json.dumps(result) + "\n")
+    print(f"right size, colour and shape: {right} of {config.unseen} unseen images ({share:.0%})")
+    print(f"look at {output}/gallery.html; {captions} holds the table; all in {result['seconds']:.0f} s")
+    if share < config.min_right:
+        sys.exit(f"error: {share:.0%} right captions, expected at least {config.min_right:.0%}")
 
 
 def _write_csv(coco: pathlib.Path, path: pathlib.Path) -> None:
@@ -93,7 +119,10 @@ def _weights() -> str:
     try:
         registry.weights_file("inception_v3", "imagenet")
     except InputError:
-        print("weights: ImageNet's can not be had here, so seeded random ones are used; they tell drawn scenes apart")
+        print(
+            "weights: ImageNet's cannot be downloaded here; seeded random ones are used, which are enough for drawn "
+            "scenes"
+        )
         return "random"
     return "imagenet"
 

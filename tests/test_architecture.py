@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from tests.support import ROOT
+from tests.support.every_command import COMMANDS
 
 # From the bottom up: a room may import the rooms of earlier lines, and of its own line only itself.
 LEVELS = {
@@ -152,20 +153,6 @@ def test_folders_and_modules_are_of_a_size_to_read():
     folders = {path.parent for path in OURS.values()}
     counts = {str(folder.relative_to(ROOT)): len([*folder.glob("[!_]*.py")]) for folder in folders}
     assert not {folder: count for folder, count in counts.items() if count > MOST_MODULES}
-
-
-COMMANDS = [
-    "pipelines.features",
-    "pipelines.caption",
-    "pipelines.gallery",
-    "pipelines.download_coco",
-    "pipelines.serve",
-    "trainer.task",
-    "trainer.evaluate",
-    "trainer.export",
-    "trainer.submit",
-    "tfrecords_schema.show",
-]
 
 
 @pytest.mark.parametrize("module", COMMANDS)

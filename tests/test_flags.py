@@ -4,30 +4,18 @@ import importlib
 
 import pytest
 
-from tfrecords_schema import command
-
-COMMANDS = ["pipelines.features", "pipelines.caption", "pipelines.gallery", "trainer.task", "trainer.evaluate"]
-COMMANDS += ["pipelines.download_coco", "pipelines.serve", "trainer.export", "trainer.submit", "tfrecords_schema.show"]
-
-
-def command_of(name: str) -> tuple:
-    """(Its function, its flags, what it must be given)."""
-    module = importlib.import_module(name)
-    config = name.rpartition(".")[2].title().replace("_", "")
-    flags = list(command.flags(getattr(module, f"{config}Config")))
-    required = [[f"--{flag.name}", "x"][flag.about.positional :] for flag in flags if flag.is_required]
-    return module.main, flags, [part for parts in required for part in parts]
+from tests.support.every_command import COMMANDS, command_of
 
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_numbers_without_measure_are_refused(name, capsys):
-    main, flags, needed = command_of(name)
-    numbers = [flag for flag in flags if flag.type is int]
+    command = command_of(name)
+    numbers = [flag for flag in command.flags if flag.type is int]
     assert numbers or name in ("trainer.export", "pipelines.download_coco")
     for flag in numbers:
         for value, found in (("9" * 20, "9" * 20), ("9" * 4000, "9" * 40 + "…"), ("9" * 5000, "9" * 40 + "…")):
             with pytest.raises(SystemExit) as end:
-                main([*needed, f"--{flag.name}", value])
+                command.main([*command.needed, f"--{flag.name}", value])
             told = capsys.readouterr().err
             assert end.value.code == 2 and told.startswith(f"error: --{flag.name}: expected ") and found in told
             assert told.count("\n") == 1 and len(told) < 200
@@ -35,11 +23,11 @@ def test_numbers_without_measure_are_refused(name, capsys):
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_flags_without_a_word_are_told_as_such(name, capsys):
-    main, flags, needed = command_of(name)
-    for flag in flags:
+    command = command_of(name)
+    for flag in command.flags:
         if flag.type is str and flag.default != "" and not flag.about.positional and flag.about.bare is None:
             with pytest.raises(SystemExit) as end:
-                main([*needed, f"--{flag.name}", ""])
+                command.main([*command.needed, f"--{flag.name}", ""])
             assert end.value.code == 2
             kind = "a directory" if "folder" in (flag.about.reads, flag.about.writes) else "a value"
             assert capsys.readouterr().err == f"error: --{flag.name}: expected {kind}, found ''\n"

@@ -1,4 +1,6 @@
-"""A command is one frozen dataclass: its fields are its flags, and parser, help and checks follow from them.
+"""A command is one frozen dataclass: its fields are its flags, and the checks of their values follow from them.
+
+The command line and its help page follow from them too; see command_line.py.
 
     @dataclasses.dataclass(frozen=True, kw_only=True)
     class Running(Settings):
@@ -16,20 +18,19 @@ abbreviations; both pass `--no-forbid_unk` on as unknown, where Beam would get i
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import types
 import typing
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple, TypeVar
 
-from tfrecords_schema.errors import ArgumentParser, InputError
+from tfrecords_schema.errors import InputError
 from tfrecords_schema.text import shortened
 
 Config = TypeVar("Config", bound="Settings")
 
-_METAVARS = {int: "N", float: "X", str: "TEXT"}
-_NOUNS = {int: "a whole number", float: "a number"}
+REQUIRED = "required"  # the section of flags that must be given
+
 _LEAST, _MOST = -(1 << 31), (1 << 31) - 1  # of whole numbers: what TensorFlow and Arrow are given as int32
 
 
@@ -38,7 +39,9 @@ class About:
     """What `setting` says of a flag.
 
     Attributes:
-      help: one line, begun in lower case; its default is added where it has one.
+      help: a phrase that is clear by itself, begun in lower case; choices, range and default are added to it.
+      unset: in words, what holds where the flag is not given, if its default does not say so.
+      heading: over this flag and those that follow in its class, on the help page.
       least, most, above: a number is at least, at most, or more than this; a whole one fits into 32 bits anyway.
       choices: all values that there are.
       bare: what the flag means without a value; None: it must have one.
@@ -48,6 +51,8 @@ class About:
     """
 
     help: str
+    unset: str = ""
+    heading: str = ""
     least: float | None = None
     most: float | None = None
     above: float | None = None
@@ -65,7 +70,7 @@ def setting(help: str, default: Any = dataclasses.MISSING, **about: Any) -> Any:
 
 
 def group(settings: type[Config], title: str) -> Config:
-    """A field that holds settings of their own, under a title in the help text."""
+    """A field that holds settings of their own, in a section of the help page."""
     return dataclasses.field(default_factory=settings, metadata={"title": title})
 
 
@@ -77,7 +82,7 @@ class Flag(NamedTuple):
       type: of a value, or of one of several: bool, int, float or str.
       many: whether it takes several values.
       default: dataclasses.MISSING for a flag that must be given.
-      title: of its group; "" for the command's own.
+      title: of the section of the help page that it stands in.
       way: from the command to its field, ("running", "batch_size").
     """
 
@@ -130,7 +135,7 @@ def _check(flag: Flag, value: Any) -> None:
                 raise InputError(f"--{flag.name}: expected {expected}, found {shortened(one) or repr(one)}")
 
 
-def flags(config: type[Settings], title: str = "", way: tuple[str, ...] = ()) -> Iterator[Flag]:
+def flags(config: type[Settings], title: str = "options", way: tuple[str, ...] = ()) -> Iterator[Flag]:
     """All flags of a command, those of its groups where these stand."""
     hints = typing.get_type_hints(config)
     for field in dataclasses.fields(config):  # type: ignore[arg-type]  # every Settings is a dataclass
@@ -138,7 +143,10 @@ def flags(config: type[Settings], title: str = "", way: tuple[str, ...] = ()) ->
             yield from flags(hints[field.name], field.metadata["title"], (*way, field.name))
         elif "about" in field.metadata:
             kind, many = _value_type(hints[field.name])
-            yield Flag(field.name, kind, many, field.default, field.metadata["about"], title, (*way, field.name))
+            about = field.metadata["about"]
+            title = about.heading or title
+            section = REQUIRED if field.default is dataclasses.MISSING else title
+            yield Flag(field.name, kind, many, field.default, about, section, (*way, field.name))
 
 
 def _value_type(hint: Any) -> tuple[type, bool]:
@@ -192,68 +200,3 @@ def places(config: Settings) -> dict[str, Any]:
     """The values of those flags that name files and folders to be read or written."""
     named = {flag.name for flag in flags(type(config)) if flag.about.reads or flag.about.writes}
     return {name: value for name, value in values(config).items() if name in named}
-
-
-def parser(config: type[Settings], **about: str) -> ArgumentParser:
-    """The command line of a config; `about` has argparse's `prog`, `description` and `epilog`."""
-    made = ArgumentParser(**about)
-    groups: dict[str, Any] = {"": made}
-    for flag in flags(config):
-        if flag.title not in groups:
-            groups[flag.title] = made.add_argument_group(flag.title)
-        _add(groups[flag.title], flag)
-    return made
-
-
-def _add(parser: Any, flag: Flag) -> None:
-    """Only what is said is in the result: what is not, the dataclass knows."""
-    about, name = flag.about, flag.name if flag.about.positional else f"--{flag.name}"
-    default = " ".join(map(str, flag.default)) if isinstance(flag.default, tuple) else flag.default
-    shown = "" if default in (dataclasses.MISSING, None, False, "") else f" (default {default})"
-    more: dict[str, Any] = {"help": about.help.replace("%", "%%") + shown, "default": argparse.SUPPRESS}
-    if flag.is_switch:
-        more["action"] = "store_true" if flag.default is False else argparse.BooleanOptionalAction
-    else:
-        more["type"] = _reader(flag)
-        if not about.positional:
-            more["required"] = flag.is_required
-        more["metavar"] = about.metavar or (f"{{{','.join(about.choices)}}}" if about.choices else _METAVARS[flag.type])
-        if flag.many:
-            more["nargs"] = "+"
-        elif about.bare is not None:
-            more |= {"nargs": "?", "const": about.bare}
-    parser.add_argument(name, **more)
-
-
-def _reader(flag: Flag) -> Any:
-    """An argparse type: text -> value."""
-
-    def read(text: str) -> Any:
-        if flag.type is str:
-            return text
-        try:
-            return flag.type(text)
-        except ValueError:
-            raise argparse.ArgumentTypeError(f"expected {_NOUNS[flag.type]}, found {shortened(text)!r}") from None
-
-    return read
-
-
-def given(config: type[Settings], argv: Sequence[str] | None = None, **about: str) -> tuple[dict[str, Any], list[str]]:
-    """(the values that a command line gives, by flag; what is left of it: flags that are none of the config's).
-
-    Where the command line does not fit, exits with status 2. `argv` is sys.argv's by default.
-    """
-    found, left = parser(config, **about).parse_known_args(argv)
-    return vars(found), left
-
-
-def parse_known(config: type[Config], argv: Sequence[str] | None = None, **about: str) -> tuple[Config, list[str]]:
-    """A config from a command line, and what `given` leaves of it. Raises InputError where a value does not fit."""
-    found, left = given(config, argv, **about)
-    return make(config, found), left
-
-
-def parse(config: type[Config], argv: Sequence[str] | None = None, **about: str) -> Config:
-    """The same for a command that knows all of its flags."""
-    return make(config, vars(parser(config, **about).parse_args(argv)))

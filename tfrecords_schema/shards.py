@@ -103,7 +103,7 @@ def read_framed(handle: BinaryIO) -> Iterator[bytes]:
     """
     for number, record in enumerate(read_frames(handle)):
         if record is None:
-            raise ValueError(f"record {number}: its data are damaged")
+            raise ValueError(f"record {number}: its data do not match their checksum")
         yield record
 
 

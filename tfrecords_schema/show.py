@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 
-from tfrecords_schema import command
+from tfrecords_schema import command_line
 from tfrecords_schema.command import Settings, setting
 from tfrecords_schema.errors import InputError, told_in_one_line
 from tfrecords_schema.manifests.dataset_info import DatasetInfo, open_features
@@ -20,7 +20,11 @@ _WIDTH = 12
 
 ABOUT = {
     "prog": "python -m tfrecords_schema.show",
-    "description": "Print what a feature directory holds, and some records.",
+    "usage": "%(prog)s DIR [--n N]",
+    "description": "Print what a feature directory of pipelines.features holds, and some of its records.",
+    "examples": """
+        python -m tfrecords_schema.show demo/features --n 1
+    """,
 }
 
 
@@ -28,14 +32,14 @@ ABOUT = {
 class ShowConfig(Settings):
     """The whole of `python -m tfrecords_schema.show`."""
 
-    directory: str = setting("that pipelines.features wrote", metavar="DIR", reads="folder", positional=True)
-    n: int = setting("records of each split, from 0 up", 3, least=0)
+    directory: str = setting("feature directory to print", metavar="DIR", reads="folder", positional=True)
+    n: int = setting("number of records to print from each split", 3, least=0)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """The command."""
     with told_in_one_line():
-        config = command.parse(ShowConfig, argv, **ABOUT)
+        config = command_line.parse(ShowConfig, argv, **ABOUT)
         try:
             for line in describe(config.directory, config.n):
                 print(on_screen(line))

@@ -14,38 +14,38 @@ from tfrecords_schema.errors import InputError
 class DecoderSettings(Settings):
     """What of a decoder can be chosen."""
 
-    cell: str = setting("the recurrent cell", "lstm", choices=("lstm", "gru"))
-    layers: int = setting("recurrent layers, one upon the other", 1, least=1, most=3)
-    units: int = setting("numbers in a layer's state", 512, least=1, most=65_536)
-    embedding_dim: int = setting("numbers in a word's embedding", 512, least=1, most=65_536)
+    cell: str = setting("type of the recurrent cell", "lstm", choices=("lstm", "gru"))
+    layers: int = setting("number of recurrent layers", 1, least=1, most=3)
+    units: int = setting("size of each recurrent layer", 512, least=1, most=65_536)
+    embedding_dim: int = setting("size of the word embeddings", 512, least=1, most=65_536)
     image_input: str = setting(
-        "first_word: the image comes before the first word (Show and Tell); initial_state: its embedding makes each "
-        "layer's first state, by a dense layer each; shared_state: one dense layer makes the first state of all layers",
+        "how the image enters the decoder; first_word: before the first word (Show and Tell); initial_state: a dense "
+        "layer for each recurrent layer makes its first state from the image's embedding; shared_state: one dense "
+        "layer makes the first state of all of them from the features",
         "first_word",
         choices=("first_word", "initial_state", "shared_state"),
     )
     attention: str = setting(
-        "look at the positions of the feature grid. luong: with each state that is made, to say the next word; "
-        "bahdanau: before it is made (Show, Attend and Tell), which is slower",
+        "attention over the positions of a feature grid; luong: after each recurrent step; bahdanau: before each step "
+        "(Show, Attend and Tell), which is slower",
         "none",
         choices=("none", "bahdanau", "luong"),
     )
-    attention_units: int = setting("numbers in which a state and a position are compared", 512, least=1, most=65_536)
-    attention_heads: int = setting(
-        "parts of these numbers that look each for themselves, with luong", 8, least=1, most=64
-    )
-    tie_embeddings: bool = setting("the output layer uses the word embeddings' weights", False)
+    attention_units: int = setting("size of the space in which attention compares", 512, least=1, most=65_536)
+    attention_heads: int = setting("heads of --attention luong", 8, least=1, most=64)
+    tie_embeddings: bool = setting("share the weights of the word embeddings with the output layer", False)
     feature_scaling: str = setting(
-        "standardise: mean 0, deviation 1 over the training images; whiten: their principal components, likewise",
+        "scaling of the features, measured on the training images; standardise: mean 0 and deviation 1; whiten: their "
+        "principal components with like variance",
         "standardise",
         choices=("none", "standardise", "whiten"),
     )
-    image_dropout: float = setting("share of the features dropped in training", 0.0, least=0, most=0.95)
-    embedding_dropout: float = setting("share of the embeddings dropped in training", 0.5, least=0, most=0.95)
+    image_dropout: float = setting("dropout rate of the image features", 0.0, heading="dropout", least=0, most=0.95)
+    embedding_dropout: float = setting("dropout rate of the word embeddings", 0.5, least=0, most=0.95)
     state_dropout: float = setting(
-        "share of the recurrent weights dropped in training (AWD-LSTM's DropConnect)", 0.0, least=0, most=0.95
+        "dropout rate of the recurrent weights, as AWD-LSTM's DropConnect", 0.0, least=0, most=0.95
     )
-    output_dropout: float = setting("share of the cells' output dropped in training", 0.5, least=0, most=0.95)
+    output_dropout: float = setting("dropout rate of the recurrent layers' output", 0.5, least=0, most=0.95)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -76,111 +76,147 @@ class DecoderConfig(DecoderSettings):
 class TrainConfig(Settings):
     """How a decoder is trained."""
 
-    batch_size: int = setting("captions in a step, over all replicas", 128, least=1)
+    batch_size: int = setting("captions in one step, over all devices together", 128, least=1)
     epochs: int = setting(
-        "passes over the training images, at most; a run goes on with more of them, and the learning rate is then what "
-        "it is at that step of a schedule over the new total (cosine: higher than where it had ended)",
+        "passes over the training images at most; a finished run continues if you raise it, with the learning rate of "
+        "the new total's schedule",
         20,
         least=1,
     )
     captions_per_epoch: str = setting(
-        "all: every caption once an epoch; one: a caption drawn for each image", "all", choices=("all", "one")
+        "captions of an image in each epoch; all: every one; one: one drawn at random", "all", choices=("all", "one")
     )
-    cache_gb: float = setting("memory for training data; more of it is read again in each epoch", 4.0, least=0)
-    optimizer: str = setting("what turns gradients into updates", "adamw", choices=("adam", "adamw", "rmsprop", "sgd"))
-    learning_rate: float = setting("the highest learning rate of the schedule", 1e-3, least=1e-9, most=10)
+    cache_gb: float = setting(
+        "memory for training data in GB; data that does not fit is read again in each epoch", 4.0, least=0
+    )
+    optimizer: str = setting("optimizer", "adamw", heading="optimizer", choices=("adam", "adamw", "rmsprop", "sgd"))
+    learning_rate: float = setting("highest learning rate of the schedule", 1e-3, least=1e-9, most=10)
     schedule: str = setting(
-        "how the learning rate falls: cosine to 0 over all epochs, exponential by a factor every --decay_epochs",
+        "how the learning rate falls; cosine: to 0 over all epochs; exponential: every --decay_epochs",
         "cosine",
         choices=("constant", "cosine", "exponential"),
     )
     decay_epochs: float = setting(
-        "epochs after which an exponential rate falls (Show and Tell: 8)", 8.0, least=1e-3, most=1e6
+        "epochs between two falls of an exponential schedule, as in Show and Tell", 8.0, least=1e-3, most=1e6
     )
-    decay_factor: float = setting("what it is multiplied by then", 0.5, least=1e-6, most=1)
-    warmup_steps: int = setting("steps in which the learning rate rises from 0", 0, least=0)
-    momentum: float = setting("of sgd; 0 for none, as Show and Tell", 0.9, least=0, most=0.9999)
-    nesterov: bool = setting("sgd's momentum is Nesterov's", True)
-    weight_decay: float = setting("AdamW's; it shrinks weights, but no biases", 0.01, least=0, most=1)
+    decay_factor: float = setting(
+        "factor of the learning rate at each fall of an exponential schedule", 0.5, least=1e-6, most=1
+    )
+    warmup_steps: int = setting("steps in which the learning rate rises from 0 at the beginning", 0, least=0)
+    momentum: float = setting("momentum of sgd; 0 for none, as in Show and Tell", 0.9, least=0, most=0.9999)
+    nesterov: bool = setting("use Nesterov's momentum with sgd", True)
+    weight_decay: float = setting("weight decay of adamw; biases are left out", 0.01, least=0, most=1)
     clip_norm: float = setting("largest norm of the gradient of one step", 5.0, least=1e-9, most=1e9)
-    label_smoothing: float = setting("share of probability that goes to all words alike", 0.0, least=0, most=0.9)
+    label_smoothing: float = setting(
+        "share of the target probability that is spread over all words", 0.0, heading="loss", least=0, most=0.9
+    )
     scheduled_sampling: float = setting(
-        "share of words that the decoder reads from itself in the last epoch, rising from 0", 0.0, least=0, most=1
+        "share of input words that the decoder draws itself in the last epoch; it rises from 0", 0.0, least=0, most=1
     )
     attention_penalty: float = setting(
-        "weight of Show, Attend and Tell's doubly stochastic penalty, with bahdanau", 1.0, least=0, most=1e6
+        "weight of the doubly stochastic penalty of Show, Attend and Tell, with --attention bahdanau",
+        1.0,
+        least=0,
+        most=1e6,
     )
     pretrained_embeddings: str = setting(
-        "GloVe text file of word embeddings to start from", "", metavar="FILE", reads="file"
-    )
-    freeze_embeddings: bool = setting("leave the pretrained embeddings as they are", False)
-    fine_tune: str = setting(
-        "afterwards, train the network that makes features too, from this layer to the top (mixed8), or all; takes "
-        "features made with --store_images",
+        "word embeddings to start from: a text file in GloVe's format",
         "",
+        heading="starting weights",
+        metavar="FILE",
+        reads="file",
+    )
+    freeze_embeddings: bool = setting("keep the embeddings of --pretrained_embeddings as they are", False)
+    fine_tune: str = setting(
+        "after the epochs above, train the feature network too, from this layer to the top (such as mixed8), or all of "
+        "it (all); needs features made with --store_images",
+        "",
+        heading="fine-tuning the feature network",
         metavar="LAYER",
     )
-    fine_tune_epochs: int = setting("epochs of that, at most", 5, least=1)
-    fine_tune_rate: float = setting("learning rate of the network in them", 1e-4, least=0, most=10)
-    fine_tune_decoder_rate: float = setting("learning rate of the decoder in them", 1e-4, least=0, most=10)
-    fine_tune_batch_size: int = setting("images in a step of them, each with its captions", 32, least=1)
-    fine_tune_weight_decay: float = setting("AdamW's, of the network's kernels", 4e-5, least=0, most=1)
-    fine_tune_batch_norm: bool = setting("train batch norms too, and measure each batch", False)
-    augment: bool = setting("crop, flip and recolour images in them, each time in another way, as im2txt", False)
+    fine_tune_epochs: int = setting("epochs of fine-tuning at most", 5, least=1)
+    fine_tune_rate: float = setting("learning rate of the feature network in fine-tuning", 1e-4, least=0, most=10)
+    fine_tune_decoder_rate: float = setting("learning rate of the decoder in fine-tuning", 1e-4, least=0, most=10)
+    fine_tune_batch_size: int = setting("images in one step of fine-tuning, each with its captions", 32, least=1)
+    fine_tune_weight_decay: float = setting(
+        "AdamW's weight decay of the feature network's kernels in fine-tuning", 4e-5, least=0, most=1
+    )
+    fine_tune_batch_norm: bool = setting(
+        "train the batch norms too in fine-tuning, and let them measure each batch", False
+    )
+    augment: bool = setting("crop, flip and recolour the images of fine-tuning at random, as im2txt does", False)
     init_from: str = setting(
-        "export of trainer.task whose weights to start from; words that it lacks start as the mean of its words",
+        "export of trainer.task whose weights to start from; words that are new to it start as the mean of its words",
         "",
+        heading="starting weights",
         metavar="EXPORT",
         reads="folder",
     )
     self_critical: int = setting(
-        "epochs of self-critical training (CIDEr as reward) after these; 10 without a number; a run goes on with more, "
-        "and may have them added",
+        "epochs of self-critical training, with CIDEr as the reward, after all others; 10 if you give no number",
         0,
+        heading="self-critical training",
         least=0,
         bare=10,
     )
     self_critical_rate: float = setting("learning rate of self-critical training", 5e-5, least=1e-9, most=10)
-    self_critical_samples: int = setting("captions drawn for an image in a self-critical step", 5, least=1)
+    self_critical_samples: int = setting("captions drawn for each image in self-critical training", 5, least=1)
     self_critical_baseline: str = setting(
-        "what a drawn caption must be better than: the mean of the other samples of its image, or the greedy one",
+        "reward that a drawn caption is compared with; samples: the mean of the image's other drawn captions; greedy: "
+        "that of its greedy caption",
         "samples",
         choices=("greedy", "samples"),
     )
     self_critical_xe: float = setting(
-        "share of cross-entropy with the captions that people wrote in the self-critical objective",
+        "share of the self-critical loss that is cross-entropy with captions that people wrote",
         0.0,
         least=0,
         most=1,
     )
     mixed_precision: str = setting(
-        "multiply matrices in this type; bfloat16 without a value",
+        "number type of matrix products; bfloat16 if you give no value",
         "none",
+        heading="speed",
         choices=("none", "bfloat16", "float16"),
         bare="bfloat16",
     )
     jit_compile: bool = setting("compile the training step with XLA", False)
     monitor: str = setting(
-        "the validation figure that tells the best epoch",
+        "validation figure that decides which epoch is the best",
         "cider",
+        heading="validation",
         choices=("cider", "bleu_4", "meteor", "rouge_l", "val_loss"),
     )
     patience: int = setting(
-        "validations without a better one before training stops; a run goes on with more", 3, least=1
+        "validations without a better epoch before training stops; a stopped run continues if you raise it", 3, least=1
     )
     metrics_every: int = setting(
         "epochs from one validation with BLEU, METEOR, ROUGE-L and CIDEr to the next", 1, least=1
     )
     beam_width: int = setting(
-        "hypotheses in validation, and by default in captioning with the export", 3, least=1, most=1000
+        "beam width of validation; the export carries it as the default of pipelines.caption", 3, least=1, most=1000
     )
     length_penalty: float = setting(
-        "GNMT's alpha, for both too; larger values favour longer captions", 0.7, least=0, most=10
+        "exponent of the length penalty in validation and, by default, of the export; larger values favour longer "
+        "captions",
+        0.7,
+        least=0,
+        most=10,
     )
-    checkpoint_minutes: float = setting("minutes from one checkpoint to the next", 10.0, least=1e-3)
-    checkpoint_steps: int = setting("steps from one checkpoint to the next, beside the minutes; 0: none", 0, least=0)
-    keep_checkpoints: int = setting("latest checkpoints that are kept", 3, least=1)
-    seed: int = setting("seed of initial weights, order and dropout", 0, least=0, most=2**31 - 1)
+    checkpoint_minutes: float = setting(
+        "minutes from one checkpoint to the next", 10.0, heading="checkpoints", least=1e-3
+    )
+    checkpoint_steps: int = setting(
+        "steps from one checkpoint to the next, in addition to --checkpoint_minutes; 0 for none", 0, least=0
+    )
+    keep_checkpoints: int = setting("number of checkpoints to keep", 3, least=1)
+    seed: int = setting(
+        "random seed of the initial weights, the order of the data, dropout and sampling",
+        0,
+        heading="training",
+        least=0,
+        most=2**31 - 1,
+    )
 
     def __post_init__(self):
         super().__post_init__()
@@ -194,7 +230,9 @@ class TrainConfig(Settings):
                 f"--pretrained_embeddings: expected none beside --init_from, found {self.pretrained_embeddings}"
             )
         if self.self_critical_baseline == "samples" and self.self_critical_samples < 2:
-            raise InputError("--self_critical_samples: expected at least 2 for their mean as the baseline, found 1")
+            raise InputError(
+                "--self_critical_samples: expected at least 2 with --self_critical_baseline samples, found 1"
+            )
 
     @property
     def precision(self) -> str:

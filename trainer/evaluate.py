@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from tfrecords_schema import command
+from tfrecords_schema import command_line
 from tfrecords_schema.command import Settings, setting
 from tfrecords_schema.errors import InputError, RunError, told_in_one_line
 from tfrecords_schema.text import on_screen, one_line
@@ -20,7 +20,17 @@ _METRICS_JSON, _SCORES, _EXAMPLES = "metrics.json", "scores.parquet", "examples.
 
 ABOUT = {
     "prog": "python -m trainer.evaluate",
-    "description": "Score captions against what people wrote of the same images.",
+    "usage": "%(prog)s --captions PATH ... --references FILE.json ...\n"
+    "                                 --output DIR [flags]",
+    "description": "Score captions against captions that people wrote of the same images: BLEU-1 to BLEU-4, METEOR, "
+    "ROUGE-L and CIDEr.",
+    "examples": """
+        python -m pipelines.caption --images demo/coco/val2017 \\
+          --model demo/train/export --output demo/val-captions
+        python -m trainer.evaluate --captions demo/val-captions \\
+          --references demo/coco/annotations/captions_val2017.json \\
+          --output demo/scores
+    """,
 }
 
 
@@ -29,17 +39,17 @@ class EvaluateConfig(Settings):
     """The whole of `python -m trainer.evaluate`."""
 
     captions: tuple[str, ...] = setting(
-        "what to score, side by side: output directories of pipelines.caption, or .parquet, COCO results .json or "
-        ".jsonl files with image_id and caption",
+        "captions to score, one or several sets side by side: output directories of pipelines.caption, or .parquet, "
+        "COCO results .json or .jsonl files with image_id and caption",
         metavar="PATH",
         reads="place",
     )
     references: tuple[str, ...] = setting(
-        "captions of COCO, or Karpathy's dataset_*", metavar="FILE.json", reads="file"
+        "captions that people wrote: COCO captions JSON or Karpathy's dataset_*.json", metavar="FILE.json", reads="file"
     )
-    output: str = setting("for metrics.json, scores.parquet and examples.md", metavar="DIR", writes="folder")
-    split: str | None = setting("of Karpathy's files (default test)", None, metavar="NAME")
-    n: int = setting("of the worst and of the best captions shown", 10, least=1)
+    output: str = setting("directory to write the scores and examples to", metavar="DIR", writes="folder")
+    split: str | None = setting("split of Karpathy's files to score against", None, unset="test", metavar="NAME")
+    n: int = setting("number of the worst and of the best captions in examples.md", 10, least=1)
     overwrite: bool = setting("replace an earlier evaluation in --output", False)
 
 
@@ -47,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """The command `caption-evaluate`: exits with 0, 1 for a run that failed, 2 for bad input, 130 for Ctrl-C."""
     try:
         with told_in_one_line():
-            run(command.parse(EvaluateConfig, argv, **ABOUT))
+            run(command_line.parse(EvaluateConfig, argv, **ABOUT))
     except KeyboardInterrupt:
         print("error: interrupted; nothing was written", file=sys.stderr)
         sys.exit(130)

@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from tfrecords_schema import command
+from tfrecords_schema import command_line
 from tfrecords_schema.command import Settings, setting
 from tfrecords_schema.errors import InputError, told_in_one_line
 from tfrecords_schema.manifests.dataset_info import CARRIED, VOCABULARY
@@ -31,8 +31,15 @@ _OURS |= {f".{name}.tmp" for name in (VOCABULARY, MODEL_INFO)}  # what a kill ma
 
 ABOUT = {
     "prog": "python -m trainer.export",
-    "description": "Make one model of several exports that were trained on the same data: each word's probability is "
-    "the mean of theirs.",
+    "usage": "%(prog)s --ensemble DIR DIR ... --output DIR [flags]",
+    "description": "Make one model, an ensemble, of several exports that were trained on the same data. Its "
+    "probability of each word is the mean of theirs.",
+    "examples": """
+        python -m trainer.task --data demo/features --job_dir demo/train-seed1 \\
+          --seed 1 --epochs 2
+        python -m trainer.export --output demo/ensemble \\
+          --ensemble demo/train/export demo/train-seed1/export
+    """,
 }
 
 
@@ -40,15 +47,17 @@ ABOUT = {
 class ExportConfig(Settings):
     """The whole of `python -m trainer.export`."""
 
-    ensemble: tuple[str, ...] = setting("exports of trainer.task, two or more", metavar="DIR", reads="folder")
+    ensemble: tuple[str, ...] = setting(
+        "export directories of trainer.task to join, two or more", metavar="DIR", reads="folder"
+    )
     output: str = setting("export directory to write", metavar="DIR", writes="folder")
-    overwrite: bool = setting("replace an export that is there", False)
+    overwrite: bool = setting("replace an export in --output", False)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Exits with 0, or 2 for bad input."""
     with told_in_one_line():
-        run(command.parse(ExportConfig, argv, **ABOUT))
+        run(command_line.parse(ExportConfig, argv, **ABOUT))
 
 
 def run(config: ExportConfig) -> ModelInfo:
@@ -174,7 +183,7 @@ def require_ours(flag: str, directory: str) -> None:
 
 
 def _names(directory: str) -> set[str]:
-    """Of the files and directories directly in a directory; none where it does not exist."""
+    """The names of the files and directories directly in a directory; none where it does not exist."""
     if paths.is_remote(directory):
         return {name.split("/")[0] for name in finding.names_below(directory)}
     if not os.path.exists(directory):

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tfrecords_schema import command
+from tfrecords_schema import command, command_line
 from tfrecords_schema.command import Settings, setting
 from tfrecords_schema.errors import InputError, told_in_one_line
 from trainer import task
@@ -21,8 +21,22 @@ _FOLLOW_SUBMITTED = "the job that is submitted"  # --follow without a value
 
 ABOUT = {
     "prog": "python -m trainer.submit",
-    "description": "Train on Vertex AI: submits a CustomJob that runs trainer.task on one machine.",
-    "epilog": "Every other flag is the trainer's: see python -m trainer.task --help.",
+    "usage": "%(prog)s --data DIR --job_dir DIR\n"
+    "                                --project ID --region NAME --image URI\n"
+    "                                [flags] [flags of trainer.task]\n"
+    "       %(prog)s --data DIR --job_dir DIR --local\n"
+    "                                [flags of trainer.task]\n"
+    "       %(prog)s --follow JOB",
+    "description": "Train on Vertex AI: submit a CustomJob that runs trainer.task on one machine.",
+    "epilog": "Any other flag is passed on to trainer.task; see python -m trainer.task --help.",
+    "examples": """
+        python -m trainer.submit --local --data demo/features \\
+          --job_dir demo/local-job --epochs 2
+        python -m trainer.submit --dry_run --project my-project --region us-central1 \\
+          --image us-docker.pkg.dev/my-project/captioning/trainer:1 \\
+          --data gs://my-bucket/features --job_dir gs://my-bucket/jobs/1 \\
+          --accelerator nvidia-l4:4 --spot --epochs 20
+    """,
 }
 
 
@@ -30,36 +44,53 @@ ABOUT = {
 class SubmitConfig(Settings):
     """The flags of this command; all others are the trainer's."""
 
-    data: str | None = setting("feature directory, gs://…", None, metavar="DIR")
-    job_dir: str | None = setting("for checkpoints, logs and export/, gs://…", None, metavar="DIR")
-    project: str | None = setting("Google Cloud project that the job runs in and is paid by", None, metavar="ID")
-    region: str | None = setting("such as us-central1; best where the data is", None, metavar="NAME")
-    image: str | None = setting("container image that was made of Dockerfile.trainer", None, metavar="URI")
-    accelerator: str | None = setting(
-        f"such as nvidia-l4:4; one of {', '.join(spec.MACHINES)} (default: none, a {spec.CPU_MACHINE})",
+    data: str | None = setting("feature directory to train on, gs://…", None, heading="training", metavar="DIR")
+    job_dir: str | None = setting("directory to write checkpoints, logs and export/ to, gs://…", None, metavar="DIR")
+    project: str | None = setting(
+        "Google Cloud project that the job runs in",
         None,
+        heading="job (needs --project, --region and --image)",
+        metavar="ID",
+    )
+    region: str | None = setting("region of the job, such as us-central1; best where --data is", None, metavar="NAME")
+    image: str | None = setting("container image, built from Dockerfile.trainer", None, metavar="URI")
+    accelerator: str | None = setting(
+        f"GPUs of the machine, such as nvidia-l4:4; NAME is one of {', '.join(spec.MACHINES)}",
+        None,
+        unset=f"none, on a {spec.CPU_MACHINE}",
         metavar="NAME:COUNT",
     )
-    machine_type: str | None = setting("another machine than the one that fits --accelerator", None, metavar="NAME")
-    spot: bool = setting("on a cheaper machine that may be taken away at any time", False)
-    name: str | None = setting("of the job in the console (default: the last part of --job_dir)", None)
-    labels: tuple[str, ...] = setting("labels of the job, as for billing", (), metavar="KEY=VALUE")
-    service_account: str | None = setting("what the job runs as (default: Vertex AI's own)", None, metavar="EMAIL")
-    network: str | None = setting("VPC to peer with, projects/NUMBER/global/networks/NAME", None, metavar="NAME")
-    timeout_hours: float | None = setting("the job is stopped after so long (default 7 days)", None)
-    boot_disk_gb: int | None = setting("disk, which a copy of --data lies on (default 100)", None)
-    api_endpoint: str | None = setting(
-        "a private endpoint, or http://HOST:PORT: without TLS and credentials", None, metavar="HOST"
+    machine_type: str | None = setting(
+        "machine type, such as g2-standard-48", None, unset="one that fits --accelerator", metavar="NAME"
     )
-    poll_seconds: float = setting("between two looks with --follow", 15.0, above=0)
-    dry_run: bool = setting("print the job as YAML for gcloud, and submit nothing", False)
-    local: bool = setting("run what the job would run, here and now", False)
+    spot: bool = setting("use a cheaper Spot machine, which may be taken away at any time", False)
+    name: str | None = setting("name of the job in the console", None, unset="the last part of --job_dir")
+    labels: tuple[str, ...] = setting("labels of the job, for example for billing", (), metavar="KEY=VALUE")
+    service_account: str | None = setting(
+        "service account that the job runs as", None, unset="Vertex AI's own", metavar="EMAIL"
+    )
+    network: str | None = setting(
+        "VPC network to peer with: projects/NUMBER/global/networks/NAME", None, metavar="NAME"
+    )
+    timeout_hours: float | None = setting("hours after which the job is stopped", None, unset="168, which is 7 days")
+    boot_disk_gb: int | None = setting(
+        "size of the machine's disk in GB; it must hold a copy of --data", None, unset="100"
+    )
+    api_endpoint: str | None = setting(
+        "host of a private endpoint of Vertex AI, or http://HOST:PORT without TLS and credentials",
+        None,
+        unset="the region's own",
+        metavar="HOST",
+    )
+    dry_run: bool = setting("print the job as YAML for gcloud, and submit nothing", False, heading="what to do with it")
+    local: bool = setting("run the job's command on this machine instead", False)
     follow: str | None = setting(
-        "print its states until it ends; with a resource name, of a job that was submitted before",
+        "print the job's states until it ends; with a resource name: those of a job submitted before",
         None,
         metavar="JOB",
         bare=_FOLLOW_SUBMITTED,
     )
+    poll_seconds: float = setting("seconds between two looks at the job with --follow", 15.0, above=0)
 
     def __post_init__(self):
         super().__post_init__()
@@ -76,7 +107,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """
     try:
         with told_in_one_line():
-            status = run(*command.parse_known(SubmitConfig, argv, **ABOUT))
+            status = run(*command_line.parse_known(SubmitConfig, argv, **ABOUT))
     except KeyboardInterrupt:
         print("error: interrupted; gcloud ai custom-jobs list says whether the job was submitted", file=sys.stderr)
         sys.exit(130)
@@ -125,13 +156,13 @@ def _follow_earlier(config: SubmitConfig, trainer_flags: Sequence[str]) -> int:
     others = [f"--{k}" for k, v in command.values(config).items() if v != defaults[k]] + list(trainer_flags)
     useless = [flag for flag in others if flag not in ("--follow", "--api_endpoint", "--poll_seconds")]
     if useless:
-        raise InputError(f"{useless[0]}: expected no such flag beside --follow JOB, which submits nothing")
+        raise InputError(f"{useless[0]}: expected without --follow JOB, which submits nothing; leave it out")
     return _follow(name, config)
 
 
 def _check_trainer_flags(flags: Sequence[str], remote: bool) -> None:
     """Has the trainer's own parser and configs look at them. Raises InputError, or exits with 2 as the trainer does."""
-    given, unknown = command.given(task.TaskConfig, flags, **task.ABOUT)
+    given, unknown = command_line.given(task.TaskConfig, flags, **task.ABOUT)
     if unknown:
         raise InputError(
             f"{unknown[0]}: expected a flag of this command or of the trainer; see python -m trainer.submit --help "
@@ -141,7 +172,10 @@ def _check_trainer_flags(flags: Sequence[str], remote: bool) -> None:
     # Sizes that only the data can tell do not matter here: these fit every other setting.
     DecoderConfig(**vars(config.decoder), vocabulary_size=1, max_length=1, feature_shape=(1, 1))
     if config.overwrite:
-        raise InputError("--overwrite: expected another --job_dir: a job that is restarted would begin anew every time")
+        raise InputError(
+            "--overwrite: expected without it, since a restarted job would delete its own checkpoints; give another "
+            "--job_dir"
+        )
     for name, place in command.places(config).items():
         if not place and name in ("data", "job_dir"):
             raise InputError(f"--{name}: expected a directory, found nothing")

@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tfrecords_schema import command
+from tfrecords_schema import command, command_line
 from tfrecords_schema.command import Settings, group, setting
 from tfrecords_schema.errors import RunError, told_in_one_line
 from tfrecords_schema.text import beside, on_screen
@@ -49,7 +49,14 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 ABOUT = {
     "prog": "python -m trainer.task",
-    "description": "Train a caption decoder on all visible devices, and export its best epoch.",
+    "usage": "%(prog)s --data DIR --job_dir DIR [flags]",
+    "description": "Train a caption decoder on all devices that TensorFlow sees, and export its best epoch. "
+    "Run the same command again to continue a run that was stopped.",
+    "examples": """
+        python -m trainer.task --data demo/features --job_dir demo/train-2 --epochs 2
+        python -m trainer.task --data demo/features --job_dir demo/train-gru \\
+          --epochs 2 --cell gru --units 256 --monitor val_loss
+    """,
 }
 
 
@@ -57,13 +64,17 @@ ABOUT = {
 class TaskConfig(Settings):
     """The whole of `python -m trainer.task`."""
 
-    data: str = setting("feature directory that pipelines.features wrote", metavar="DIR", reads="folder")
-    job_dir: str = setting("for checkpoints, logs and export/", metavar="DIR", writes="folder")
-    overwrite: bool = setting("delete an earlier run in --job_dir instead of going on", False)
+    data: str = setting("feature directory of pipelines.features to train on", metavar="DIR", reads="folder")
+    job_dir: str = setting("directory to write checkpoints, logs and export/ to", metavar="DIR", writes="folder")
     preset: str | None = setting(
-        "other defaults, for a data set of this size; flags still count", None, choices=tuple(sorted(PRESETS))
+        "other defaults; flickr8k: for some thousand photographs; best: for features of inception_v3 made with "
+        "--feature_grid --store_images; flags that you give still count",
+        None,
+        heading="run",
+        choices=tuple(sorted(PRESETS)),
     )
-    decoder: DecoderSettings = group(DecoderSettings, "the decoder")
+    overwrite: bool = setting("delete an earlier run in --job_dir instead of going on with it", False)
+    decoder: DecoderSettings = group(DecoderSettings, "decoder")
     training: TrainConfig = group(TrainConfig, "training")
 
 
@@ -74,7 +85,7 @@ def with_preset(given: Mapping[str, Any]) -> TaskConfig:
 
 def parse(argv: Sequence[str] | None = None) -> TaskConfig:
     """The config of a command line. Raises InputError; where the command line does not fit, exits with status 2."""
-    return with_preset(vars(command.parser(TaskConfig, **ABOUT).parse_args(argv)))
+    return with_preset(vars(command_line.parser(TaskConfig, **ABOUT).parse_args(argv)))
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -87,10 +98,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         with told_in_one_line():
             run(parse(argv))
     except Preempted:
-        print("error: SIGTERM; the same command goes on where this run stopped", file=sys.stderr)
+        print("error: SIGTERM; run the same command to continue", file=sys.stderr)
         sys.exit(PREEMPTED_STATUS)
     except KeyboardInterrupt:
-        print("error: interrupted; the same command goes on where this run stopped", file=sys.stderr)
+        print("error: interrupted; run the same command to continue", file=sys.stderr)
         sys.exit(130)
 
 
@@ -141,9 +152,9 @@ def run(config: TaskConfig) -> dict[str, Any]:
             except tf.errors.OpError as error:
                 damaged = dataset.find_damaged(directory)
                 reason = files.reason(error)
-                raise RunError(damaged or f"{reason} (the same command goes on)") from error
+                raise RunError(damaged or f"{reason} (run the same command to continue)") from error
             except OSError as error:
-                raise RunError(f"--job_dir: {job_dir}: {error} (the same command goes on)") from error
+                raise RunError(f"--job_dir: {job_dir}: {error} (run the same command to continue)") from error
             place.finish()
             if decoder is None:
                 raise RunError(f"{job_dir}: no epoch had a finite {training.monitor}, nothing was exported")

@@ -106,14 +106,14 @@ class Captioner:
         return [self._captions({name: array[row] for name, array in found.items()}) for row in range(len(features))]
 
     def with_search(self, search: Search, words: WordIds) -> Captioner:
-        """The same model, loaded or not, asked in another way."""
+        """A captioner of the same model, loaded or not, with other options of the search."""
         other = copy.copy(self)
         other.search, other.words = search, words
         return other
 
     @property
     def vocabulary(self) -> Vocabulary:
-        """Of the loaded model."""
+        """The vocabulary of the loaded model."""
         return self._vocabulary
 
     def score(self, features: np.ndarray, texts: Sequence[str | None]) -> list[tuple[float, int] | None]:
@@ -173,8 +173,8 @@ class Captioner:
             return {name: tensor.numpy() for name, tensor in self._signatures[signature](**inputs).items()}
         except tf.errors.ResourceExhaustedError:
             raise InputError(
-                f"--{flag} {getattr(search, flag)}: expected {BATCH} images to fit into memory, found that they do "
-                "not; give a smaller one, or a machine with more"
+                f"--{flag} {getattr(search, flag)}: a search over {BATCH} images does not fit into memory; give a "
+                "smaller value, or use a machine with more memory"
             ) from None
 
     def _padded(self, features: np.ndarray) -> np.ndarray:
@@ -194,7 +194,7 @@ class Captioner:
         return numbers
 
     def _captions(self, found: dict[str, np.ndarray]) -> list[Caption]:
-        """Of one image, from ids `[K, T]`, log_prob `[K]` and attention `[K, T, P]`."""
+        """The captions of one image, from ids `[K, T]`, log_prob `[K]` and attention `[K, T, P]`."""
         ranks = np.argsort(-found["log_prob"], kind="stable") if self.search.sample else range(len(found["log_prob"]))
         captions: dict[str, Caption] = {}
         for k in ranks:

@@ -25,7 +25,7 @@ class FeatureMaker(Protocol):
     """Where features come from. Small and picklable; `load` returns one that holds what is heavy."""
 
     def load(self) -> Any:
-        """The same, loaded."""
+        """A FeatureMaker of the same features that holds what is heavy, such as the network."""
 
     def batches(self, items: list[Item], clock: StageClock, load: Callable[[], Any]) -> Iterator[FeatureBatch | Reject]:
         """Every item once, in a batch of features or as a Reject; `load` gives the loaded one."""
@@ -58,7 +58,7 @@ class ExtractedFeatures:
         return extract(items, self.extractor, lambda: load().extractor, self.reading, clock, self.dtype)
 
     def some_can_be_read(self, items: list[Item]) -> bool:
-        """As FeatureMaker's."""
+        """Whether any of these items, whose reading failed before, can be read by now."""
         return some_can_be_read(items)
 
 

@@ -84,7 +84,7 @@ def _show(plan: Plan, found: dict[str, Any], output: str) -> None:
 
 
 def _duration(seconds: float) -> str:
-    """As a person says it, in the two largest units."""
+    """A duration as people say it, in its two largest units."""
     parts = [(int(seconds // 86400), "d"), (int(seconds // 3600) % 24, "h"), (int(seconds // 60) % 60, "min")]
     parts.append((round(seconds) % 60, "s"))
     first = next((place for place, (number, _) in enumerate(parts) if number), len(parts) - 1)

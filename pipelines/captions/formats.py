@@ -42,7 +42,7 @@ def write_formats(result: ShardResult, directory: str, formats: Sequence[str]) -
 
 
 def file_name(shard: str, name: str) -> str:
-    """Of a shard's rows in another format."""
+    """The name of the file that has a shard's rows in another format."""
     return os.path.splitext(shard)[0] + SUFFIXES[name]
 
 

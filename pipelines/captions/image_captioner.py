@@ -120,14 +120,14 @@ class ImageCaptioner:
         return found[0]
 
     def caption(self, items: Sequence[Item], **search: Any) -> list[Captioned | Reject]:
-        """The same of Items, as `as_item` makes them, each with its size, or its row of a rejects table."""
+        """The captions of Items, as `as_item` makes them: each with its size, or its row of a rejects table."""
         captioning = self.captioning
         if search:
             captioning = dataclasses.replace(captioning, captioner=self.asking(**search))
         return caption(captioning, items, lambda: captioning)
 
     def asking(self, **search: Any) -> Captioner:
-        """The same captioner with options of a call. Raises as `__call__`."""
+        """A captioner of the same model with the options of a call. Raises as `__call__`."""
         asked = dataclasses.replace(self._asked, **search).resolved(self.info)
         return self.captioning.captioner.with_search(asked, word_ids(asked, self.vocabulary))
 

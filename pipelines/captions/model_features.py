@@ -55,7 +55,7 @@ def _weights(given: str | None, info: ModelInfo) -> str | None:
         kind = "SavedModel directory" if expected.extractor == extractors.SAVED_MODEL else "file"
         raise InputError(
             f"--weights: expected the {kind} {expected.weights!r} (digest {expected.weights_digest[:12]}…) that the "
-            "model's features were made with, found none there and no flag; give --weights FILE"
+            "model's features were made with, found no such file; give --weights FILE"
         )
     return given or expected.weights
 

@@ -54,7 +54,7 @@ class Plan:
     config: CaptionConfig
 
     def with_precision(self, settle: Callable[[extractors.Extractor, Reading], str]) -> Plan:
-        """The same for features that are computed in the precision that `settle` gives, if any are computed."""
+        """This plan with features computed in the precision that `settle` gives, if any are computed."""
         if not isinstance(self.features, ExtractedFeatures):
             return self
         precision = settle(self.features.extractor, self.features.reading)

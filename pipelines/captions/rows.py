@@ -43,11 +43,11 @@ class RowMaker:
         return dataclasses.replace(self, captioning=self.captioning.load())
 
     def follows_from(self, context: dict[str, Any]) -> dict[str, Any]:
-        """All of it; there is none."""
+        """What of the jobs' context the shards follow from: all of it, and there is none."""
         return context
 
     def some_can_be_read(self, items: list[Item]) -> bool:
-        """As ShardMaker's."""
+        """Whether any of these items, whose reading failed before, can be read by now."""
         return self.captioning.features.some_can_be_read(items)
 
     def make(self, job: ShardJob) -> Iterator[Written | Reject]:
@@ -74,7 +74,7 @@ class RowMaker:
                 yield Written(positions, captions)
 
     def _captioned(self, job: ShardJob) -> Iterator[Reject | list[tuple[Item, dict[str, Any] | Reject]]]:
-        """All images but those kept, each with its row, or with why it has none."""
+        """Captions all images but those kept: each with its row, or with why it has none."""
         items = [item for item in job.items if item.position not in job.kept]
         for outcome in self.captioning.batches(items, job.clock, lambda: job.load().captioning):
             if isinstance(outcome, Reject):

@@ -68,11 +68,11 @@ class FeatureRecords:
             )
 
     def describe(self) -> dict[str, Any]:
-        """As options that a later run is compared with."""
+        """The options of the source that a later run is compared with."""
         return {"features": self.directory, "split": self.split, "limit": self.limit}
 
     def bytes(self, _: Catalogue) -> int:
-        """Of the shards."""
+        """The size of all shards in bytes."""
         return sum(shard.bytes for shard in self._shards())
 
     def metadata_fields(self) -> list[tuple[str, Any]]:
@@ -102,7 +102,7 @@ class StoredFeatures:
     retries: int = faults.READ_RETRIES
 
     def load(self) -> StoredFeatures:
-        """Itself; there is no network."""
+        """This object: stored features need no network."""
         devices.configure_gpu(import_tensorflow())  # before the captioner takes all of it
         return self
 
@@ -160,16 +160,16 @@ class StoredFeatures:
     def _decode(self, path: str, data: bytes | None) -> dict[str, Any] | ImageError:
         """The record, or why it cannot be used: what a checksum cannot tell, since it can be made good."""
         if data is None:
-            return ImageError("read", "DamagedRecord", "its data are damaged")
+            return ImageError("read", "DamagedRecord", "its data do not match their checksum")
         try:
             values = record.decode(data, self.shape, self.dtype, has_image=self.has_image)
         except (DecodeError, KeyError, ValueError) as error:
             return ImageError("read", "DamagedRecord", one_line(error))
         if not np.isfinite(values["image/feature"]).all():
-            return ImageError("extract", "NotFinite", "its features are infinite or no numbers")
+            return ImageError("extract", "NotFinite", "its feature holds infinity or NaN")
         named = shards.parse_shard_name(path.rpartition("/")[2])
         if named and shards.shard_of(values["image/id"], named[2]) != named[1]:
-            return ImageError("read", "DamagedRecord", f"image {values['image/id']!r} belongs into another shard")
+            return ImageError("read", "DamagedRecord", f"image {values['image/id']!r} belongs in another shard")
         return values
 
     def _batch(self, batch: list[tuple[Item, dict[str, Any]]]) -> FeatureBatch:

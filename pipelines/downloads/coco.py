@@ -35,11 +35,11 @@ class Published(NamedTuple):
 
     @property
     def name(self) -> str:
-        """What it is called here."""
+        """The name of the zip file on this disk."""
         return os.path.basename(self.place)
 
     def missing(self, directory: str) -> list[str]:
-        """Those of its members that are not unpacked yet."""
+        """The members of the zip file that are not unpacked yet."""
         return [member for member in self.members if not os.path.exists(os.path.join(directory, member))]
 
     def is_done(self, directory: str) -> bool:

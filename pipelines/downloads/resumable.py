@@ -27,7 +27,7 @@ from tfrecords_schema.storage import faults, files
 
 _CHUNK_BYTES = 1 << 20
 _ENOUGH_BYTES = 1 << 16  # of an answer that was cut: with so many new ones, the next question is the first again
-_KEPT = "what has come is kept, the same command goes on from there"
+_KEPT = "what has arrived is kept; run the same command to continue"
 
 
 class Download:
@@ -89,7 +89,7 @@ class Download:
         files.delete(self._told)
 
     async def _bring(self, handle: BinaryIO, progress: Progress) -> None:
-        """As many bytes as come in one answer. Raises OSError where it was cut, unless it brought enough."""
+        """Fetches as many bytes as come in one answer. Raises OSError where it was cut, unless it brought enough."""
         before = self._best
         try:
             self._receive(handle, progress)
@@ -125,7 +125,9 @@ class Download:
 
     def _anew(self, handle: BinaryIO, progress: Progress, remote: Remote) -> None:
         if self.have:
-            progress.say(f"{os.path.basename(self.path)}: the server does not go on where it was; beginning anew")
+            progress.say(
+                f"{os.path.basename(self.path)}: the server cannot continue where the download stopped; starting again"
+            )
         progress.came(-self.have)
         progress.expect(remote.bytes - self.remote.bytes)
         self._begin(handle, remote)
@@ -155,7 +157,10 @@ class Download:
         with contextlib.suppress(FileNotFoundError):
             found = os.lstat(self._part)
             if not stat.S_ISREG(found.st_mode):
-                raise InputError(f"--output: {self._part}: expected a file of ours, found a link or no file; delete it")
+                raise InputError(
+                    f"--output: {self._part}: expected a file that an earlier download wrote, found a link or "
+                    "something else; delete it"
+                )
             return found.st_size
         return 0
 

@@ -23,9 +23,9 @@ def check(name: str, options: Any) -> None:
     if endpoint and name in IN_PROCESS:
         raise InputError(f"--job_endpoint: expected --runner beside it, found none; name the engine at {endpoint}")
     if name == "portable" and not endpoint:
-        raise InputError("--job_endpoint: expected the HOST:PORT of a Beam job server, found none (docs/engines.md)")
+        raise InputError("--job_endpoint: expected the HOST:PORT of a Beam job server, found none; see docs/engines.md")
     if options.view_as(beam.TestOptions).dry_run and name != DATAFLOW:
-        raise InputError("--dry_run: expected --runner=DataflowRunner beside it, whose flag it is; leave it out")
+        raise InputError("--dry_run: expected only with --runner=DataflowRunner; leave it out")
     workers = options.view_as(beam.DirectOptions).direct_num_workers
     if workers is not None and workers < 0:
         raise InputError(f"--direct_num_workers: expected at least 0, found {workers}")
@@ -42,7 +42,7 @@ def _check_places(google: Any) -> None:
         if value is not None and not re.match(r"gs://[a-z0-9][-_a-z0-9.]+[a-z0-9]/.", value):
             raise InputError(f"--{flag}: expected gs://BUCKET/NAME, found {value}")
     if not google.temp_location and not google.staging_location:
-        raise InputError("--temp_location: expected gs://BUCKET/NAME, for what Dataflow needs in between, found none")
+        raise InputError("--temp_location: expected gs://BUCKET/NAME for Dataflow's temporary files, found none")
     if google.region and not re.fullmatch(r"[a-z]+-[a-z]+[0-9]+", google.region):
         raise InputError(f"--region: expected a region such as europe-west4, found {google.region}")
 
@@ -62,7 +62,7 @@ def _check_environment(portable: Any) -> None:
             socket.create_connection((host, int(port)), _PROBE_TIMEOUT_S).close()
         except OSError as error:
             told = f"expected a worker pool at {config}, found none: {error.strerror or error}"
-            raise InputError(f"--environment_config: {told}; start one (docs/engines.md)") from None
+            raise InputError(f"--environment_config: {told}; start one, see docs/engines.md") from None
 
 
 def checked_by_beam(make: Callable[[], Any]) -> Any:

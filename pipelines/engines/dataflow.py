@@ -21,7 +21,7 @@ def require_image(options: Any, gpu: bool) -> None:
     if not image and (gpu or not packages):
         raise InputError(
             "--sdk_container_image: expected an image of Dockerfile.dataflow, found none; Beam's own has neither this "
-            "package nor TensorFlow and CUDA (docs/dataflow.md)"
+            "package nor TensorFlow and CUDA; see docs/dataflow.md"
         )
 
 

@@ -13,7 +13,7 @@ from pipelines.engines.engine import Engine
 from pipelines.engines.options import DATAFLOW
 from tfrecords_schema.errors import InputError, RunError
 
-_KEPT = "finished shards are kept, the same command goes on from there"
+_KEPT = "finished shards are kept; run the same command to continue"
 _SHOWN = 300  # characters of an error that is no Python worker's: the rest may be a stack
 _elsewhere: list[tuple[Engine, Any]] = []  # the job that runs in other processes than ours, and goes on without us
 
@@ -54,7 +54,7 @@ def let_go() -> str:
             return f"the job goes on at Dataflow; {_cancel_command(engine.options, result.job_id())} ends it"
         with contextlib.suppress(Exception):
             result.cancel()
-    return "what is finished is kept, the same command goes on from there"
+    return "what is finished is kept; run the same command to continue"
 
 
 def _cancel_command(options: Any, job: str) -> str:

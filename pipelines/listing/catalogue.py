@@ -35,7 +35,7 @@ class Source(Protocol):
         """Lists all images; checks what can be checked without opening one. Raises InputError."""
 
     def describe(self) -> dict[str, Any]:
-        """As options that a later run is compared with."""
+        """The options of the source that a later run is compared with."""
 
 
 class Catalogue:
@@ -83,7 +83,7 @@ class Catalogue:
         self.fill("entries", (pa.Table.from_batches([entries.to_batch(chunk, self.metadata)]) for chunk in chunks))
 
     def run(self, statement: str, *parameters: Any) -> list[tuple[Any, ...]]:
-        """All rows that a statement gives."""
+        """Runs a statement; returns all rows that it gives."""
         return self.database.execute(statement, parameters).fetchall()
 
     def define(self, name: str, is_so: Callable[[list[str]], list[bool]]) -> None:

@@ -42,7 +42,7 @@ _FIXED = pa.schema(
 
 
 def schema(metadata: Sequence[tuple[str, Any]] = ()) -> pa.Schema:
-    """Of a listing.
+    """The Arrow schema of a listing.
 
     Columns: `split`; `position` in the source; `run` (null for an image whose shard follows from its id, else images of
     one run are in one shard, as they are read together); `id`, `uri`, `version`; `stage`, `error`, `message` of what is

@@ -20,7 +20,7 @@ def in_order(
     outcomes: Iterable[Reject | list[tuple[Item, _Value]]],
     size: int,
 ) -> Iterator[Reject | list[tuple[Item, _Value | None]]]:
-    """All items in their order, at most `size` together, with what was computed of them, or None for those kept.
+    """Yields all items in their order, at most `size` together, with what was computed of them, or None for those kept.
 
     Args:
       kept: the positions of those kept.

@@ -103,7 +103,7 @@ class Present:
         for split, count in kept.items():
             if not 1 / _MUCH < wanted[split] / count < _MUCH and wanted[split] != count:
                 print(
-                    f"{split}: {images[split]:,} images stay in {count:,} files, as an earlier run decided; "
+                    f"{split}: {images[split]:,} images stay in {count:,} files, the number that the first run chose; "
                     f"--overwrite would make {wanted[split]:,}",
                     file=sys.stderr,
                     flush=True,

@@ -41,7 +41,7 @@ def check(directory: str, names: Names) -> None:
     for name in folders:
         if paths.is_local(directory) and os.path.islink(paths.join(directory, name)):
             raise InputError(
-                f"--output: expected {paths.join(directory, name)} to be a directory of ours, found a link, which is "
+                f"--output: expected {paths.join(directory, name)} to be a directory, found a link, which is "
                 "not followed; remove it, or give another --output"
             )
     there = set(finding.names(directory))
@@ -50,7 +50,7 @@ def check(directory: str, names: Names) -> None:
             raise InputError(f"--output: {directory} is {kind}, by its {name}; give another --output")
     for name in _foreign(directory, names):
         raise InputError(
-            f"--output: {paths.join(directory, name)} is no file of this command's; move it away, or give another "
+            f"--output: {paths.join(directory, name)} was not written by this command; move it away, or give another "
             "--output"
         )
 

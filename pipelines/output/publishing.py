@@ -63,7 +63,7 @@ class Publication:
         return self.free[role]
 
     def settle_text(self, role: str, text: str) -> str:
-        """The same for a text."""
+        """Writes a text in the same way; returns the name of its file."""
         return self.settle(role, lambda handle: handle.write(text.encode("utf-8")))
 
 

@@ -67,7 +67,7 @@ class Report(SplitReport):
     files: dict[str, str]
 
     def dumps(self) -> str:
-        """As JSON."""
+        """The report as JSON."""
         return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
 
 
@@ -115,7 +115,7 @@ def _totals(results: list[ShardResult]) -> dict[str, int]:
 
 
 def write_shard_list(results: Sequence[ShardResult], handle: BinaryIO | io.RawIOBase) -> None:
-    """All shards as Parquet, a row each."""
+    """Writes the list of all shards as Parquet, a row each."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -156,12 +156,12 @@ def read_report(directory: str, names: Names, overwrite: bool = False) -> tuple[
         if overwrite:
             return None
         raise InputError(
-            f"--output: {path} was written by another version of this program, or is damaged; give --overwrite or "
+            f"--output: {path} is damaged, or was written by another version of this program; give --overwrite or "
             "another --output"
         ) from None
     if others := report.splits.keys() - set(names.prefixes):
         raise InputError(
-            f"--output: {path} is of another command's output, with {min(others)[:100]!r}; give another --output"
+            f"--output: {path} belongs to another command's output: it has {min(others)[:100]!r}; give another --output"
         )
     return report, _shard_names(paths.join(directory, report.files.get(SHARD_LIST, SHARD_LIST)), names)
 

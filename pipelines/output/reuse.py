@@ -70,7 +70,7 @@ def _kept_rejects(sidecar: Sidecar) -> dict[bytes, collections.deque[Reject]]:
 
 
 def retried(sidecar: Sidecar, items: Sequence[Item]) -> list[Item]:
-    """Those of the images that an earlier run could not read."""
+    """The images among `items` that an earlier run could not read."""
     failed = {(reject.image_id, reject.image_uri) for reject in sidecar.rejects if reject.stage == _RETRIED}
     to_read = (item for item in items if item.problem is None or item.problem.stage == _RETRIED)
     return [item for item in to_read if (printable(item.id), printable(item.uri)) in failed]

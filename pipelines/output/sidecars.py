@@ -55,7 +55,7 @@ class ShardResult:
     stage_seconds: dict[str, float] = dataclasses.field(default_factory=dict)
 
     def reused(self, retried: int) -> ShardResult:
-        """The same shard, made at no cost in this run, but for images that were tried again."""
+        """The result of a shard that this run kept: made at no cost, but for images that were tried again."""
         costs: dict[str, Any] = {"seconds": 0.0, "load_seconds": 0.0, "stage_seconds": {}}
         return dataclasses.replace(self, left=True, kept=self.inputs - retried, retried=retried, **costs)
 
@@ -108,7 +108,7 @@ def fingerprint(options: str, item: Item, captions: bool) -> bytes:
 
 
 def digest(options: str, prints: Iterable[bytes]) -> str:
-    """Of all that a shard's content follows from."""
+    """The digest of everything that a shard's content follows from."""
     found = hashlib.sha256(options.encode())
     for one in prints:
         found.update(one)

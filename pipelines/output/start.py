@@ -17,7 +17,7 @@ from tfrecords_schema.storage import carried, files
 
 @contextlib.contextmanager
 def listed(source: Source) -> Iterator[Catalogue]:
-    """All images of a source, while this is entered. Raises InputError."""
+    """A context with the catalogue of all images of a source. Raises InputError."""
     with open_catalogue(source.metadata_fields()) as catalogue:
         with waiting(LISTING):
             source.list_into(catalogue)

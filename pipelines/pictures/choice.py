@@ -52,7 +52,9 @@ def of_table(captions: str, n: int, sort: str, references: str | None, needs_att
     said = find_references(captions, references) if references else {}
     cider = score(captions, said)
     if sort == "worst" and not cider:
-        raise InputError("--sort worst: expected references of two images or more, to weigh words by; found one")
+        raise InputError(
+            "--sort worst: expected references for at least two images, since CIDEr weighs words by them; found one"
+        )
     numbers, total = choose(captions, n, sort, cider)
     rows = fetch(captions, numbers)
     if needs_attention and not any(row.get(caption_table.ATTENTION) for row in rows):

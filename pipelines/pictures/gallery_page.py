@@ -138,7 +138,7 @@ def figure(
     references: Sequence[str] = (),
     cider: float | None = None,
 ) -> str:
-    """One image with what is known of it.
+    """The HTML of one image with what is known of it.
 
     Args:
       row: of a caption table, with any further columns; values may be None.

@@ -46,11 +46,11 @@ class Admission:
         self._told = now
 
     def _wait_s(self) -> int:
-        """Until half of the queue is done, about; one second to a minute."""
+        """Seconds until about half of the queue is done; one to sixty."""
         return max(1, min(60, math.ceil(self.images / 2 / self._rate))) if self._rate else 1
 
     def bytes_of(self) -> HeldBytes:
-        """Of one request, none yet."""
+        """Counts the bytes of one request, which has none yet."""
         return HeldBytes(self)
 
     def hold(self, count: int) -> None:

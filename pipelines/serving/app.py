@@ -44,7 +44,7 @@ def make_app(service: Service, token: str = "", environ: Mapping[str, str] | Non
     for kind, told in (
         (RequestError, lambda error: error),
         (RequestValidationError, lambda error: RequestError(422, "options", forms.told(error.errors()))),
-        (Exception, lambda _: RequestError(500, "fault", "the service has a fault; its log tells of it")),
+        (Exception, lambda _: RequestError(500, "fault", "internal error; the log of the service has the details")),
         (HTTPException, lambda error: RequestError(error.status_code, "route", str(error.detail))),
     ):
         app.exception_handler(kind)(_teller(told))
@@ -172,7 +172,7 @@ async def _in_time(work: Awaitable[Any], timeout_s: float) -> Any:
         async with asyncio.timeout(timeout_s):
             return await work
     except TimeoutError:
-        raise RequestError(504, "timeout", f"expected captions within {timeout_s:g} seconds, found none", 2) from None
+        raise RequestError(504, "timeout", f"no captions within {timeout_s:g} seconds", 2) from None
     except BaseExceptionGroup as group:  # of a TaskGroup; all of its images have one request
         raise group.exceptions[0] from None
 

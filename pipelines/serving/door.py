@@ -33,7 +33,7 @@ class Door:
         self._free, self._counted = frozenset(free), frozenset(counted)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """One request."""
+        """Passes one request on."""
         started, size = time.monotonic(), 0
         request_id = uuid.uuid4().hex[:16]
 

@@ -22,7 +22,7 @@ class RequestError(Exception):
     retry_after_s: int | None = None
 
     def headers(self) -> dict[str, str]:
-        """Those that belong to the answer."""
+        """The headers that the answer has."""
         found = {} if self.retry_after_s is None else {"Retry-After": str(self.retry_after_s)}
         return found | ({"WWW-Authenticate": "Bearer"} if self.status == 401 else {})
 

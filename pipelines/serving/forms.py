@@ -92,7 +92,7 @@ async def _files(request: Request, body: AsyncGenerator[bytes, None]) -> list[by
         form = await _InMemory(request.headers, body).parse()
     except (MultiPartException, KeyError, ValueError) as error:  # a boundary that is missing, headers that are none
         told = error.message if isinstance(error, MultiPartException) else "its boundary or headers are damaged"
-        raise RequestError(400, "form", f"expected {FORM} with files, found what is none: {told}") from None
+        raise RequestError(400, "form", f"expected {FORM} with files, found something else: {told}") from None
     found: list[bytes | str] = []
     for name, part in form.multi_items():
         if isinstance(part, str):

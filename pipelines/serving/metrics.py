@@ -38,5 +38,5 @@ class Metrics:
         Gauge("captioning_held_bytes", "Bytes of requests in memory", registry=own).set_function(held)
 
     def text(self) -> bytes:
-        """All of them."""
+        """All figures, in Prometheus' text format."""
         return exposition.generate_latest(self._registry)

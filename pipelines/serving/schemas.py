@@ -24,7 +24,7 @@ class _Asked(BaseModel):
     attention: bool = Field(False, description="where an attention model looked, by word of the best caption")
 
     def search(self) -> dict[str, Any]:
-        """Those options that were given and are of the search."""
+        """The options of the search that were given."""
         return self.model_dump(exclude_unset=True, exclude_none=True, exclude={"word_scores", "attention"})
 
 
@@ -49,7 +49,8 @@ def options(max_beam_width: int) -> type[_Asked]:
             limits = {"max_length": _LONGEST_TEXT}
         given = {name: value for name, value in limits.items() if value is not None}
         kind = flag.type | None if flag.default is None else flag.type
-        fields[flag.name] = (kind, Field(flag.default, description=about.help, **given))
+        told = f"{about.help} (default: {about.unset})" if about.unset else about.help
+        fields[flag.name] = (kind, Field(flag.default, description=told, **given))
     return create_model("Options", __base__=_Asked, **fields)
 
 
@@ -74,7 +75,7 @@ class Image(BaseModel):
         try:
             return base64.b64decode(self.content, validate=True)
         except binascii.Error as error:
-            raise ValueError(f"expected base64, found what is none: {error}") from None
+            raise ValueError(f"expected base64, found something else: {error}") from None
 
 
 def requests(asked: type[_Asked]) -> tuple[type[BaseModel], type[BaseModel]]:
@@ -149,7 +150,7 @@ class CaptionsAnswer(BaseModel):
 
 
 class PredictAnswer(BaseModel):
-    """The same for Vertex AI."""
+    """The answer in Vertex AI's form: a prediction for each instance, in their order."""
 
     predictions: list[Captioned | Rejected]
     model: str

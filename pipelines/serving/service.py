@@ -92,7 +92,7 @@ class Service:
     def loaded(self) -> image_captioner.ImageCaptioner:
         """What captions. Raises RequestError 503 while it is not ready."""
         if self.captioner is None or not self.is_ready:
-            raise RequestError(503, "not_ready", "the model is being loaded, or the service is ending", 2)
+            raise RequestError(503, "not_ready", "the model is still being loaded, or the service is shutting down", 2)
         return self.captioner
 
     def asking(self, options: Any) -> Captioner:

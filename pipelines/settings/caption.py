@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 
-from pipelines.settings.running import Running
+from pipelines.settings.running import OUTPUT, Running
 from pipelines.settings.search import Search
 from tfrecords_schema.command import Settings, flags, group, setting, values
 from tfrecords_schema.errors import InputError
 from tfrecords_schema.networks.registry import AUTO, PRECISIONS
 
 _IMAGES = (
-    "quoted patterns ('photos/**.jpg'), directories, zip files; tar shards ('{00000..00099}.tar'); tables (CSV, TSV, "
-    "JSONL, Parquet); a COCO JSON"
+    "images to caption: directories, zip files, quoted patterns ('photos/**.jpg'), tar shards ('{00000..00099}.tar'), "
+    "tables of image names (CSV, TSV, JSONL, Parquet), Parquet with images in it, or a COCO JSON"
 )
 FORMATS = ("jsonl", "csv", "coco")
 ON_SCREEN = "json"
@@ -24,27 +24,50 @@ class Images(Settings):
 
     images: tuple[str, ...] = setting(_IMAGES, (), metavar="PLACE", reads="place")
     root: tuple[str, ...] = setting(
-        "where names in tables lie (default: beside it)", (), metavar="PLACE", reads="place"
+        "where the images are that a table or COCO JSON names: directories, zip files or quoted patterns",
+        (),
+        unset="beside the table",
+        metavar="PLACE",
+        reads="place",
     )
-    uri_column: str | None = setting("of a table, with names or URIs (default: guessed)", None, metavar="NAME")
+    uri_column: str | None = setting(
+        "column of a table that has the paths or URIs of the images",
+        None,
+        unset="the first of image_uri, uri, url and similar names",
+        metavar="NAME",
+    )
     image_column: str | None = setting(
-        "of a Parquet table, with bytes; of tar shards: the images' ending", None, metavar="NAME"
+        "column of a Parquet table that has the bytes of the images; in tar shards, the ending of the image files",
+        None,
+        unset="found by name and type",
+        metavar="NAME",
     )
-    id_column: str | None = setting("of a table (default: image_id or id, if there is one)", None, metavar="NAME")
+    id_column: str | None = setting(
+        "column of a table that has the ids of the images",
+        None,
+        unset="image_id or id, else file names",
+        metavar="NAME",
+    )
     metadata_columns: tuple[str, ...] = setting(
-        "of a table, or endings and .json fields of tar shards, to be carried along into the output",
+        "columns of the table to copy into the output, renamed with NAME=NEW; in tar shards, text files by their "
+        "ending or fields of the .json files",
         (),
         metavar="NAME[=NEW]",
     )
-    prefix_column: str | None = setting("of a table: what each image's captions begin with", None, metavar="NAME[=NEW]")
+    prefix_column: str | None = setting(
+        "column of a table with the words that each image's captions begin with", None, metavar="NAME[=NEW]"
+    )
     score_column: str | None = setting(
-        "of a table: captions whose log probability is wanted", None, metavar="NAME[=NEW]"
+        "column of a table with given captions; the output gets their log probabilities", None, metavar="NAME[=NEW]"
     )
     features: str | None = setting(
-        "output of pipelines.features: captions it without the images", None, metavar="DIR", reads="folder"
+        "feature directory of pipelines.features: caption its images from the stored features, without reading images",
+        None,
+        metavar="DIR",
+        reads="folder",
     )
-    split: str | None = setting("of --features (default: all)", None, metavar="NAME")
-    limit: int | None = setting("only the first N images", None, least=1)
+    split: str | None = setting("split of --features to caption", None, unset="all", metavar="NAME")
+    limit: int | None = setting("caption only the first N images", None, unset="all", least=1)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -52,13 +75,15 @@ class Network(Settings):
     """How images become the features that the model was trained on."""
 
     weights: str | None = setting(
-        "of the feature extractor; by default those that the model carries",
+        "weights of the feature network; they must be the ones the model was trained on",
         None,
+        unset="those in the model's directory",
         metavar="imagenet|random|FILE",
     )
     precision: str | None = setting(
-        "of the forward pass (default: as the model's features were made); auto: the fastest on this machine",
+        "number type of the feature network's forward pass; auto: the fastest on this machine",
         None,
+        unset="as the features were made that the model was trained on",
         choices=(AUTO, *PRECISIONS),
     )
 
@@ -68,14 +93,16 @@ class Table(Settings):
     """What the output holds, and in which formats."""
 
     format: tuple[str, ...] = setting(
-        "beside Parquet; coco is COCO's results JSON; without --output json alone, a line an image",
+        "further formats to write beside Parquet, of which coco is COCO's results JSON; or json, without --output: "
+        "print one line of JSON for each image",
         (),
         choices=(*FORMATS, ON_SCREEN),
+        metavar="FORMAT",
     )
-    attention: bool = setting("a column of where an attention model looked, by word", False)
-    word_scores: bool = setting("the log probability of each word, in the column captions", False)
-    capitalise: bool = setting("captions begin with a capital letter", False)
-    rows_per_file: int = setting("images in an output file, about", 1000, least=1)
+    attention: bool = setting("add a column that says, word by word, where a model with attention looked", False)
+    word_scores: bool = setting("add the log probability of each word to the column captions", False)
+    capitalise: bool = setting("begin each caption with a capital letter", False)
+    rows_per_file: int = setting("about how many images go into one output file", 1000, least=1)
 
 
 # What there is no sense in, or no place for, where captions are only printed.
@@ -99,25 +126,26 @@ class CaptionConfig(Settings):
       InputError: also for flags that need --output, without it, and for those that need that there is none.
     """
 
-    model: str = setting("export directory of the trainer", metavar="DIR", reads="folder")
+    model: str = setting("model to caption with: an export directory of trainer.task", metavar="DIR", reads="folder")
+    what: Images = group(Images, "images (give --images or --features)")
     output: str | None = setting(
-        "directory to write captions-*.parquet to; without it, captions of a few images are printed",
+        "directory to write captions-*.parquet to; without it, captions of at most 300 images are printed",
         None,
+        heading=OUTPUT,
         metavar="DIR",
         writes="folder",
     )
     references: str | None = setting(
-        "what people said, to be printed beside captions: any form that pipelines.features reads",
+        "captions that people wrote, printed below the model's; any captions file that pipelines.features reads",
         None,
         metavar="FILE",
         reads="file",
     )
-    what: Images = group(Images, "what to caption: --images, or --features")
-    network: Network = group(Network, "the network")
-    search: Search = group(Search, "captions, by beam search or --sample")
-    table: Table = group(Table, "output")
-    running: Running = group(Running, "running")
-    dry_run: bool = setting("write nothing; tell what would be done, and how long it would take", False)
+    dry_run: bool = setting("write nothing; say how many images there are and how long the run would take", False)
+    table: Table = group(Table, OUTPUT)
+    search: Search = group(Search, "search")
+    network: Network = group(Network, "feature network")
+    running: Running = group(Running, "speed and limits")
 
     def __post_init__(self):
         super().__post_init__()

@@ -15,13 +15,18 @@ from tfrecords_schema.text import shortened
 class DownloadCocoConfig(Settings):
     """The whole of `python -m pipelines.download_coco`."""
 
-    output: str = setting("directory to write, which is then a --coco_dir", metavar="DIR", writes="folder")
-    year: str = setting("of COCO's release", "2017", choices=("2014", "2017"))
+    output: str = setting("local directory to write; give it to --coco_dir afterwards", metavar="DIR", writes="folder")
+    year: str = setting("year of the COCO release", "2017", choices=("2014", "2017"))
     splits: tuple[str, ...] = setting(
-        "which images; those of test have no captions", ("train", "val"), choices=("train", "val", "test")
+        "splits whose images to download; test images have no captions",
+        ("train", "val"),
+        choices=("train", "val", "test"),
+        metavar="SPLIT",
     )
     base_url: str = setting(
-        "the server, or a mirror of it with zips/ and annotations/", "http://images.cocodataset.org", metavar="URL"
+        "server to download from, or a mirror of it with the same zips/ and annotations/",
+        "http://images.cocodataset.org",
+        metavar="URL",
     )
 
     def __post_init__(self):

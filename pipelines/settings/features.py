@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 
-from pipelines.settings.running import Running
+from pipelines.settings.running import OUTPUT, Running
 from tfrecords_schema.command import Settings, group, setting
 from tfrecords_schema.errors import InputError
 from tfrecords_schema.networks.registry import AUTO, NETWORKS, PRECISIONS
 from tfrecords_schema.shards import SPLITS
 
 _CAPTIONS = (
-    "COCO or Karpathy JSON, Flickr8k.token.txt, CSV or JSONL of image,caption[,split]; splits are its own; or images "
-    "with captions: tar shards ('{00000..00099}.tar'), Parquet, directories of a.jpg and a.txt"
+    "captions files, with or without splits of their own: COCO or Karpathy JSON, Flickr8k.token.txt, or CSV or JSONL "
+    "with image, caption and optionally split; or images together with their captions: tar shards "
+    "('{00000..00099}.tar'), Parquet, or directories with a.jpg and a.txt"
 )
 
 
@@ -20,8 +21,8 @@ def _captions(help: str) -> tuple[str, ...]:
     return setting(help, (), metavar="FILE", reads="place")
 
 
-def _places(help: str) -> tuple[str, ...]:
-    return setting(help, (), metavar="PLACE", reads="place")
+def _places(help: str, unset: str = "") -> tuple[str, ...]:
+    return setting(help, (), unset=unset, metavar="PLACE", reads="place")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -29,29 +30,41 @@ class Data(Settings):
     """Which images and captions to learn from."""
 
     coco_dir: str | None = setting(
-        "with train<year>/ (or .zip), val<year>/ and annotations/; one of the two is enough with --val_fraction",
+        "directory in COCO's layout: annotations/, and train<year>/ and val<year>/ or zip files of these names; one of "
+        "the two is enough with --val_fraction",
         None,
         metavar="DIR",
         reads="folder",
     )
-    year: str = setting("of --coco_dir", "2017")
+    year: str = setting("year of the COCO release in --coco_dir", "2017")
     captions: tuple[str, ...] = _captions(_CAPTIONS)
-    images: tuple[str, ...] = _places("directories, zip files or quoted patterns")
-    train_captions: tuple[str, ...] = _captions("captions of the train split")
-    train_images: tuple[str, ...] = _places("images of the train split only")
-    val_captions: tuple[str, ...] = _captions("captions of the val split")
-    val_images: tuple[str, ...] = _places("images of the val split only")
-    test_captions: tuple[str, ...] = _captions("captions of the test split")
-    test_images: tuple[str, ...] = _places("images of the test split only")
-    val_fraction: float | None = setting("held out for validation, where there are no splits", None, least=0, most=1)
-    caption_field: str | None = setting(
-        "of images with captions: an ending or field of .json (default txt), or a column (default caption)",
+    images: tuple[str, ...] = _places("where the images are: directories, zip files or quoted patterns")
+    train_captions: tuple[str, ...] = _captions("captions of the train split, in any form that --captions takes")
+    train_images: tuple[str, ...] = _places("where the images of the train split are", "as --images")
+    val_captions: tuple[str, ...] = _captions("captions of the val split, in any form that --captions takes")
+    val_images: tuple[str, ...] = _places("where the images of the val split are", "as --images")
+    test_captions: tuple[str, ...] = _captions("captions of the test split, in any form that --captions takes")
+    test_images: tuple[str, ...] = _places("where the images of the test split are", "as --images")
+    val_fraction: float | None = setting(
+        "share of the images to hold out for validation if there is no val split, chosen by a hash of the image id",
         None,
+        least=0,
+        most=1,
+    )
+    caption_field: str | None = setting(
+        "where the captions are, for images together with their captions: an ending or a .json field in tar shards and "
+        "directories, a column in Parquet",
+        None,
+        unset="txt, or the column caption",
         metavar="NAME",
     )
-    restval: str = setting("what Karpathy's restval counts as", "train", choices=(*SPLITS, "leave_out"))
-    limit: int | None = setting("only the first N images of each split, for trying things out", None, least=1)
-    max_captions: int | None = setting("only the first N captions of each image", None, least=1)
+    restval: str = setting(
+        "split that the restval images of Karpathy's files go to", "train", choices=(*SPLITS, "leave_out")
+    )
+    limit: int | None = setting(
+        "use only the first N images of each split, to try things out", None, unset="all", least=1
+    )
+    max_captions: int | None = setting("use only the first N captions of each image", None, unset="all", least=1)
 
     def by_split(self, kind: str) -> dict[str | None, tuple[str, ...]]:
         """The values of `--captions` or `--images` (under None), and those of each split."""
@@ -63,19 +76,23 @@ class Network(Settings):
     """Which network makes features, and how they are stored."""
 
     extractor: str = setting(
-        f"{', '.join(NETWORKS)}, or saved_model:DIR, one's own",
+        f"network that computes the features: {', '.join(NETWORKS)}, or saved_model:DIR for a SavedModel of your own",
         "inception_v3",
         metavar="NAME",
     )
     weights: str = setting(
-        "imagenet (downloaded by Keras), a Keras .h5 file, an export of the trainer, or random (seeded; to try out)",
+        "weights of the network: imagenet (downloaded by Keras), a Keras .h5 file, an export of trainer.task with its "
+        "fine-tuned network, or random (seeded, only for trying things out)",
         "imagenet",
         metavar="imagenet|random|FILE|EXPORT",
     )
-    feature_grid: bool = setting("the last convolutional map, for attention", False)
-    feature_dtype: str = setting("as stored", "float16", choices=("float16", "float32"))
+    feature_grid: bool = setting(
+        "keep the network's last convolutional map instead of one pooled vector; attention needs it", False
+    )
+    feature_dtype: str = setting("number type in which features are stored", "float16", choices=("float16", "float32"))
     precision: str = setting(
-        "of the forward pass; auto: the fastest on this machine, or what was recorded",
+        "number type of the forward pass; auto: what an earlier run into --output used, else the fastest on this "
+        "machine",
         AUTO,
         choices=(AUTO, *PRECISIONS),
     )
@@ -85,8 +102,12 @@ class Network(Settings):
 class Store(Settings):
     """Whether records keep the images too."""
 
-    store_images: bool = setting("put the images into the records, as small JPEGs, for trainer.task --fine_tune", False)
-    store_size: int = setting("pixels of their short side; smaller images stay as they are", 346, least=1, most=4000)
+    store_images: bool = setting(
+        "put each image into its record too, as a small JPEG; trainer.task --fine_tune needs it", False
+    )
+    store_size: int = setting(
+        "short side of these JPEGs in pixels; smaller images keep their size", 346, least=1, most=4000
+    )
 
     def __post_init__(self):
         super().__post_init__()
@@ -98,9 +119,13 @@ class Store(Settings):
 class Words(Settings):
     """Which words the vocabulary keeps, and how long captions are."""
 
-    vocab_size: int = setting("ids at most, with the 4 special ones", 10_000, least=5)
-    min_word_count: int = setting("rarer words become <unk>", 4, least=1)
-    max_caption_length: int = setting("ids in a caption, with START and END", 25, least=3, most=1000)
+    vocab_size: int = setting(
+        "size of the vocabulary at most, counting the 4 special tokens; the most frequent words stay", 10_000, least=5
+    )
+    min_word_count: int = setting("words seen fewer times than this in the train captions become <unk>", 4, least=1)
+    max_caption_length: int = setting(
+        "length of a caption in tokens, counting START and END; longer captions are cut", 25, least=3, most=1000
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -108,10 +133,12 @@ class FeaturesConfig(Settings):
     """The whole of `python -m pipelines.features`."""
 
     output: str = setting("feature directory to write", metavar="DIR", writes="folder")
-    data: Data = group(Data, "images and captions: --coco_dir, or captions files and places of images")
+    data: Data = group(Data, "images and captions (give --coco_dir, or captions and images)")
     network: Network = group(Network, "features")
     store: Store = group(Store, "images in the records")
     words: Words = group(Words, "words")
-    running: Running = group(Running, "running")
-    records_per_shard: int = setting("images in an output file, about", 1000, least=1)
-    update: bool = setting("write an earlier run's records anew, with other captions or words", False)
+    records_per_shard: int = setting("about how many images go into one output file", 1000, heading=OUTPUT, least=1)
+    update: bool = setting(
+        "write the records of an earlier run again with other captions, words or splits, keeping its features", False
+    )
+    running: Running = group(Running, "speed and limits")

@@ -16,46 +16,67 @@ TARGETS = ("output", "contact_sheet", "captioned_images", "attention_pictures") 
 class GalleryConfig(Settings):
     """The whole of `python -m pipelines.gallery`."""
 
-    captions: str | None = setting("output directory of pipelines.caption", None, metavar="DIR", reads="folder")
+    captions: str | None = setting(
+        "output directory of pipelines.caption, whose captions to show",
+        None,
+        heading="what to show (give one of them)",
+        metavar="DIR",
+        reads="folder",
+    )
     features: str | None = setting(
-        "output of pipelines.features, in place of --captions: its images with what people said",
+        "feature directory of pipelines.features, whose images to show with the captions that people wrote",
         None,
         metavar="DIR",
         reads="folder",
     )
     coco_dir: str | None = setting(
-        "COCO's directory, in place of --captions: its images with what people said",
+        "directory in COCO's layout, whose images to show with the captions that people wrote",
         None,
         metavar="DIR",
         reads="folder",
     )
-    year: str = setting("of --coco_dir", "2017")
-    split: str | None = setting("of --features (default: its first one)", None, metavar="NAME")
     output: str | None = setting(
-        "web page to write, one file with everything in it", None, metavar="FILE.html", writes="file"
+        "web page to write: one file with the images in it",
+        None,
+        heading="what to write (give at least one)",
+        metavar="FILE.html",
+        writes="file",
     )
-    contact_sheet: str | None = setting("picture to write", None, metavar="FILE.png", writes="file")
+    contact_sheet: str | None = setting(
+        "picture to write with many images on it", None, metavar="FILE.png", writes="file"
+    )
     captioned_images: str | None = setting(
-        "directory for a picture of each image with its caption under it", None, metavar="DIR", writes="folder"
+        "directory to write a picture of each image to, with the caption under it", None, metavar="DIR", writes="folder"
     )
     attention_pictures: str | None = setting(
-        "directory for a picture of each image with a tile for each word, of where the model looked",
+        "directory to write a picture of each image to, with a tile for each word that shows where the model looked",
         None,
         metavar="DIR",
         writes="folder",
     )
     n: int | None = setting(
-        f"images at most (default {PAGE_IMAGES}; {SHEET_IMAGES} for a contact sheet alone)", None, least=1, most=10_000
+        "number of images at most",
+        None,
+        unset=f"{PAGE_IMAGES}, or {SHEET_IMAGES} for --contact_sheet alone",
+        heading="which images",
+        least=1,
+        most=10_000,
     )
     sort: str = setting(
-        "random (the same ones each time), or highest log probability, or lowest CIDEr first",
+        "order of the images: random (the same each time), log_prob (highest first) or worst (lowest CIDEr first)",
         "random",
         choices=tuple(SORTS),
     )
     references: str | None = setting(
-        "what people said, in any form that pipelines.features reads", None, metavar="FILE", reads="file"
+        "captions that people wrote, to show beside those of --captions; any captions file that pipelines.features "
+        "reads",
+        None,
+        metavar="FILE",
+        reads="file",
     )
-    columns: int = setting("of the contact sheet", 4, least=1, most=1000)
+    year: str = setting("year of the COCO release in --coco_dir", "2017")
+    split: str | None = setting("split of --features to show", None, unset="the first one", metavar="NAME")
+    columns: int = setting("images side by side on the contact sheet", 4, least=1, most=1000)
 
     def __post_init__(self):
         super().__post_init__()

@@ -8,22 +8,39 @@ from pipelines.vision.images import MAX_PIXELS
 from tfrecords_schema.command import Settings, setting
 from tfrecords_schema.storage.faults import READ_RETRIES
 
+OUTPUT = "output files"  # the section of the help page on them
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Running(Settings):
     """Sizes, limits and devices; none of them changes what is computed, but for which images are rejected."""
 
-    batch_size: int = setting("images in a forward pass", 16, least=1, most=10_000)
-    read_threads: int = setting("threads that read and decode", 16, least=1, most=1000)
+    batch_size: int = setting("images in one forward pass", 16, least=1, most=10_000)
+    read_threads: int = setting("threads that read and decode the images of a shard", 16, least=1, most=1000)
     read_retries: int = setting(
-        "of images after passing faults; by default for a minute", READ_RETRIES, least=0, most=1000
+        "how often to read an image again after a passing fault; the default takes about a minute",
+        READ_RETRIES,
+        least=0,
+        most=1000,
     )
     max_pixels: int = setting(
-        "larger images are rejected unread; decoding takes up to 30 bytes a pixel, mostly 4 to 8", MAX_PIXELS, least=1
+        "reject images with more pixels, without decoding them; decoding takes 4 to 8 bytes a pixel, 30 at worst",
+        MAX_PIXELS,
+        least=1,
     )
-    max_reject_fraction: float = setting("the run fails, at its end, above this", 0.05, least=0, most=1)
+    max_reject_fraction: float = setting(
+        "let the run fail at its end if more than this share of the images was rejected; the output stays",
+        0.05,
+        least=0,
+        most=1,
+    )
     accelerator: str | None = setting(
-        "Beam's resource hint for workers with GPUs, of the extraction step alone", None, metavar="HINT"
+        "Beam's resource hint for the workers that compute features, such as 'type:nvidia-l4;count:1'",
+        None,
+        heading="GPUs on clusters",
+        metavar="HINT",
     )
-    gpu: str | None = setting("nvidia-l4 and others: one in each Dataflow worker that extracts", None, metavar="NAME")
-    overwrite: bool = setting("delete what an earlier run left in --output", False)
+    gpu: str | None = setting(
+        "GPU, such as nvidia-l4, for each Dataflow worker that computes features", None, metavar="NAME"
+    )
+    overwrite: bool = setting("delete what an earlier run left in --output, and start again", False, heading=OUTPUT)

@@ -39,29 +39,70 @@ class Search(Settings):
       seed: of drawing, with the image's id.
     """
 
-    beam_width: int = setting("hypotheses searched (default: as validated)", None, least=1, most=_WIDEST)
-    captions_per_image: int = setting("at most (default: as wide as the beam)", None, least=1, most=_WIDEST)
+    beam_width: int = setting(
+        "hypotheses kept for each image; 1 without a length penalty is greedy search",
+        None,
+        unset="as the model was validated",
+        least=1,
+        most=_WIDEST,
+    )
+    captions_per_image: int = setting(
+        "captions to give for each image at most",
+        None,
+        unset="--beam_width, or 1 with --sample",
+        least=1,
+        most=_WIDEST,
+    )
     max_length: int = setting(
-        "ids in a caption at most, START and END counted (default: trained)", None, least=3, most=_LONGEST
+        "longest caption in tokens, counting START and END",
+        None,
+        unset="as the model was trained",
+        least=3,
+        most=_LONGEST,
     )
     min_length: int = setting(
-        "ids in a caption at least, START and END counted: 3 is a word", 3, least=2, most=_LONGEST
+        "shortest caption in tokens, counting START and END: 3 is one word", 3, least=2, most=_LONGEST
     )
     length_penalty: float = setting(
-        "larger favours longer captions (default: as validated)", None, least=0, most=_LARGEST_PENALTY
+        "exponent of the length penalty; larger values favour longer captions",
+        None,
+        unset="as the model was validated",
+        least=0,
+        most=_LARGEST_PENALTY,
     )
-    beam_groups: int = setting("parts of the beam whose captions are to differ", 1, least=1, most=_WIDEST)
-    diversity_penalty: float = setting("how much they are to differ", 0.5, least=0, most=1000)
+    beam_groups: int = setting(
+        "groups of the beam in diverse beam search, each kept away from the words of the others; must divide "
+        "--beam_width",
+        1,
+        least=1,
+        most=_WIDEST,
+    )
+    diversity_penalty: float = setting(
+        "how strongly the groups of --beam_groups keep away from each other's words", 0.5, least=0, most=1000
+    )
     no_repeat_ngram: int = setting(
-        "never the same N words twice in a caption; 0: no such rule", 0, least=0, most=_LONGEST
+        "never repeat N words in the same order within a caption; 0 switches the rule off", 0, least=0, most=_LONGEST
     )
-    forbid_unk: bool = setting("never say <unk> for a word", True)
-    forbid_words: str | None = setting("words that are never said, one a line", None, metavar="FILE", reads="file")
-    prefix: str = setting("what every caption begins with", "", metavar="TEXT")
-    sample: bool = setting("draw captions, the same ones whenever it is done again", False)
-    temperature: float = setting("of drawing; lower is more probable", 1.0, above=0, most=1e9)
-    top_p: float = setting("draw from the most probable words of this probability", 1.0, above=0, most=1)
-    seed: int = setting("of drawing; another one draws other captions", 0)
+    forbid_unk: bool = setting("never put <unk> for an unknown word into a caption", True)
+    forbid_words: str | None = setting(
+        "text file of words that captions must not have, one a line", None, metavar="FILE", reads="file"
+    )
+    prefix: str = setting("words that every caption begins with", "", metavar="TEXT")
+    sample: bool = setting(
+        "draw captions at random instead of searching; an image gets the same ones whenever it is done again",
+        False,
+        heading="sampling",
+    )
+    temperature: float = setting(
+        "temperature of --sample; lower values keep to more probable words", 1.0, above=0, most=1e9
+    )
+    top_p: float = setting(
+        "nucleus sampling: draw each word from the most probable ones that together have this probability",
+        1.0,
+        above=0,
+        most=1,
+    )
+    seed: int = setting("random seed of --sample", 0)
 
     def __post_init__(self):
         super().__post_init__()
@@ -90,7 +131,7 @@ class Search(Settings):
             )
 
     def resolved(self, info: ModelInfo) -> Search:
-        """The same, with what was not said as the model was validated. Raises InputError where it does not fit it."""
+        """These options, the others as the model was validated. Raises InputError where they do not fit it."""
         if self.sample:
             follows: dict[str, Any] = {"captions_per_image": 1}
         else:  # who asks for ten captions, and says nothing of the beam, is given a beam of ten

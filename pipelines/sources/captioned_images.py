@@ -116,7 +116,7 @@ class CaptionedImages:
         catalogue.set_duplicates_aside()
 
     def describe(self) -> dict[str, Any]:
-        """As options that a later run is compared with."""
+        """The options of the source that a later run is compared with."""
         fields = [file.field for file in self.files if file.field]
         return {
             "captions": [f"{file.split or 'own splits'}: {file.path}" for file in self.files],
@@ -167,7 +167,7 @@ class CaptionedImages:
 
     def _list_file(self, catalogue: Catalogue, place: int, file: CaptionFile) -> None:
         if not file.places and not captions_files.is_table(file.path):
-            raise InputError(f"{file.flags[1]}: expected where the images of {file.path} are, found nothing")
+            raise InputError(f"{file.flags[1]}: expected the place of the images that {file.path} names, found none")
         with blaming(file.flags[1]):
             locations = Locations(catalogue, file.places or (posixpath.dirname(file.path) or ".",))
         drafts.begin(catalogue)

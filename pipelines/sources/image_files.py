@@ -56,7 +56,7 @@ class FilePlace:
         return paths.absolute(self.given if self.kind == "directory" else posixpath.splitext(self.given)[0])
 
     def drafts(self, place: int, excluding: str, together: int) -> Iterator[pa.Table]:
-        """Its images. The name of one is its absolute path, in one spelling.
+        """The images of this place. The name of one is its absolute path, in one spelling.
 
         A zip file stands in it for a directory of its name: `a/x.zip!/b.jpg` is `/…/a/x/b.jpg`. Says on the screen how
         many other files there are.
@@ -83,7 +83,7 @@ class FilePlace:
             files_have, were = ("file in {} has", "was") if count == 1 else ("files in {} have", "were")
             every = self._every() if self.kind == "directory" else ""
             where, endings = files_have.format(self.given), _endings(passed_over)
-            note = f"{count:,} {where} no image's ending ({endings}) and {were} passed over{every}"
+            note = f"{count:,} {where} no image's ending ({endings}) and {were} skipped{every}"
             print(on_screen(note), file=sys.stderr, flush=True)
 
     def _nothing(self, passed_over: collections.Counter[str]) -> str:

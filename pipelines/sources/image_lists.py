@@ -96,7 +96,7 @@ class ImageList:
         return sum(group.rows for group in groups), sum(group.bytes for group in groups)
 
     def drafts(self, place: int, metadata: list[tuple[str, Any]]) -> Iterator[pa.Table]:
-        """Its rows. One that has an image in it has neither name nor message.
+        """The rows of this list. A row that has an image in it has neither name nor message.
 
         Args:
           metadata: (name, Arrow type) of the columns that are carried along, of all tables.

@@ -143,12 +143,12 @@ class ImageSets:
         return below
 
     def describe(self) -> dict[str, Any]:
-        """As options that a later run is compared with; flags that are not given are left out."""
+        """The options of the source that a later run is compared with; flags that are not given are left out."""
         given = {"images": list(self.images), "root": list(self.root), **self.columns.given(), "limit": self.limit}
         return {flag: value for flag, value in given.items() if value not in (None, [])}
 
     def bytes(self, catalogue: Catalogue) -> int | None:
-        """Of all images together, as far as listings tell; None where they tell nothing."""
+        """The size of all images in bytes, as far as listings tell; None where they tell nothing."""
         size = "try_cast(split_part(version, ':', 1) AS BIGINT)"
         lists = {number: place for number, place in self._places().items() if isinstance(place, ImageList)}
         in_cell = f"(run IS NOT NULL AND list_contains({list(lists)}::BIGINT[], position >> 40))"

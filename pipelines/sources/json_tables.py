@@ -91,7 +91,7 @@ class ObjectTable:
 
 
 class JsonlTable(ObjectTable):
-    """One JSON object a line."""
+    """A table with one JSON object a line."""
 
     unit = "line {}"
 

@@ -47,7 +47,7 @@ class ParquetTable:
             yield pq.ParquetFile(handle, metadata=metadata, buffer_size=_BUFFER_BYTES, pre_buffer=False)
 
     def types(self, names: Sequence[str]) -> list[Any]:
-        """As the file's schema has them; of a dictionary's values."""
+        """The Arrow types of columns, as the file's schema has them; for a dictionary, that of its values."""
         import pyarrow as pa
 
         kinds = [self.schema.field(name).type for name in names]

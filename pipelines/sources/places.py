@@ -75,14 +75,16 @@ def _meant(given: str) -> Iterator[tuple[str, str, str]]:
 
 
 def _other_place(given: str) -> tuple[str, str, str]:
-    """The same of one that is neither a table nor an archive."""
+    """(kind, path, version) of a place that is neither a table nor an archive."""
     local = paths.is_local(given)
     there = os.path.lexists(given) if local else paths.is_pattern(given) and finding.is_directory(given)
     pattern = paths.is_pattern(given) and not there
     if there and finding.is_directory(given):
         return "directory", given, ""
     if tars.is_packed(given):
-        raise InputError(f"--images: expected tar shards as they are, found {given!r}; unpack it first, to a .tar file")
+        raise InputError(
+            f"--images: expected tar shards without compression, found {given!r}; unpack it to a .tar file first"
+        )
     if pattern:
         return "pattern", given, ""
     if has_image_ending(given):
@@ -92,7 +94,7 @@ def _other_place(given: str) -> tuple[str, str, str]:
     if not local and paths.has_filesystem(given):  # object stores have no directories to ask for
         return "directory", given, ""
     if there:
-        raise InputError(f"--images: expected {_ACCEPTED}, found {given!r}, whose ending is of none of them")
+        raise InputError(f"--images: expected {_ACCEPTED}, found {given!r}, whose ending belongs to none of these")
     raise _nothing_at(given, pattern)
 
 

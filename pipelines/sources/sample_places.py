@@ -60,7 +60,7 @@ class SamplePlace:
     is_tar: bool = True
 
     def parts(self) -> Parts:
-        """All files in it. Raises TarError where it is damaged, behind those that are whole, and OSError."""
+        """All files in this place. Raises OSError, and TarError where it is damaged, after the files that are whole."""
         return tars.walk(self.path) if self.is_tar else self._files()
 
     def _files(self) -> Parts:
@@ -168,7 +168,7 @@ class Samples:
         if not usable:
             where = ", ".join(place.path for place in itertools.islice(self._places.values(), 3))
             told = f"none that could be used; the first: {problem}" if problem else f"none in {where}"
-            raise InputError(f"--images: expected images of samples, found {told}")
+            raise InputError(f"--images: expected samples with images, found {told}")
 
     def _rows(self, names: Sequence[str]) -> Iterator[Rows]:
         if self._table:
@@ -201,7 +201,7 @@ class Samples:
             yield rows, objects
 
     def _values(self, texts: dict[str, str]) -> dict[str, Any] | str:
-        """Of the columns that are wanted. What is in a file of its own comes before what has its name in JSON."""
+        """The values of the columns that are wanted. A file of its own comes before a field of that name in JSON."""
         fields: dict[str, Any] | None = json_object(texts[JSON]) if JSON in texts else {}
         if fields is None:
             return f"its {JSON}: expected a JSON object, found {texts[JSON].strip()[:60]!r}"
@@ -228,7 +228,7 @@ class Samples:
             else:
                 passed_over += 1
         if passed_over:
-            note = f"{passed_over:,} names in {place.path} have no file with an image's ending and were passed over"
+            note = f"{passed_over:,} names in {place.path} have no file with an image's ending and were skipped"
             print(on_screen(note), file=sys.stderr, flush=True)
         for error in damage:
             part = _File(posixpath.basename(place.path), 0, "", place.path, place.version)

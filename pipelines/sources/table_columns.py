@@ -39,7 +39,7 @@ class Columns:
     captions: str | None = None
 
     def given(self) -> dict[str, Any]:
-        """Those that are given, by flag."""
+        """The columns that were given, by flag."""
         flags = {"uri": self.uri, "image": self.image, "id": self.id, "metadata": list(self.metadata)}
         names = {"metadata": "metadata_columns"}
         return {names.get(flag, f"{flag}_column"): value for flag, value in flags.items() if value}
@@ -55,7 +55,7 @@ class Columns:
             if new in _TAKEN or names.count(new) > 1:
                 whose = "the caption table's own" if new in _TAKEN else "given twice"
                 raise InputError(
-                    f"--metadata_columns: expected names that are free, each once, found {new!r}, which is {whose}; "
+                    f"--metadata_columns: expected names that are not taken, found {new!r}, which is {whose}; "
                     f"give the column another name in the output, for example {name}=input_{new}"
                 )
 

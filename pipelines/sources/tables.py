@@ -75,7 +75,7 @@ class CsvTable:
             break
 
     def types(self, names: Sequence[str]) -> list[Any]:
-        """All strings."""
+        """The Arrow types of columns: all are strings."""
         import pyarrow as pa
 
         return [pa.string()] * len(names)

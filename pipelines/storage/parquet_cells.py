@@ -54,7 +54,7 @@ def read(table: str, column: str, row: int, admit: Callable[[int], None]) -> byt
 
 @functools.cache
 def _decoder() -> ThreadPoolExecutor:
-    """One thread decodes Parquet for all: Arrow's allocator keeps what each thread that ever did so has let go of."""
+    """The one thread that decodes Parquet for all: Arrow's allocator keeps memory for each thread that ever decoded."""
     return ThreadPoolExecutor(1, thread_name_prefix="parquet")
 
 
@@ -120,7 +120,7 @@ class Cells:
         return data
 
     def _cursor(self, row: int) -> _Cursor:
-        """One that holds the row, else the one closest before it, else a new one at the row group's beginning."""
+        """A cursor that holds the row, else the one closest before it, else a new one at the row group's beginning."""
         holding = next((cursor for cursor in self._cursors if row in cursor.held), None)
         before = [cursor for cursor in self._cursors if cursor.next_row <= row < cursor.end]
         cursor = holding or max(before, key=lambda one: one.next_row, default=None)

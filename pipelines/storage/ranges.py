@@ -22,7 +22,7 @@ class _Descriptor:
 
 @functools.lru_cache(maxsize=32)
 def _descriptor(path: str) -> _Descriptor:
-    """One for all threads, and not many of them, however many files there are."""
+    """The descriptor of a file, one for all threads; only the latest are kept, however many files there are."""
     return _Descriptor(path)
 
 

@@ -54,7 +54,7 @@ class Member(NamedTuple):
 
 
 def members(read_at: ReadAt, total: int) -> Iterator[Member]:
-    """All members of a file of `total` bytes in its order. Raises OSError, and TarError behind those that are whole."""
+    """The members of a file of `total` bytes, in its order. Raises OSError, and TarError after those that are whole."""
     offset = 0
     while offset < total:
         member = member_at(read_at, offset)

@@ -117,7 +117,7 @@ class _Forward:
         self._lock = threading.Lock()
 
     def read(self, start: int, stop: int) -> bytes:
-        """As `ranges.read`."""
+        """The bytes from `start` to `stop`, as `ranges.read` gives them."""
         found: list[bytes] = []
         while start < stop:
             piece, is_mine = self._piece(start, stop)

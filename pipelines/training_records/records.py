@@ -48,7 +48,7 @@ class RecordMaker:
         return Vocabulary.loads(context["vocabulary"]).digest
 
     def some_can_be_read(self, items: list[Item]) -> bool:
-        """As ShardMaker's."""
+        """Whether any of these items, whose reading failed before, can be read by now."""
         return some_can_be_read(items)
 
     def make(self, job: ShardJob) -> Iterator[Written | Reject]:

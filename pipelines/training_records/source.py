@@ -57,7 +57,7 @@ def _captions_files(data: Data) -> list[CaptionFile]:
     sets = [file for file in found if file.field is not None]
     if len(sets) == len(found) and any(images.values()):
         flag = next(_flag(split, "images") for split in images if images[split])
-        raise InputError(f"{flag}: expected none, as {sets[0].path} has its images in it; leave it out")
+        raise InputError(f"{flag}: expected none, since {sets[0].path} contains its images; leave it out")
     if data.caption_field and not sets:
         told = "tar shards, Parquet with images or directories of samples in --captions"
         raise InputError(f"--caption_field: expected {told}, found none; leave it out")

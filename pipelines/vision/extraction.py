@@ -120,7 +120,7 @@ def _not_finite(item: Item, feature: np.ndarray, dtype: str) -> Reject:
             f"the largest value, {np.abs(feature).max():.3g}, is too large for {dtype}; give --feature_dtype float32"
         )
     else:
-        message = "the network gave values that are infinite or no numbers"
+        message = "the network's output holds infinity or NaN"
     return ImageError("extract", "NotFinite", message).of(item.id, item.uri)
 
 

@@ -104,7 +104,7 @@ class Extractor:
         return None if self.weights == "random" else weights_file(self.name, self.weights)
 
     def carried_at(self, directory: str, name: str, digest: str) -> Extractor:
-        """The same with the weights that a directory carries."""
+        """This extractor with the weights that a directory carries."""
         return dataclasses.replace(self, weights=paths.join(directory, name), digest=digest)
 
     def load(self) -> Extractor:
@@ -179,7 +179,7 @@ def of_spec(
         if extractor.layer == spec.layer:
             return extractor
     raise InputError(
-        f"--model: its features are from layer {spec.layer!r} of {spec.extractor}, which is not known here"
+        f"--model: its features are from layer {spec.layer!r} of {spec.extractor}, which this version does not know"
     )
 
 
@@ -214,7 +214,7 @@ def _inspect_saved_model(extractor: Extractor) -> tuple[int, str, tuple[int, ...
 
 
 def _signature_shapes(directory: str, flag: str) -> list[list[list[int | None]]]:
-    """Of the inputs and the outputs of the signature that serves; [] for a shape that is not known at all."""
+    """The shapes of the inputs and of the outputs of the serving signature; [] for a shape that is not known at all."""
     signatures = saved_models.signatures(directory, flag)
     if "serving_default" not in signatures:
         found = ", ".join(sorted(signatures)) or "none"

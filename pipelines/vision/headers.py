@@ -78,7 +78,7 @@ def _check_size(size: tuple[int, int], max_pixels: int) -> None:
 
 
 def _check_icon(data: bytes, max_pixels: int) -> None:
-    """Of an ICO, which Pillow decodes while opening it, and whose own header says less than that of the image in it."""
+    """Checks an ICO, which Pillow decodes while opening it, by the header of the image in it."""
     from PIL import IcoImagePlugin, Image
 
     if data.startswith(_ICON):

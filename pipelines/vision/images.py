@@ -111,7 +111,7 @@ class Encoded:
         return jpegs.decoded(self._data, self._image, self._image.size != (self._width, self._height))
 
     def _of_jpeg(self, rgb: np.ndarray, size: int, keep: StoredImages | None) -> Pixels:
-        """Of a JPEG's pixels as they are in the file: turned upright once they are few."""
+        """Pixels from those of a JPEG as they are in the file; they are turned upright once they are few."""
         orientation = _orientation(self._image)
         sideways = orientation in _SIDEWAYS
         axis = 0 if sideways else 1  # columns of the upright image go first, as with all others
@@ -186,7 +186,7 @@ def _upright(image: Image.Image) -> tuple[Image.Image, bool]:
 
 
 def _orientation(image: Image.Image) -> int:
-    """As EXIF numbers them; 1 is upright."""
+    """The orientation of an image, as EXIF numbers them; 1 is upright."""
     from PIL import ExifTags
 
     with _passing_over_damage():  # A broken EXIF block is no reason to reject a good image.

@@ -117,7 +117,7 @@ def load(
 
 @contextlib.contextmanager
 def held(uri: str, retries: int | None = None) -> Iterator[bytes]:
-    """As `read`; within the block, the bytes of a large file are a part of what all threads together may hold."""
+    """A context with what `read` gives; within it, a large file counts as memory that all threads together may hold."""
     with contextlib.ExitStack() as stack:
 
         def admit(size: int) -> None:
@@ -133,7 +133,7 @@ def _check_size(size: int) -> None:
 
 
 def read(uri: str, retries: int | None = None, admit: Callable[[int], None] = _check_size) -> bytes:
-    """All of a file, of a member of a zip or tar file, or of a cell of a Parquet file.
+    """All bytes of a file, of a member of a zip or tar file, or of a cell of a Parquet file.
 
     Args:
       retries: how often it is tried again after a passing fault; None for the default.

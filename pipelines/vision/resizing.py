@@ -37,7 +37,7 @@ def resize(strips: Iterable[np.ndarray], size: int, axis: int = 1) -> np.ndarray
 
 
 def to_shape(strips: Iterable[np.ndarray], shape: tuple[int, int], axis: int = 1) -> np.ndarray:
-    """The same at any height and width."""
+    """uint8 `[*shape, 3]` of an image that comes in strips, as `resize` gives it at one size."""
     narrow = [_along(strip, shape[axis], axis) for strip in strips]
     return _along(np.concatenate(narrow, 1 - axis) if len(narrow) > 1 else narrow[0], shape[1 - axis], 1 - axis)
 

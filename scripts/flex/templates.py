@@ -14,6 +14,7 @@ from pipelines.engines.gpu import GPUS
 from pipelines.settings.caption import ON_SCREEN, CaptionConfig
 from pipelines.settings.features import FeaturesConfig
 from tfrecords_schema.command import Flag, Settings, flags
+from tfrecords_schema.command_line import default_of
 from tfrecords_schema.networks.registry import NETWORKS
 
 HERE = pathlib.Path(__file__).parent
@@ -79,14 +80,14 @@ def _parameter(flag: Flag) -> dict[str, Any]:
 
 
 def _help(flag: Flag) -> str:
-    text = flag.about.help
-    if flag.many:
-        text += "; several separated by commas"
-    if flag.default is False:
-        text = f"true: {flag.about.help}"
-    elif not flag.is_required and flag.default not in (None, ()):
-        text += f"; {str(flag.default).lower() if flag.is_switch else flag.default} if left empty"
-    return text + "."
+    text = f"set to true to {flag.about.help}" if flag.is_switch else flag.about.help
+    default = "true" if flag.default is True else default_of(flag)
+    sentences = [
+        f"{text[0].upper()}{text[1:]}.",
+        "Separate several by commas." if flag.many else "",
+        f"Default: {default}." if default not in ("", "none") else "",
+    ]
+    return " ".join(filter(None, sentences))
 
 
 def _value(flag: Flag) -> str:

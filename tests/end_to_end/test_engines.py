@@ -113,7 +113,7 @@ def test_a_python_worker_dies(cluster, start_features, many_images, expected, tm
     max(cluster.python_workers(), key=psutil.Process.create_time).kill()
     if cluster.name == "prism":  # it gives the job up; see docs/engines.md
         text = finish(process, status=1)
-        assert text.splitlines()[-1].startswith("error: ") and "the same command goes on from there" in text
+        assert text.splitlines()[-1].startswith("error: ") and "run the same command to continue" in text
         assert "Traceback" not in text and "ERROR" not in text
         before = finished(tmp_path / "out")
         assert len(before) >= 4
@@ -139,7 +139,7 @@ def test_ctrl_c_ends_the_job(cluster, start_features, many_images, tmp_path):
     assert cluster.running_jobs()
     process.send_signal(signal.SIGINT)
     text = finish(process, status=130)
-    assert "error: interrupted; what is finished is kept, the same command goes on from there" in text
+    assert "error: interrupted; what is finished is kept; run the same command to continue" in text
     assert "Traceback" not in text
     deadline = time.monotonic() + 60
     while cluster.running_jobs():
@@ -152,7 +152,7 @@ def test_an_error_of_a_worker_is_told_in_one_line(cluster, start_features, small
     text = finish(start_features(small_images, tmp_path / "out", *cluster.flags), status=1)
     *progress, last = text.strip().splitlines()
     assert all(re.match(r"precision   float32: |\d+/100 images", line) for line in progress)
-    assert last.startswith("error: ") and "Is a directory" in last and "the same command goes on from there" in last
+    assert last.startswith("error: ") and "Is a directory" in last and "run the same command to continue" in last
 
 
 DASK = ["--runner=DaskRunner", "--dask_npartitions=8"]

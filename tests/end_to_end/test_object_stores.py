@@ -479,7 +479,7 @@ def test_a_copy_of_features_is_checked_resumed_and_used_again(store, prefix, tra
     broken = bytearray(store.get(f"{prefix}/data/{names[1]}"))
     broken[50] ^= 1
     for damaged, message in (
-        (bytes(broken), "the bytes of its recorded digest, found others"),
+        (bytes(broken), "its SHA-256 is not the one that dataset_info.json records"),
         (bytes(broken[:-1]), f"bytes, found {len(broken) - 1}; make the features again"),
         (None, "bytes, found no file; make the features again"),
     ):
@@ -734,7 +734,7 @@ def test_a_stopped_training_goes_on_on_a_machine_with_an_empty_disk(store, prefi
     wait_for(process, lambda: "history.csv" in store.listing(f"{prefix}/terminated"))
     before = steps("terminated")
     process.send_signal(signal.SIGTERM)
-    assert "SIGTERM; the same command goes on" in finish(process, status=75)
+    assert "SIGTERM; run the same command to continue" in finish(process, status=75)
     assert steps("terminated") >= before
     process = start(store, *forever)
     wait_for(process, lambda: (tmp_path / "temporary").exists())

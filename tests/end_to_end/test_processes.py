@@ -97,7 +97,7 @@ def test_ctrl_c(start_features, many_images, tmp_path):
     wait_for_shards(process, tmp_path / "out", 2)
     process.send_signal(signal.SIGINT)
     text = finish(process, status=130)
-    assert "error: interrupted; what is finished is kept, the same command goes on from there" in text
+    assert "error: interrupted; what is finished is kept; run the same command to continue" in text
     assert "Traceback" not in text and not (tmp_path / "out/report.json").exists()
     before = finished(tmp_path / "out")
     finish(start_features(many_images, tmp_path / "out"))
@@ -123,9 +123,7 @@ def test_a_full_disk_and_going_on_with_more_room(start_features, many_images, un
     (small_disk / "others").write_bytes(b"x" * (900_000 - network))  # room for the network, and some shards
     text = finish(start_features(many_images, output), status=1)
     last = text.strip().splitlines()[-1]
-    assert (
-        "No space left on device" in last and "the same command goes on from there" in last and "Traceback" not in text
-    )
+    assert "No space left on device" in last and "run the same command to continue" in last and "Traceback" not in text
     before = finished(output)
     assert before and not (output / "dataset_info.json").exists()
     assert all(parse_shard_name(path.name) for path in output.glob("*.*") if path.is_file()), "no half-written file"

@@ -190,7 +190,7 @@ def test_links_in_place_of_folders_are_not_followed(own, coco_dir, tmp_path, lin
     place = output / link.format(name=carried.digest_of(path)[:16])
     place.parent.mkdir(parents=True)
     place.symlink_to(elsewhere)
-    with pytest.raises(InputError, match="to be a directory of ours, found a link, which is not followed"):
+    with pytest.raises(InputError, match="to be a directory, found a link, which is not followed"):
         write_features(output, coco_dir=coco_dir, **given(path))
     assert not list(elsewhere.iterdir())
 

@@ -90,7 +90,7 @@ def test_what_comes_is_what_coco_dir_takes(server, coco_dir, tmp_path, capsys, y
     assert len(items) == 32 and all(item.version and not item.problem for item in items)
     told = capsys.readouterr().out
     size = sum(len(server.files[sent.path].data) for sent in server.log)
-    assert f"{size / 1e9:.2f} GB to come, " in told and f" free in {output}" in told
+    assert f"{size / 1e9:.2f} GB to download, " in told and f" free in {output}" in told
     given = f"--coco_dir '{output}' --year {year} --output '{output}-features'"
     assert f"\noutput      COCO {year} (train, val) in {output}\n" in told
     assert told.endswith(f"\nnext        python -m pipelines.features {given}\n")
@@ -167,7 +167,7 @@ def test_ctrl_c_is_one_line(server, tmp_path):
     _, stderr = process.communicate(timeout=60)
     stop.set()
     assert process.returncode == 130
-    assert stderr.strip() == "error: interrupted; what is finished is kept, the same command goes on from there"
+    assert stderr.strip() == "error: interrupted; what is finished is kept; run the same command to continue"
 
 
 @pytest.mark.parametrize(

@@ -174,7 +174,7 @@ def test_a_name_that_two_images_share_finds_no_reference(judged, tmp_path):
     commands.gallery(captions=judged, output=str(tmp_path / "a.html"), references=references)
     words = Elements(tmp_path / "a.html").words
     assert "snow" in words and "this" not in words and "CIDEr" not in words
-    with pytest.raises(InputError, match="--sort worst: expected references of two images or more"):
+    with pytest.raises(InputError, match="--sort worst: expected references for at least two images"):
         commands.gallery(captions=judged, output=str(tmp_path / "a.html"), references=references, sort="worst")
 
 

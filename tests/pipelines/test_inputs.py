@@ -351,4 +351,4 @@ def test_captions_without_images_say_which_flag(capsys, tmp_path):
         features.main(
             ["--captions", str(tmp_path / "c.json"), "--output", str(tmp_path / "out"), "--weights", "random"]
         )
-    assert "--images: expected where the images of" in capsys.readouterr().err
+    assert "--images: expected the place of the images that" in capsys.readouterr().err

@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 
-from tfrecords_schema import command
+from tfrecords_schema import command, command_line
 from tfrecords_schema.command import Settings, group, setting
 from tfrecords_schema.errors import InputError
 
@@ -28,11 +28,12 @@ class Config(Settings):
     repeat: int = setting("epochs; 10 without a number", 0, least=0, bare=10)
     forbid: bool = setting("never say it", True)
     running: Running = group(Running, "running")
+    limit: int | None = setting("only so many", None, unset="all", heading="for trying out", least=1, most=9)
     derived: int = 7  # a field without `setting` is no flag
 
 
 def parse(text: str) -> Config:
-    return command.parse(Config, text.split())
+    return command_line.parse(Config, text.split())
 
 
 def test_what_is_not_given_is_as_the_dataclass_says():
@@ -57,7 +58,7 @@ def test_a_switch_that_is_on_can_be_switched_off(flags, forbid):
 
 
 def test_flags_of_others_are_given_back():
-    config, left = command.parse_known(Config, ["--output", "o", "--runner=Foo", "--batch", "3"])
+    config, left = command_line.parse_known(Config, ["--output", "o", "--runner=Foo", "--batch", "3"])
     assert config.running.batch_size == 16 and left == ["--runner=Foo", "--batch", "3"]  # nothing is abbreviated
 
 
@@ -113,10 +114,52 @@ def test_places_are_what_is_read_and_written():
     assert command.places(command.make(Config, output="o", images=["a", "b"])) == {"output": "o", "images": ("a", "b")}
 
 
-def test_help_shows_groups_and_defaults(capsys):
+PAGE = """\
+usage: try --output DIR
+
+Tries it.
+
+required:
+  --output DIR          where to write
+
+options:
+  --images TEXT [TEXT ...]
+                        what to read (default: none)
+  --share X             90 % of it (0 to 1; default: none)
+  --temperature X       of drawing (above 0; default: 1.0)
+  --format TEXT [TEXT ...]
+                        of tables (any of csv, json; default: csv)
+  --precision {float32,float16}
+                        of a pass (default: float32)
+  --repeat [N]          epochs; 10 without a number (default: 0)
+  --forbid, --no-forbid
+                        never say it (default: on)
+
+running:
+  --batch_size N        images at a time (default: 16)
+  --overwrite           delete what is there
+
+for trying out:
+  --limit N             only so many (1 to 9; default: all)
+
+help:
+  -h, --help            print this page and exit
+
+That is all.
+
+examples:
+  try --output here \\
+    --limit 1
+"""
+
+
+def test_help_is_a_page_of_sections_with_defaults(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    about = {"prog": "try", "usage": "%(prog)s --output DIR", "description": "Tries it.", "epilog": "That is all."}
+    examples = """
+        try --output here \\
+          --limit 1
+    """
     with pytest.raises(SystemExit) as end:
-        command.parse(Config, ["--help"], prog="try", description="Tries it.", epilog="That is all.")
-    told = " ".join(capsys.readouterr().out.split())
-    assert end.value.code == 0 and "running: --batch_size N images at a time (default 16)" in told
-    assert "--share X 90 % of it " in told and "--format {csv,json} [{csv,json} ...] of tables (default csv)" in told
-    assert "Tries it." in told and "That is all." in told
+        command_line.parse(Config, ["--help"], **about, examples=examples)
+    assert end.value.code == 0 and capsys.readouterr().out == PAGE

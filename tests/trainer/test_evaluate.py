@@ -269,8 +269,8 @@ def text(content):
     ("make", "message"),
     [
         (lambda d: d / "nothing", "--captions: expected a file, found none at "),
-        (text("hello"), "line 1: expected JSON, found what is none"),
-        (text("[" * 100_000), "expected JSON, found what is none"),
+        (text("hello"), "line 1: expected JSON, found something else"),
+        (text("[" * 100_000), "expected JSON, found something else"),
         (text('{"images": [], "annotations": []}'), "caption 1: expected an image_id and a caption, found"),
         (text("3"), "caption 1: expected an image_id and a caption, found 3"),
         (text("[]"), "expected captions, found none"),
@@ -305,7 +305,7 @@ def test_captions_that_are_none(no_java, make, message, references, tmp_path, ca
     ("content", "message"),
     [
         (None, "--references: expected a file, found none at "),
-        ("{", "expected captions as COCO or Karpathy JSON, found what cannot be read: "),
+        ("{", "expected captions as COCO or Karpathy JSON, but it cannot be read: "),
         ("[]", "expected a COCO captions JSON with a list 'images', found none"),
         ({"annotations": []}, "expected a COCO captions JSON with a list 'images', found none"),
         ({"images": []}, "expected a COCO captions JSON with a list 'annotations', found none"),

@@ -83,6 +83,6 @@ def glob_versions(place: str) -> list[tuple[str, str]]:
         more = f" and at {len(missing) - 1:,} more" if len(missing) > 1 else ""
         raise InputError(
             f"expected a file at each of the {len(expanded):,} paths that {place!r} stands for, found none at "
-            f"{missing[0]!r}{more}; give those that are there"
+            f"{missing[0]!r}{more}; give only those that exist"
         )
     return [found for one in expanded for found in known[one]]

@@ -33,7 +33,7 @@ def digest_of(path: str) -> str:
     for name in finding.names_below(path):
         file = os.path.join(path, name)
         if not os.path.isfile(file):
-            raise InputError(f"{path}: expected files alone, found {file}; delete it")
+            raise InputError(f"{path}: expected only files in it, found {file}; delete it")
         digest.update(f"{name}\0{digest_of(file)}\0".encode())
     return digest.hexdigest()
 
@@ -79,7 +79,7 @@ def _require_no_links(directory: str, name: str) -> None:
         path = os.path.join(directory, name)
         if os.path.islink(path):
             raise InputError(
-                f"--output: expected {path} to be a directory of ours, found a link, which is not followed; remove it, "
+                f"--output: expected {path} to be a directory, found a link, which is not followed; remove it, "
                 "or give another --output"
             )
 
@@ -131,7 +131,7 @@ def require(path: str, digest: str, shown: str, where: str, ways: str) -> None:
     try:
         found = digest_of(path) if os.path.exists(path) else None
     except OSError as error:
-        raise InputError(f"{expected}, found what cannot be read: {files.reason(error)}; {ways}") from None
+        raise InputError(f"{expected}, but they cannot be read: {files.reason(error)}; {ways}") from None
     if found != digest:
         raise InputError(f"{expected}, found {'none' if found is None else f'others, {found[:12]}…'}; {ways}")
 

@@ -119,7 +119,7 @@ def fetch(directory: str, names: list[str], target: str) -> None:
     for name in names:
         if name.startswith("/") or ".." in name.split("/"):
             raise InputError(
-                f"{directory}: expected names of files in it, found {name[:200]!r}, which leads out; delete it"
+                f"{directory}: expected names of files inside it, found {name[:200]!r}, which leads outside; delete it"
             )
     for name in names:
         os.makedirs(os.path.dirname(os.path.join(target, name)), exist_ok=True)
@@ -142,7 +142,8 @@ def _fetch(directory: str, target: str, shard: ShardInfo) -> None:
         with open(temporary, "rb") as handle:
             if hashlib.file_digest(handle, "sha256").hexdigest() != shard.sha256:
                 raise InputError(
-                    f"{source}: expected the bytes of its recorded digest, found others; copy or make it anew"
+                    f"{source}: its SHA-256 is not the one that dataset_info.json records; copy the shard again, "
+                    "or make the features again"
                 )
         os.replace(temporary, path)
     except FileNotFoundError:

@@ -155,7 +155,7 @@ def parse_json(text: str, where: str) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{where}: expected JSON, found what is none: {one_line(error)}") from None
+        raise InputError(f"{where}: expected JSON, found something else: {one_line(error)}") from None
 
 
 def reason(error: Exception) -> str:

@@ -161,7 +161,7 @@ def _entries(directory: str, hidden: bool = False) -> Iterator[os.DirEntry[str]]
 
 
 def _unlisted(directory: str, error: OSError) -> Exception:
-    way = "have it readable, or give only what is"
+    way = "make it readable, or give only places that are"
     told = f"{directory}: expected a directory that can be listed, found: {error.strerror}; {way}"
     return error if faults.is_of_the_machine(error) else InputError(told)
 

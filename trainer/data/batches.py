@@ -188,7 +188,7 @@ def _side_by_side(owner: np.ndarray) -> np.ndarray:
 
 
 def ahead(made: tf.data.Dataset) -> tf.data.Dataset:
-    """The same batches, made ahead of their use, and each to be split among replicas."""
+    """The batches of `made`, made ahead of their use, and each to be split among replicas."""
     options = tf.data.Options()
     # Replicas share this process: there are no files to share out.
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF

@@ -111,8 +111,8 @@ def _require_digests(directory: str, shards: Sequence[ShardInfo], check: Callabl
             check()
             if found != shard.sha256:
                 raise InputError(
-                    f"{os.path.join(directory, shard.name)}: expected the bytes whose digest {DATASET_INFO} has, "
-                    f"{shard.sha256[:12]}…, found others, {found[:12]}…; put the shard back or make the features again"
+                    f"{os.path.join(directory, shard.name)}: expected the SHA-256 that {DATASET_INFO} records, "
+                    f"{shard.sha256[:12]}…, found {found[:12]}…; put the shard back or make the features again"
                 )
 
 
@@ -186,7 +186,7 @@ def find_damaged(directory: FeatureDirectory) -> str | None:
 def _fault(values: dict[str, Any]) -> str:
     """What is wrong with a record that can be read; empty where nothing is."""
     if not np.isfinite(values["image/feature"]).all():
-        return "expected features of finite numbers, found some that are infinite or none"
+        return "expected features of finite numbers, found infinity or NaN"
     if record.IMAGE in values:
         try:
             tf.io.decode_jpeg(values[record.IMAGE], channels=3)

@@ -114,7 +114,7 @@ def _of_query(exp_query, exp_keys, of_scores):
 
 
 def _of_keys(exp_query, exp_keys, of_scores):
-    """Of one image and its R words, `[R, A]`, `[P, A]`, `[R, P]` -> `[P, A]` of keys, and of the score's weights."""
+    """Gradients of an image and R words, `[R, A]`, `[P, A]`, `[R, P]` -> `[P, A]` of keys, and of score weights."""
     ratio = 1 / (1 + exp_query[None] * exp_keys[:, None])  # [P, R, A]
     weight = tf.transpose(of_scores)[..., None]
     of_keys = 4 * tf.reduce_sum(weight * (ratio * (1 - ratio)), 1)

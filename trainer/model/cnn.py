@@ -65,7 +65,7 @@ class Cnn:
         self._initial = self._digest()
         if not self.trainable_variables:
             raise InputError(
-                f"--fine_tune: expected a layer with weights above it, found {first}, where nothing learns"
+                f"--fine_tune: expected a layer with weights in or above it, found {first}, which has none"
             )
 
     @property
@@ -124,7 +124,9 @@ def _network(spec: FeatureSpec) -> tuple[Network, Endpoint]:
     for endpoint in (network.pooled, network.grid):
         if endpoint.label == spec.layer:
             return network, endpoint
-    raise InputError(f"--data: its features are from layer {spec.layer!r} of {spec.extractor}, which is not known here")
+    raise InputError(
+        f"--data: its features are from layer {spec.layer!r} of {spec.extractor}, which this version does not know"
+    )
 
 
 def _parts(model: Any, first: str, name: str) -> tuple[list[Any], Any]:

@@ -154,7 +154,7 @@ class Decoder(Layers):
         return unroll(step, packed, state, product, made, tf.concat(kernels, 1), seen)
 
     def _whole_layer(self, i: int, packed: Packed, x, state, image: Image, recurrent_kernels):
-        """The same by Keras' layer; looks at nothing."""
+        """Layer i over x `[M, .]` by Keras' whole layer, without attention -> what unroll gives."""
         layer, x = self.recurrent[i], packed.spread(x)
         state = [tf.repeat(tensor, tf.shape(x)[0] // tf.shape(tensor)[0], axis=0) for tensor in state]
         if recurrent_kernels is None:

@@ -90,7 +90,7 @@ def _told(path: str) -> Iterator[None]:
         raise InputError(f"{FLAG}: expected a file of word embeddings, found no {path}") from None
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise InputError(
-            f"{FLAG}: {path}: expected a whole gzip file, found one that ends or breaks: {error}"
+            f"{FLAG}: {path}: expected a whole gzip file, found one that is cut short or damaged: {error}"
         ) from None
     except OSError as error:
         raise InputError(f"{FLAG}: expected a file that can be read, found {path}: {error}") from None

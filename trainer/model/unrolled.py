@@ -72,7 +72,7 @@ def unroll(advance: Callable, packed: Packed, first: tuple[Any, ...], product, b
 
 
 def _forward(advance, packed: Packed, first, product, bias, kernel, seen: Seen | None, rows) -> dict[str, Any]:
-    """All words: {name: packed `[M, .]`} of what is wanted, or needed on the way back."""
+    """The forward pass over all words: {name: packed `[M, .]`} of what is wanted, or needed on the way back."""
     gates, units, dtype = product.shape[1], kernel.shape[0], product.dtype
     keep = {f"state {i}": (units, dtype) for i in range(len(first))}
     keep |= {"product": (gates, dtype), "made": (kernel.shape[1], dtype), "outputs": (units, dtype)}

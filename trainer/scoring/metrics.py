@@ -23,7 +23,7 @@ METRICS = {
 
 @dataclasses.dataclass(frozen=True)
 class Scores:
-    """Of one set of captions; times 100, as papers print them.
+    """The scores of one set of captions, times 100, as papers print them.
 
     Attributes:
       corpus: by metric, of all images together. BLEU and METEOR are no means over images.

@@ -80,7 +80,7 @@ def _parquet_rows(path: str) -> Iterator[dict[str, Any]]:
 
 
 def _json_rows(path: str) -> Iterator[Any]:
-    """Of a list, or of lines."""
+    """The rows of a JSON file, which is one list, or one object a line."""
     text = files.read_input("--captions", path)
     if text.lstrip().startswith("["):
         yield from files.parse_json(text, f"--captions: {path}")

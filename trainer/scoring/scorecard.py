@@ -42,7 +42,7 @@ class Card:
         return list(self.scores.per_image["cider"])
 
     def statistics(self) -> dict[str, float]:
-        """Of the captions' words, as our own tokeniser cuts them."""
+        """Figures of the captions' words, as our own tokeniser cuts them."""
         captions = [self.matched.predictions[key].caption for key in self.images]
         words = [tokenise(caption) for caption in captions]
         return {
@@ -182,7 +182,7 @@ def scores_parquet(cards: Sequence[Card], known: Mapping[str, Reference]) -> byt
 
 
 def results_json(card: Card, known: Mapping[str, Reference]) -> bytes:
-    """As COCO's evaluation server takes it (https://cocodataset.org/#format-results), with the references' ids."""
+    """The captions in COCO's results format (https://cocodataset.org/#format-results), with the references' ids."""
     found = card.matched.predictions
     return as_json([{"image_id": known[key].id, "caption": found[key].caption} for key in found])
 

@@ -133,7 +133,7 @@ class Checkpoints:
             except _DAMAGED as error:
                 say(f"{path}: cannot be read ({files.reason(error)}); trying the one before it")
         if found:
-            raise RunError(f"{self._directory}: no checkpoint can be read; --overwrite starts again")
+            raise RunError(f"{self._directory}: no checkpoint can be read; give --overwrite to start again")
         return False
 
     def save(self) -> None:
@@ -163,7 +163,7 @@ class Best:
         except _DAMAGED as error:
             raise RunError(
                 f"{self._directory}: expected the weights of the best epoch, but they cannot be read "
-                f"({files.reason(error)}); --overwrite starts again"
+                f"({files.reason(error)}); give --overwrite to start again"
             ) from error
 
 

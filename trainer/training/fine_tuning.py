@@ -149,8 +149,8 @@ class Tuning:
                     found = self._features(activations).numpy().astype(spec.dtype)
                 if not np.isfinite(found).all():
                     raise RunError(
-                        f"the fine-tuned network: expected features that {spec.dtype} can hold, found some that are "
-                        "infinite or none; try a smaller --fine_tune_rate in another --job_dir, or --overwrite"
+                        f"the fine-tuned network: expected features that {spec.dtype} can hold, found "
+                        "infinity or NaN; try a smaller --fine_tune_rate in another --job_dir, or --overwrite"
                     )
                 file.write(found.tobytes())
         remade = np.memmap(path, spec.dtype, "r", shape=(self._images[split], *spec.shape))
@@ -159,12 +159,12 @@ class Tuning:
             self._validation.forget()
 
     def remake_validation(self, check: Check) -> None:
-        """The same of the validation images, if there are any."""
+        """Remakes the features of the validation images, if there are any."""
         if "val" in self._images:
             self.remake("val", check)
 
     def remake_all(self, check: Check) -> None:
-        """The same of all images that are learned from or validated on."""
+        """Remakes the features of all images that are learned from or validated on."""
         for split in self._images:
             self.remake(split, check)
 

@@ -171,7 +171,7 @@ def _settings(job_dir: str, is_overwritten: bool) -> dict[str, dict[str, Any]] |
             return {}
         raise InputError(
             f"--job_dir: {path}: expected the settings of an earlier run, found something else; put it back, or give "
-            "--overwrite (where checkpoints of ours stand beside it) or another --job_dir"
+            "--overwrite (if the trainer's checkpoints are still beside it) or another --job_dir"
         ) from None
     return found
 

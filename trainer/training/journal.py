@@ -222,6 +222,6 @@ def _read(path: str, row_of: Callable[[dict[str, str]], dict[str, Any]]) -> list
 
 
 def _sample_row(cells: dict[str, str]) -> dict[str, Any]:
-    """Of a run before there were references, these are empty."""
+    """A row of samples.csv. Without the column of references, as earlier versions wrote it, these are empty."""
     needed = {name: cells[name] for name in ("epoch", "image_id", "caption")}
     return {**needed, "epoch": int(cells["epoch"]), "references": cells.get("references", "")}

@@ -73,7 +73,7 @@ class PhaseRun:
         self._curve_at = -math.inf
 
     def run(self) -> None:
-        """All epochs that are left, or as many as there are before `patience` runs out."""
+        """Runs all epochs that are left, or as many as there are before `patience` runs out."""
         patience = self._bench.config.patience
         while self._progress.epoch < self._last_epoch and self._progress.without_better < patience:
             self._train()
@@ -134,13 +134,13 @@ class PhaseRun:
         unread.clear()
         if is_last and progress.left_out == progress.step > 0:
             raise RunError(
-                f"epoch {progress.epoch + 1} of {self._phase.name}: expected steps whose gradient float16 can hold, "
-                f"found none in {progress.step:,}; try --mixed_precision bfloat16 in another --job_dir, or --overwrite"
+                f"epoch {progress.epoch + 1} of {self._phase.name}: the gradient was too large for float16 in all "
+                f"{progress.step:,} steps; try --mixed_precision bfloat16 in another --job_dir, or --overwrite"
             )
         if not all(math.isfinite(total) for total, _ in [*progress.sums.values(), *self._since_curve.values()]):
             raise RunError(
-                f"step {progress.steps} of {self._phase.name}: expected a finite loss, found one that is no number; "
-                "checkpoints from before are intact; try a smaller --learning_rate in another --job_dir, or --overwrite"
+                f"step {progress.steps} of {self._phase.name}: the loss is no longer a finite number; "
+                "earlier checkpoints are intact; try a smaller --learning_rate in another --job_dir, or --overwrite"
             )
         if self._since_curve and (is_last or time.monotonic() - self._curve_at > _CURVE_EVERY_S):
             curves = mean_figures(self._since_curve, "train/")
@@ -216,7 +216,7 @@ class PhaseRun:
         except (tf.errors.OpError, OSError) as error:
             raise RunError(
                 f"the checkpoint of step {self._progress.steps} could not be written ({files.reason(error)}); "
-                "earlier ones are intact, and the same command goes on from the latest"
+                "earlier ones are intact; run the same command to continue from the latest"
             ) from error
         if told := self._bench.push():
             self._bench.screen.say(told)

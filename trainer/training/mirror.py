@@ -24,17 +24,17 @@ class Local:
         self.directory = directory
 
     def send(self) -> None:
-        """As a Mirror's."""
+        """Does nothing: the directory is already where it is kept."""
 
     def push(self) -> str:
-        """As a Mirror's."""
+        """Does nothing; there is never anything to tell."""
         return ""
 
     def finish(self) -> None:
-        """As a Mirror's."""
+        """Does nothing."""
 
     def told(self) -> contextlib.AbstractContextManager:
-        """As a Mirror's."""
+        """A context in which errors stay as they are."""
         return contextlib.nullcontext()
 
 
@@ -95,7 +95,7 @@ class Mirror:
         self.has_unsent = False
 
     def push(self) -> str:
-        """The same in the middle of training, which an outage must not end: the next one sends this one's files too.
+        """Sends what changed, during training, which an outage must not end: the next push sends what this one left.
 
         Returns:
           What is to be told; empty where all went well.
@@ -109,13 +109,13 @@ class Mirror:
         return f"{self._uri}: everything is written now" if had_unsent else ""
 
     def finish(self) -> None:
-        """The same at the end. Raises RunError."""
+        """Sends what changed at the end of a run. Raises RunError."""
         try:
             self.send()
         except OSError as error:
             raise RunError(
                 f"--job_dir: {self._uri}: could not be written: {files.reason(error)}; what is missing there is in "
-                f"{self.directory}; the same command, on this machine, sends it and goes on"
+                f"{self.directory}; run the same command on this machine to send it and continue"
             ) from None
 
     @contextlib.contextmanager

@@ -76,7 +76,7 @@ def _cross_entropy_rate(config: TrainConfig, steps: int) -> LearningRate:
 
 
 def fine_tuning(directory: dataset.FeatureDirectory, config: TrainConfig, replicas: int, tuning: Tuning) -> Phase:
-    """The same with images in place of features: CNN and decoder learn together, each at its own rate."""
+    """Teacher forcing on images in place of features: CNN and decoder learn together, each at its own rate."""
     made = ImageBatches(
         directory,
         "train",

@@ -175,7 +175,9 @@ def _introduce(directory: dataset.FeatureDirectory, bench: Bench) -> None:
         f"epoch, {bench.decoder.count_params():,} weights, {replicas} replica(s)"
     )
     if not bench.validation:
-        bench.screen.say("no validation images: the best epoch is told by what is trained on, and nothing is scored")
+        bench.screen.say(
+            "no validation images: the training loss decides which epoch is the best, and no captions are scored"
+        )
 
 
 def _measure_features(directory: dataset.FeatureDirectory, decoder: Decoder, interruptions: Interruptions) -> None:
@@ -191,7 +193,7 @@ def _measure_features(directory: dataset.FeatureDirectory, decoder: Decoder, int
 def _run_phases(
     directory: dataset.FeatureDirectory, job_dir: str, bench: Bench, weights: list[Any], tuning: Tuning | None
 ) -> dict[str, Any]:
-    """All phases, or what is left of them. A later one starts from the best weights of the one before."""
+    """Runs all phases, or what is left of them. A later one starts from the best weights of the one before."""
     progress, names = Progress(), phases.names(bench.config)
     for i, name in enumerate(names):
         before, progress = (

@@ -29,12 +29,12 @@ class SideBySide:
         return self._first.iterations
 
     def build(self, variables: Sequence[Any]) -> None:
-        """As Keras'."""
+        """Builds both optimizers for their variables, as Keras' own `build` does."""
         self._first.build(list(variables[: self._count]))
         self._second.build(list(variables[self._count :]))
 
     def apply_gradients(self, pairs: Sequence[tuple[Any, Any]]) -> None:
-        """As Keras': of (gradient, variable), all of them in the order of `build`."""
+        """Applies (gradient, variable) pairs, all of them in the order of `build`, as Keras' own method does."""
         self._first.apply_gradients(pairs[: self._count])
         self._second.apply_gradients(pairs[self._count :])
 

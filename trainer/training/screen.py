@@ -23,7 +23,7 @@ class Screen:
         self._said: set[str] = set()
 
     def say(self, text: str) -> None:
-        """A line of its own."""
+        """Prints a line."""
         text = on_screen(text)
         try:
             tqdm.tqdm.write(text) if self._is_terminal else print(text)
@@ -33,7 +33,7 @@ class Screen:
         self._last_line = time.monotonic()
 
     def say_once(self, text: str) -> None:
-        """The same, but not again."""
+        """Prints a line, unless it was printed before."""
         if text not in self._said:
             self._said.add(text)
             self.say(text)

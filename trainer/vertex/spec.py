@@ -43,7 +43,7 @@ def check(flag: str, value: str | None) -> str:
 
 
 def check_place(flag: str, value: str) -> str:
-    """The same of a flag of the trainer that names a file or directory."""
+    """The value, if it is a place that the job's machine can reach. Raises InputError."""
     return _check(flag, value, *_PLACE)
 
 
@@ -94,7 +94,7 @@ def custom_job(
     timeout_hours: float | None = None,
     boot_disk_gb: int | None = None,
 ) -> dict[str, Any]:
-    """One machine that runs the trainer with `trainer_flags`. The arguments are flags of trainer.submit.
+    """A CustomJob: one machine that runs the trainer with `trainer_flags`. The arguments are flags of trainer.submit.
 
     A worker that exits with a status other than 0 is started again by Vertex AI, five times, and the job three times;
     so is one whose machine is taken away

@@ -113,7 +113,7 @@ def test_records_that_were_changed_with_their_checksums_are_rejects(run, make_fe
     rejects = pq.read_table(output / "rejects/captions.parquet").to_pylist()
     places = {f"{paths[0].name}#1", f"{paths[1].name}#2", f"{paths[2].name}#0", f"{paths[2].name}#1"}
     assert {row["image_id"] for row in rejects} == places
-    assert sum("belongs into another shard" in row["message"] for row in rejects) == 2
+    assert sum("belongs in another shard" in row["message"] for row in rejects) == 2
 
 
 def test_features_that_the_model_was_not_trained_on_are_refused(run, features_dir, tmp_path):

@@ -136,7 +136,7 @@ def test_a_file_that_changes_between_two_answers_begins_anew(server, tmp_path, c
     with Progress(SIZE, 0) as progress:
         download.run(progress, lambda path: None)
     assert (tmp_path / "x.zip").read_bytes() == other
-    assert capsys.readouterr().err == "x.zip: the server does not go on where it was; beginning anew\n"
+    assert capsys.readouterr().err == "x.zip: the server cannot continue where the download stopped; starting again\n"
     assert progress._came + progress._have == progress._total == len(other)
 
 
@@ -253,11 +253,13 @@ def test_what_lies_there_and_is_not_ours_is_left_alone(server, tmp_path):
     part.unlink()
     (tmp_path / "theirs").write_text("theirs")
     part.symlink_to(tmp_path / "theirs")
-    with pytest.raises(InputError, match=r"x.zip.part: expected a file of ours, found a link"):
+    with pytest.raises(InputError, match=r"x.zip.part: expected a file that an earlier download wrote, found a link"):
         begin(server, tmp_path)
     part.unlink()
     os.mkfifo(part)
-    with pytest.raises(InputError, match=r"x.zip.part: expected a file of ours, found a link or no file"):
+    with pytest.raises(
+        InputError, match=r"x.zip.part: expected a file that an earlier download wrote, found a link or something else"
+    ):
         begin(server, tmp_path)
     part.unlink()
     told.symlink_to(tmp_path / "theirs")

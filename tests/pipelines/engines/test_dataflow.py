@@ -19,7 +19,8 @@ from pipelines.settings.features import FeaturesConfig
 from scripts.flex import templates
 from tests.support import ROOT, commands
 from tests.support.google import BUCKET, IMAGE, emulated_bucket
-from tfrecords_schema.command import flags, parse_known
+from tfrecords_schema.command import flags
+from tfrecords_schema.command_line import parse_known
 
 L4 = "type:nvidia-l4;count:1;machine_type:g2-standard-8;install-nvidia-driver"
 LAUNCH = ROOT / "scripts/flex/launch.py"
@@ -141,7 +142,7 @@ class TestDocs:
     text = (ROOT / "docs/dataflow.md").read_text()
 
     def test_commands_have_flags_that_there_are(self):
-        blocks = re.findall(r"^```\n(.*?)^```", self.text, re.M | re.S)
+        blocks = re.findall(r"^```text\n(.*?)^```", self.text, re.M | re.S)
         commands = [block for block in blocks if block.startswith("python -m pipelines.")]
         assert len(commands) == 2
         for command in commands:
@@ -153,7 +154,7 @@ class TestDocs:
     def test_costs_are_what_the_formula_gives(self, capsys):
         (code,) = re.findall(r"^```python\n(.*?)^```", self.text, re.M | re.S)
         exec(code, {})
-        assert f"```\n{capsys.readouterr().out}```" in self.text
+        assert f"```text\n{capsys.readouterr().out}```" in self.text
 
     def test_rates_are_those_measured(self):
         measured = (ROOT / "benchmarks/README.md").read_text()

@@ -21,7 +21,7 @@ DATAFLOW = ["--runner=DataflowRunner", "--sdk_container_image=i", "--project=my-
         (["--runner=Nonsense"], "--runner: expected one of Beam's runners, found 'Nonsense'"),
         (["--runner=os.path"], "--runner: expected one of Beam's runners, found 'os.path'"),
         (["--runner=PortableRunner"], "--job_endpoint: expected the HOST:PORT of a Beam job server, found none"),
-        (["--dry_run=True"], "--dry_run: expected --runner=DataflowRunner beside it"),
+        (["--dry_run=True"], "--dry_run: expected only with --runner=DataflowRunner"),
         (["--direct_num_workers=-3"], "--direct_num_workers: expected at least 0, found -3"),
         (["--runner=FlinkRunner", "--job_endpoint=127.0.0.1:1"], "--job_endpoint: expected a Beam job server at 127.0"),
         ([*DATAFLOW], "--temp_location: expected gs://BUCKET/NAME"),

@@ -82,7 +82,9 @@ def test_a_report_is_not_followed_out_of_the_output(make_features, made_features
     name = name.format(outside=tmp_path / "x")
     edit_json(output / "report.json", lambda values: values["files"].update({role: name}))
     before = tree(tmp_path)
-    with pytest.raises(InputError, match=r"report.json was written by another version .* or is damaged; give --overwr"):
+    with pytest.raises(
+        InputError, match=r"report.json is damaged, or was written by another version .*; give --overwr"
+    ):
         make_features()
     assert tree(tmp_path) == before
     make_features(overwrite=True)
@@ -198,7 +200,9 @@ def test_a_damaged_report_is_told_in_one_line_and_overwritten(output, damage):
     text = path.read_text()
     path.write_text(damage(text))
     assert path.read_text() != text
-    with pytest.raises(InputError, match=r"report.json was written by another version .* or is damaged; give --overwr"):
+    with pytest.raises(
+        InputError, match=r"report.json is damaged, or was written by another version .*; give --overwr"
+    ):
         read_report(str(output), NAMES)
     assert read_report(str(output), NAMES, overwrite=True) is None
 
@@ -214,7 +218,7 @@ def test_links_below_an_output_are_refused(make_features, output, tmp_path, name
     shutil.rmtree(output / name, ignore_errors=True)
     (output / name).parent.mkdir(parents=True, exist_ok=True)
     (output / name).symlink_to(tmp_path / "x")
-    refused(make_features, tmp_path, f"features/{name} to be a directory of ours, found a link")
+    refused(make_features, tmp_path, f"features/{name} to be a directory, found a link")
 
 
 def test_a_link_in_place_of_a_file_is_replaced_and_not_followed(make_features, made_features, output, tmp_path):
@@ -251,7 +255,7 @@ def test_files_of_others_in_our_folders_are_left(make_features, output, tmp_path
         (output / name).parent.unlink()
     (output / name).parent.mkdir(parents=True, exist_ok=True)
     (output / name).write_text("precious")
-    refused(make_features, tmp_path, "features/.+ is no file of this command's; move it away")
+    refused(make_features, tmp_path, "features/.+ was not written by this command; move it away")
 
 
 @pytest.mark.parametrize(
@@ -281,7 +285,7 @@ def test_captions_do_not_replace_features(run, output, tmp_path, damage):
             (output / name).write_text("{gar")
         elif damage == "both":
             (output / name).unlink()
-    match = {None: "is a feature directory, by its dataset_info.json", "both": r"\.shards/.* is no file of this"}
+    match = {None: "is a feature directory, by its dataset_info.json", "both": r"\.shards/.* was not written by this"}
     refused(run, tmp_path, match.get(damage, "--output"), output=output)
 
 
@@ -291,6 +295,8 @@ def test_captions_do_not_replace_a_model(run, export_dir, tmp_path):
 
 def test_features_do_not_replace_captions(run, make_features, tmp_path):
     output, _ = run()
-    refused(make_features, tmp_path, "is no file of this command's", output=output)
+    refused(make_features, tmp_path, "was not written by this command", output=output)
     shutil.rmtree(output / ".shards")
-    refused(make_features, tmp_path, r"report.json is of another command's output, with 'captions'", output=output)
+    refused(
+        make_features, tmp_path, r"report.json belongs to another command's output: it has 'captions'", output=output
+    )

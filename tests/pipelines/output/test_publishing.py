@@ -155,7 +155,9 @@ def test_damage_is_made_good_by_the_same_command(make_features, made_features, f
 def test_a_damaged_report_is_told_and_overwritten(make_features, features_dir):
     output, before = features_dir, content(features_dir)
     (output / "report.json").write_bytes(GARBAGE)
-    with pytest.raises(InputError, match=r"report.json was written by another version .* or is damaged; give --overwr"):
+    with pytest.raises(
+        InputError, match=r"report.json is damaged, or was written by another version .*; give --overwr"
+    ):
         make_features()
     make_features(overwrite=True)
     assert content(output) == before

@@ -99,6 +99,6 @@ def test_the_first_run_decides_how_many_shards_there_are(capsys):
     assert not capsys.readouterr().err
     assert present.shard_counts({"train": 9000}, 1000) == {"train": 2}
     assert (
-        "train: 9,000 images stay in 2 files, as an earlier run decided; --overwrite would make 9"
+        "train: 9,000 images stay in 2 files, the number that the first run chose; --overwrite would make 9"
         in capsys.readouterr().err
     )

@@ -5,7 +5,7 @@ import re
 
 from pipelines.settings.serve import ServeConfig
 from tests.support import ROOT
-from tfrecords_schema import command
+from tfrecords_schema import command_line
 
 LINES = [line.split(maxsplit=1) for line in (ROOT / "Dockerfile.serve").read_text().splitlines() if line[:1].isupper()]
 
@@ -13,7 +13,7 @@ LINES = [line.split(maxsplit=1) for line in (ROOT / "Dockerfile.serve").read_tex
 def test_it_starts_a_command_of_this_package_for_all_of_the_containers_addresses():
     (start,) = [json.loads(rest) for word, rest in LINES if word == "CMD"]
     assert f'"{start[0]} = pipelines.serve:main"' in (ROOT / "setup.py").read_text()
-    config = command.parse(ServeConfig, start[1:])
+    config = command_line.parse(ServeConfig, start[1:])
     assert (config.model, config.host, config.port) == ("/model", "0.0.0.0", None)
 
 

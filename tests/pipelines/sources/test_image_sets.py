@@ -168,7 +168,7 @@ def test_a_directory_takes_what_is_called_like_an_image(here, capsys):
     write("d[1]/a.JPG", "d[1]/deep/b.webp", "d[1]/n.txt", "d[1]/m.json", "d[1]/none", "d[1]/.hidden.jpg")
     write("d[1]/out/.work/x.jpg", "d[1]/out/c.jpg")
     assert ids("d[1]", excluding="d[1]/out") == ids("d[1]/", excluding=f"{here}/d[1]/out") == ["a", "deep/b"]
-    line = "3 files in d[1] have no image's ending (.json, .txt, none) and were passed over; 'd[1]/**' takes every file"
+    line = "3 files in d[1] have no image's ending (.json, .txt, none) and were skipped; 'd[1]/**' takes every file"
     assert line in capsys.readouterr().err.splitlines()
 
 
@@ -193,7 +193,7 @@ def test_zip_files(here, capsys):
     one, two = items_of("a.zip")
     assert (one.id, one.uri, reading.read(one.uri)) == ("in/1", "a.zip!/in/1.jpg", b"a in/1.jpg") and one.version
     assert problems([two]) == [("list", "AmbiguousName", "several members of a.zip have the name in/2.jpg")]
-    assert "1 file in a.zip has no image's ending (.txt) and was passed over" in capsys.readouterr().err
+    assert "1 file in a.zip has no image's ending (.txt) and was skipped" in capsys.readouterr().err
     assert ids("*.zip") == ids("a.zip", "b.zip") == ["a/in/1", "a/in/2", "b/in/1", "b/in/2"]
     write("p/x.jpg")
     assert ids("p", "a.zip") == ["p/x", "a/in/1", "a/in/2"]
@@ -381,16 +381,16 @@ def test_tables_that_are_refused(here):
         assert refused("a.csv", columns=columns) == f"--{flag}: a.csv: expected a column 'q', found 'x.jpg', 'y'"
     assert refused("a.csv", columns=Columns(image="y")).startswith("--image_column: a.csv: expected a Parquet")
     assert "found both" in refused("a.csv", columns=Columns(uri="y", image="y"))
-    assert refused("b.parquet").startswith("--images: b.parquet: expected Parquet, found what cannot be read: ")
+    assert refused("b.parquet").startswith("--images: b.parquet: expected Parquet, but it cannot be read: ")
     images = pa.array([{"bytes": b"x" * 99, "path": "x.jpg"}, {"bytes": None, "path": "x.jpg"}])
     pq.write_table(pa.table({"image": images}), "d.parquet", compression="none")
     content = pathlib.Path("d.parquet").read_bytes()
     write("d.parquet", content=b"PAR1" + b"\xff" * 150 + content[154:])  # the footer is whole, the cells are not
-    assert refused("d.parquet").startswith("--images: d.parquet: expected Parquet, found what cannot be read: ")
+    assert refused("d.parquet").startswith("--images: d.parquet: expected Parquet, but it cannot be read: ")
     write("l.csv", content="uri\né.jpg\n".encode("latin-1"))
-    assert refused("l.csv").startswith("--images: l.csv: expected CSV in UTF-8, found what cannot be read: 'utf-8'")
+    assert refused("l.csv").startswith("--images: l.csv: expected CSV in UTF-8, but it cannot be read: 'utf-8'")
     write("q.csv", content=b'uri\nx.jpg\n"x.jpg\n' + b"x.jpg\n" * 9)
-    assert refused("q.csv").startswith("--images: q.csv: expected CSV in UTF-8, found what cannot be read: line 12: ")
+    assert refused("q.csv").startswith("--images: q.csv: expected CSV in UTF-8, but it cannot be read: line 12: ")
     write("h.csv", content=b"uri,n\nsftp://example.com/y.jpg,2\nftp://example.com/y.jpg,2\n")
     assert refused("h.csv") == (
         "--images: line 2 of h.csv: expected files that can be read, found sftp:// in 'sftp://example.com/y.jpg'; "

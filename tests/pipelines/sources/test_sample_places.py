@@ -130,14 +130,14 @@ def test_what_is_no_tar_file_is_told(here):
     pathlib.Path("x.tar").write_bytes(b"\x1f\x8b" * 500)
     told = refused("x.tar")
     assert told.startswith(
-        "--images: expected images of samples, found none that could be used; the first: x.tar: at byte 0"
+        "--images: expected samples with images, found none that could be used; the first: x.tar: at byte 0"
     )
     tar_files.write("x.tar", [])
-    assert refused("x.tar") == "--images: expected images of samples, found none in x.tar"
+    assert refused("x.tar") == "--images: expected samples with images, found none in x.tar"
     assert refused("gone.tar") == f"--images: expected {_ACCEPTED}, found no file at 'gone.tar'"
     for name in ("x.tar.gz", "x.tgz", "x.tar.zst"):
         pathlib.Path(name).write_bytes(b"")
-        assert refused(name).endswith("unpack it first, to a .tar file")
+        assert refused(name).endswith("unpack it to a .tar file first")
     assert "{00000..00001}.tar" in refused("{00000..00001}.tar") and "00000.tar'" in refused("{00000..00001}.tar")
 
 
@@ -281,18 +281,18 @@ def test_a_shard_beside_a_captions_file(here):
 @pytest.mark.parametrize(
     ("captions", "images", "field", "told"),
     [
-        ({None: ["00000.tar"]}, {None: ["x"]}, None, "--images: expected none, as 00000.tar has its images in it"),
+        ({None: ["00000.tar"]}, {None: ["x"]}, None, "--images: expected none, since 00000.tar contains its images"),
         (
             {"val": ["00000.tar"]},
             {"val": ["x"]},
             None,
-            "--val_images: expected none, as 00000.tar has its images in it",
+            "--val_images: expected none, since 00000.tar contains its images",
         ),
         ({None: ["t.csv"]}, {}, "said", "--caption_field: expected tar shards"),
         ({None: ["00000.tar", "./00000.tar"]}, {}, None, "--captions: expected each captions file once"),
         ({"train": ["00009.tar"]}, {}, None, "--train_captions: expected "),
         ({"train": ["{00000..00009}.tar"]}, {}, None, "--train_captions: expected a file at each of the 10 paths"),
-        ({None: ["00000.tar.gz"]}, {}, None, "--captions: expected tar shards as they are"),
+        ({None: ["00000.tar.gz"]}, {}, None, "--captions: expected tar shards without compression"),
     ],
 )
 def test_flags_that_do_not_fit(here, captions, images, field, told):

@@ -152,7 +152,9 @@ def test_files_without_a_usable_image_are_refused(tmp_path):
     (tmp_path / "coco.json").write_text(json.dumps(instances))
     with pytest.raises(InputError, match=r"none .*; the first: annotations\[0\]: expected an entry with 'caption'"):
         listed(CaptionedImages((CaptionFile(str(tmp_path / "coco.json"), (str(tmp_path),)),)))
-    with pytest.raises(InputError, match=r"--images: expected where the images of .*coco.json are, found nothing"):
+    with pytest.raises(
+        InputError, match=r"--images: expected the place of the images that .*coco.json names, found none"
+    ):
         listed(CaptionedImages((CaptionFile(str(tmp_path / "coco.json"), ()),)))
 
 

@@ -89,7 +89,7 @@ def test_no_more_than_the_window_is_read_ahead(tmp_path, monkeypatch):
     ("value", "dtype", "message"),
     [
         (1e6, "float16", "the largest value, 1e+06, is too large for float16; give --feature_dtype float32"),
-        (np.nan, "float32", "the network gave values that are infinite or no numbers"),
+        (np.nan, "float32", "the network's output holds infinity or NaN"),
     ],
 )
 def test_features_that_are_no_numbers_are_rejected_alone(tmp_path, value, dtype, message):

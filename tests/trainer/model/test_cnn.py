@@ -65,7 +65,9 @@ def test_both_parts_together_compute_what_the_whole_does(weights, first, grid):
 def test_what_learns_is_the_layer_and_those_behind_it(weights, first, batch_norm):
     expected = {name for name in CUTS[first] if batch_norm or not name.endswith("_norm")}
     if not expected:
-        with pytest.raises(InputError, match=f"--fine_tune: expected a layer with weights above it, found {first}"):
+        with pytest.raises(
+            InputError, match=f"--fine_tune: expected a layer with weights in or above it, found {first}"
+        ):
             Cnn(spec(), weights, first, batch_norm=batch_norm)
         return
     cnn = Cnn(spec(), weights, first, batch_norm=batch_norm)

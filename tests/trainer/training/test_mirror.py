@@ -74,9 +74,9 @@ def test_names_in_a_bucket_do_not_lead_out_of_a_copy(server, proxy, tmp_path, na
     uri = server.url(f"{len(name)}/job")
     server.put(f"{len(name)}/job/best/x", b"fine")
     server.put(f"{len(name)}/job/{name}", b"harm")
-    with pytest.raises(InputError, match="expected names of files in it, found"), copies.temporary(uri):
+    with pytest.raises(InputError, match="expected names of files inside it, found"), copies.temporary(uri):
         pass
-    with pytest.raises(InputError, match="expected names of files in it, found"):
+    with pytest.raises(InputError, match="expected names of files inside it, found"):
         copies.local_copy(uri)
     assert content(tmp_path) == before and not any(pathlib.Path(machine.private_directory("copies")).iterdir())
 
@@ -88,7 +88,9 @@ def test_a_name_that_leads_out_of_the_directory_is_refused(server, proxy, tmp_pa
     write(server.url(prefix), 1)
     server.put(f"{prefix}/{name}", b"evil")
     mirror = Mirror(str(tmp_path / "here/there/job"), server.url(prefix), job._SENT)
-    with pytest.raises(InputError, match=r"expected names of files in it, found '.*', which leads out; delete it"):
+    with pytest.raises(
+        InputError, match=r"expected names of files inside it, found '.*', which leads outside; delete it"
+    ):
         mirror.fetch()
     assert not list(tmp_path.rglob("evil"))
 
@@ -122,7 +124,7 @@ def test_after_an_outage_the_same_command_goes_on_with_what_could_not_be_sent(se
     wait_for(process, lambda: len(saved("outage/checkpoints")) >= 1)
     proxy.share, proxy.hurts = 1, ("down",)
     text = finish(process, status=1)
-    assert "could not be written" in text and "the same command, on this machine, sends it and goes on" in text
+    assert "could not be written" in text and "run the same command on this machine to send it and continue" in text
     before = saved("outage/checkpoints")
     proxy.share = 0
     text = finish(start("outage"))

@@ -70,7 +70,7 @@ def test_a_signal_writes_a_checkpoint_and_exits_with_its_own_status(data, tmp_pa
     process.send_signal(number)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == status and stderr.splitlines()[-1].startswith(f"error: {word}"), stderr
-    assert "the same command goes on" in stderr and "Traceback" not in stderr
+    assert "run the same command to continue" in stderr and "Traceback" not in stderr
     assert steps_done(job) > 0
     process = start(data, job, epochs=500, checkpoint_steps=0)
     first = process.stdout.readline()
@@ -118,7 +118,7 @@ def test_a_loss_that_is_no_number_stops_the_run_with_the_checkpoint_before_it_in
             yield batch
 
     monkeypatch.setattr(Batches, "epoch", poisoned)
-    with pytest.raises(RunError, match="expected a finite loss, found one that is no number; checkpoints from before"):
+    with pytest.raises(RunError, match="the loss is no longer a finite number; earlier checkpoints"):
         run(data, tmp_path / "job", epochs=2)
     monkeypatch.undo()
     assert not (tmp_path / "job/export").exists() and steps_done(tmp_path / "job") > 0
@@ -157,7 +157,7 @@ def test_a_feature_directory_with_a_flipped_bit_is_named(data, tmp_path, capsys)
     shard.write_bytes(content)
     with pytest.raises(SystemExit) as exit_:
         task.main(["--data", str(directory), "--job_dir", str(tmp_path / "job"), "--units", "8"])
-    assert exit_.value.code == 2 and f"error: {shard}: expected the bytes whose digest" in capsys.readouterr().err
+    assert exit_.value.code == 2 and f"error: {shard}: expected the SHA-256 that" in capsys.readouterr().err
 
 
 @pytest.fixture(scope="module")
@@ -187,7 +187,7 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(data, done, tmp_
             path.write_bytes(b"nothing")
     capsys.readouterr()
     if damage == "all gone":
-        with pytest.raises(RunError, match="no checkpoint can be read; --overwrite starts again"):
+        with pytest.raises(RunError, match="no checkpoint can be read; give --overwrite to start again"):
             run(data, job)
         return
     again = run(data, job)
@@ -199,7 +199,9 @@ def test_damaged_best_weights_are_named(data, done, tmp_path):
     job = shutil.copytree(done[0], tmp_path / "job")
     for path in (job / "best").glob("*.data*"):
         path.write_bytes(b"")
-    with pytest.raises(RunError, match=r"best: expected the weights of the best epoch.*--overwrite starts again"):
+    with pytest.raises(
+        RunError, match=r"best: expected the weights of the best epoch.*give --overwrite to start again"
+    ):
         run(data, job)
 
 

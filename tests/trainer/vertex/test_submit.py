@@ -252,7 +252,11 @@ def test_gcloud_takes_what_a_dry_run_prints(capsys, tmp_path):
         (["--freeze_embeddings"], {}, "--freeze_embeddings: expected --pretrained_embeddings FILE"),
         (["--pretrained_embeddings", "/home/me/glove.txt"], {}, "--pretrained_embeddings: expected a place that"),
         (["--init_from", "/home/me/export"], {}, "--init_from: expected a place that machines in the cloud can reach"),
-        (["--overwrite"], {}, "--overwrite: expected another --job_dir: a job that is restarted would begin anew"),
+        (
+            ["--overwrite"],
+            {},
+            "--overwrite: expected without it, since a restarted job would delete its own checkpoints",
+        ),
         ([], {"data": "features"}, "--data: expected a place that machines in the cloud can reach, gs://BUCKET/…"),
         ([], {"data": None}, "--data: expected a directory, found ''"),
         ([], {"job_dir": "jobs/7"}, "--job_dir: expected a place"),
@@ -287,7 +291,7 @@ def test_gcloud_takes_what_a_dry_run_prints(capsys, tmp_path):
         (["--poll_seconds", "0"], {}, "--poll_seconds: expected more than 0, found 0"),
         (["--dry_run", "--local"], {}, "--local: expected it without --dry_run"),
         (["--follow", "789"], {}, "--follow: expected projects/P/locations/R/customJobs/NUMBER, found 789"),
-        (["--follow", NAME], {}, "--data: expected no such flag beside --follow JOB"),
+        (["--follow", NAME], {}, "--data: expected without --follow JOB"),
     ],
 )
 def test_bad_flags_are_refused_in_one_line_before_anything_is_sent(capsys, more, changes, message):
@@ -456,7 +460,7 @@ def test_a_rehearsed_preemption_saves_a_checkpoint_and_the_same_command_goes_on(
     process.send_signal(number)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == status, stderr
-    assert stderr.splitlines()[-1] == f"error: {word}; the same command goes on where this run stopped"
+    assert stderr.splitlines()[-1] == f"error: {word}; run the same command to continue"
     steps = steps_done(job)
     assert steps > 0
     process = local(job, data, epochs=500, checkpoint_steps=0)
