@@ -1,13 +1,13 @@
 """Runs the commands of README and docs as they are written, over a small demo: `make docs-check`.
 
-Of the fenced blocks of a page, `sh` is run by bash, `python` by this Python, and of `console` the lines that begin with "$ ". Each must end
-with exit status 0. `text` and other blocks are not run: they need a cloud, a cluster or an account, or are no commands. A command that serves
-stays until the end of its page. Pages are run one after the other, in a directory that looks like the repository's root with the demo in it.
+Of the fenced blocks of a page, `sh` is run by bash, `python` by this Python, and of `console` the lines that begin with
+"$ ". Each must end with exit status 0. `text` and others are not run: they need a cloud, a cluster or an account, or
+are no commands. A command that serves stays until the end of its page. Pages are run one after the other, in a
+directory that looks like the repository's root with the demo in it.
 """
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import os
 import pathlib
@@ -17,7 +17,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+
+from tfrecords_schema import command_line
+from tfrecords_schema.command import Settings, setting
+from tfrecords_schema.errors import InputError, told_in_one_line
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PAGES = ("README.md", *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").glob("*.md")))
@@ -57,7 +61,7 @@ def _shown(text: str) -> Iterator[str]:
             yield command
 
 
-def check(pages: list[str], root: pathlib.Path) -> list[str]:
+def check(pages: Sequence[str], root: pathlib.Path) -> list[str]:
     """Runs all blocks of the pages below `root`; returns a line for each that failed."""
     failed = []
     for page in pages:
@@ -98,11 +102,37 @@ def _run(language: str, command: str, root: pathlib.Path, served: list[subproces
     return f"exit status {done.returncode}\n{done.stdout[-3000:]}" if done.returncode else ""
 
 
-def main() -> None:
+ABOUT = {
+    "prog": "python -m scripts.docs_check",
+    "usage": "%(prog)s [--pages PAGE ...]",
+    "description": "Run the commands of README and docs as they are written, over a small demo in a temporary "
+    "directory.",
+    "examples": """
+        python -m scripts.docs_check
+        python -m scripts.docs_check --pages README.md docs/features.md
+    """,
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DocsCheckConfig(Settings):
+    """The whole of `python -m scripts.docs_check`."""
+
+    pages: tuple[str, ...] = setting(
+        "pages to check, by their paths from the repository's root", (), unset="all", metavar="PAGE"
+    )
+
+    def __post_init__(self):
+        super().__post_init__()
+        for page in self.pages:
+            if page not in PAGES:
+                raise InputError(f"--pages: expected some of {', '.join(PAGES)}, found {page}")
+
+
+def main(argv: Sequence[str] | None = None) -> None:
     """Exits with 0 if every command of every page did."""
-    p = argparse.ArgumentParser(prog="python -m scripts.docs_check", description=__doc__.splitlines()[0])
-    p.add_argument("pages", nargs="*", default=list(PAGES), help="README.md, docs/features.md, ... (default: all)")
-    args = p.parse_args()
+    with told_in_one_line():
+        config = command_line.parse(DocsCheckConfig, argv, **ABOUT)
     with tempfile.TemporaryDirectory() as scratch:
         root = pathlib.Path(scratch)
         for entry in ROOT.iterdir():
@@ -110,7 +140,7 @@ def main() -> None:
                 (root / entry.name).symlink_to(entry)
         if error := _run("sh", f"python -m scripts.demo {_DEMO}", root, []):
             sys.exit(f"error: the demo failed: {error}")
-        if failed := check(args.pages, root):
+        if failed := check(config.pages or PAGES, root):
             sys.exit("\n".join(["", *failed, f"error: {len(failed)} commands failed"]))
 
 

@@ -58,7 +58,8 @@ def test_blocks_and_their_commands():
 
 
 def test_a_command_that_fails_is_told_and_the_next_ones_run(tmp_path, monkeypatch, capsys):
-    page = "```sh\necho one > first\n```\n```sh\ncat no-such-file | cat\ntouch never\n```\n```python\nopen('third', 'w')\n```\n"
+    page = "```sh\necho one > first\n```\n```sh\ncat no-such-file | cat\ntouch never\n```\n"
+    page += "```python\nopen('third', 'w')\n```\n"
     (tmp_path / "page.md").write_text(page)
     (tmp_path / "root").mkdir()
     monkeypatch.setattr(docs_check, "ROOT", tmp_path)

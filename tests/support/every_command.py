@@ -20,6 +20,7 @@ COMMANDS = [
     "trainer.submit",
     "tfrecords_schema.show",
     "scripts.demo",
+    "scripts.docs_check",
 ]
 
 
