@@ -90,7 +90,7 @@ def _run(language: str, command: str, root: pathlib.Path, served: list[subproces
         )
         served.append(process)
         told = ""
-        while line := process.stdout.readline():  # ends with the process
+        for line in process.stdout or ():  # ends with the process
             told += line
             if line.strip() == "ready":
                 return ""
