@@ -40,14 +40,14 @@ def _found_out(extractor: Extractor, engine: Engine, catalogue: Catalogue, readi
     if extractor.name == SAVED_MODEL:
         return "float32", "a SavedModel runs as it was saved"
     if not engine.computes_here:
-        return extractor.precision, "other machines may compute, so none was timed; --precision gives another"
+        return extractor.precision, "other machines may compute, so nothing was timed; --precision sets another"
     if not timing.is_worthwhile():
-        return "float32", "this machine shows no instructions for bfloat16, and no GPU"
+        return "float32", "this machine has no bfloat16 instructions and no GPU"
     if sum(catalogue.counts().values()) < _WORTH_TIMING:
-        return "float32", f"others are timed from {_WORTH_TIMING:,} images on; --precision gives another"
+        return "float32", f"other precisions are timed from {_WORTH_TIMING:,} images on; --precision sets one"
     try:
         with waiting(_TIMING):
             timed = timing.measure(extractor, catalogue.sample(_TRIED), reading)
     except timing.TimingError as error:
-        return "float32", f"others could not be timed ({error})"
+        return "float32", f"other precisions could not be timed ({error})"
     return timing.fastest(timed), f"timed on this machine: {', '.join(map(str, timed))}"

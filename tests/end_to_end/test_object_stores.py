@@ -479,7 +479,7 @@ def test_a_copy_of_features_is_checked_resumed_and_used_again(store, prefix, tra
     broken = bytearray(store.get(f"{prefix}/data/{names[1]}"))
     broken[50] ^= 1
     for damaged, message in (
-        (bytes(broken), "its SHA-256 is not the one that dataset_info.json records"),
+        (bytes(broken), "the SHA-256 that dataset_info.json records, found another"),
         (bytes(broken[:-1]), f"bytes, found {len(broken) - 1}; make the features again"),
         (None, "bytes, found no file; make the features again"),
     ):

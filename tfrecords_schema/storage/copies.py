@@ -142,8 +142,8 @@ def _fetch(directory: str, target: str, shard: ShardInfo) -> None:
         with open(temporary, "rb") as handle:
             if hashlib.file_digest(handle, "sha256").hexdigest() != shard.sha256:
                 raise InputError(
-                    f"{source}: its SHA-256 is not the one that dataset_info.json records; copy the shard again, "
-                    "or make the features again"
+                    f"{source}: expected the SHA-256 that dataset_info.json records, found another; copy the shard "
+                    "again, or make the features again"
                 )
         os.replace(temporary, path)
     except FileNotFoundError:

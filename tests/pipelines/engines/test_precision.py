@@ -57,16 +57,16 @@ class Counted:
 @pytest.mark.parametrize(
     ("runner", "flags", "images", "exact", "expected", "said"),
     [
-        ([], PLAIN, 5000, "bfloat16", "float32", "this machine shows no instructions for bfloat16, and no GPU"),
-        ([], LOWER, 999, "float32", "float32", "others are timed from 1,000 images on; --precision gives another"),
-        ([], LOWER, 1000, "float32", "float32", "others could not be timed (none of 0 images could be read)"),
+        ([], PLAIN, 5000, "bfloat16", "float32", "this machine has no bfloat16 instructions and no GPU"),
+        ([], LOWER, 999, "float32", "float32", "other precisions are timed from 1,000 images on; --precision sets one"),
+        ([], LOWER, 1000, "float32", "float32", "other precisions could not be timed (none of 0 images could be read)"),
         (
             ["--runner=FlinkRunner"],
             LOWER,
             5000,
             "float16",
             "float16",
-            "other machines may compute, so none was timed; --precision gives another",
+            "other machines may compute, so nothing was timed; --precision sets another",
         ),
     ],
 )

@@ -37,7 +37,7 @@ def asked(limited, *given, **more):
     [
         (b"x", "text/plain", "", 415, "media_type", "expected Content-Type image/…, .* found 'text/plain'"),
         (b"x", "multipart/form-data", "", 400, "form", "boundary"),
-        (b"x", "multipart/form-data; boundary=a", "", 400, "form", "none"),
+        (b"x", "multipart/form-data; boundary=a", "", 400, "form", "found something else"),
         (b"{", "application/json", "", 422, "json", "Invalid JSON"),
         ({"images": []}, "", "", 422, "json", "images: List should have at least 1"),
         ({"images": [{}]}, "", "", 422, "json", "images.0: .*expected content or url"),
