@@ -685,7 +685,7 @@ def test_a_killed_pipeline_goes_on_in_the_bucket(store, prefix, network, many_im
         process.wait()
         before = finished()
         found = store.listing(f"{prefix}/killed")
-        assert len(before) >= count and "dataset_info.json" not in found
+        assert len(before) >= count and "features_info.json" not in found
         assert not [name for name in found if name.endswith(".tmp")]
     text = finish(start(store, *command("killed")))
     assert int(re.search(r"shards +20, (\d+) left as they were", text)[1]) >= len(before)
