@@ -1,11 +1,13 @@
 """Weights -> a SavedModel that needs no Python of ours, with vocabulary.txt and model_info.json.
 
-Also several models as one: `python -m trainer.export --ensemble A B C --output DIR`.
+Also several models as one: `python -m trainer.export --ensemble A B C --output DIR`; or a model in ONNX, for programs
+without TensorFlow: `python -m trainer.export --onnx EXPORT --output DIR`.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import os
 import posixpath
 import tempfile
@@ -31,8 +33,8 @@ _OURS |= {f".{name}.tmp" for name in (VOCABULARY, MODEL_INFO)}  # what a kill ma
 
 ABOUT = {
     "prog": "python -m trainer.export",
-    "description": "Make one model of several exports that were trained on the same data: each word's probability is "
-    "the mean of theirs.",
+    "description": "Make another model of exports: of several that were trained on the same data one, in which each "
+    "word's probability is the mean of theirs; or of one the same in ONNX.",
 }
 
 
@@ -40,9 +42,20 @@ ABOUT = {
 class ExportConfig(Settings):
     """The whole of `python -m trainer.export`."""
 
-    ensemble: tuple[str, ...] = setting("exports of trainer.task, two or more", metavar="DIR", reads="folder")
-    output: str = setting("export directory to write", metavar="DIR", writes="folder")
+    ensemble: tuple[str, ...] = setting(
+        "exports of trainer.task, two or more, that become one", (), metavar="DIR", reads="folder"
+    )
+    onnx: str | None = setting("an export of trainer.task that is written in ONNX", None, metavar="DIR", reads="folder")
+    output: str = setting("directory to write", metavar="DIR", writes="folder")
     overwrite: bool = setting("replace an export that is there", False)
+
+    def __post_init__(self):
+        super().__post_init__()
+        if bool(self.ensemble) == bool(self.onnx):
+            found = "both" if self.onnx else "none"
+            raise InputError(f"--ensemble or --onnx: expected one of them, found {found}; see --help")
+        if self.onnx and self.overwrite:
+            raise InputError("--overwrite: expected --ensemble beside it, found --onnx, which replaces nothing")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -52,6 +65,46 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def run(config: ExportConfig) -> ModelInfo:
+    """Writes what is asked for; returns what the model says of itself. Raises InputError."""
+    if config.onnx:
+        return _write_onnx(config.onnx, config.output)
+    return _write_ensemble(config)
+
+
+def _write_onnx(directory: str, output: str) -> ModelInfo:
+    """Writes a model in ONNX, its info file last."""
+    info, vocabulary = open_export(directory, files.read_text, "--onnx")
+    if "ensemble" in info.decoder:
+        raise InputError(f"--onnx: expected an export of trainer.task, found an ensemble in {directory}")
+    try:
+        names = _names(output)
+    except OSError as error:
+        raise _unwritable(output, error) from None
+    if names:
+        raise InputError(f"--output: expected nothing in {output}, found {min(names)}; give another directory")
+    if missing := [name for name in ("onnx", "tf2onnx") if not importlib.util.find_spec(name)]:
+        told = " and ".join(missing)
+        raise InputError(f"--onnx: expected the package {told}, found none; pip install 'batch-image-captioning[onnx]'")
+    import_tensorflow()
+    from trainer.model.exported import load_export
+    from trainer.search import onnx_files
+
+    contents = onnx_files.converted(load_export(directory, info), vocabulary, info, directory)
+    try:
+        files.make_directory(output)
+        files.replace(output, contents)
+    except OSError as error:
+        raise _unwritable(output, error) from None
+    print(f"onnx        {output} ({', '.join(contents)})")
+    return info
+
+
+def _unwritable(output: str, error: Exception) -> InputError:
+    told = files.reason(error)
+    return InputError(f"--output: expected a directory that can be written, found {output}: {told}")
+
+
+def _write_ensemble(config: ExportConfig) -> ModelInfo:
     """Writes the export of an ensemble. Raises InputError where models do not fit each other."""
     ensemble, output = config.ensemble, config.output
     if len(ensemble) < 2:
@@ -87,8 +140,7 @@ def run(config: ExportConfig) -> ModelInfo:
     try:
         info = write(Ensemble(decoders), vocabulary, info, output, weights_in)
     except (OSError, tf.errors.OpError) as error:
-        told = files.reason(error)
-        raise InputError(f"--output: expected a directory that can be written, found {output}: {told}") from None
+        raise _unwritable(output, error) from None
     print(f"export      {output} ({len(decoders)} models, digest {info.digest[:12]}…)")
     return info
 
