@@ -22,7 +22,7 @@ from tfrecords_schema.vocabulary import Vocabulary
 
 SCHEMA_VERSION = 2
 FEATURES_INFO = "features_info.json"
-_EARLIER_NAME = "dataset_info.json"  # until version 0.1.0; what is called so now is TFDS' (see tfds.py)
+_EARLIER_NAME = "dataset_info.json"  # in version 0.1.0; what is called so now is TFDS' (see tfds.py)
 VOCABULARY = "vocabulary.txt"
 CARRIED = "extractor"  # below a feature directory or an export: the weights that features are made with
 MOST_IDS = 10_000  # in a caption
