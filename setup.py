@@ -13,25 +13,30 @@ CLOUDS = {
     "dask": ["apache-beam[dask]"],
     "vertex": ["google-cloud-aiplatform>=1.60", "pyyaml>=6"],
 }
+ONNX = ["onnx>=1.17", "tf2onnx>=1.17"]
 SERVE = ["fastapi>=0.115", "prometheus-client>=0.20", "python-multipart>=0.0.18", "uvicorn>=0.30"]
 EXTRAS = {
     **CLOUDS,
     "serve": SERVE,
+    "onnx": ONNX,
     "gpu": ["tensorflow[and-cuda]; platform_system == 'Linux'"],
     "dev": [
         *itertools.chain(*CLOUDS.values()),
         *SERVE,
+        *ONNX,
         "datasets>=3.0",
         "gcp-storage-emulator>=2024.8.3",
         "hypothesis>=6.100",
         "moto[server]>=5",
         "mypy>=1.11",
+        "onnxruntime>=1.20",
         "pandas>=2.2",
         "psutil>=5.9",
         "pytest>=9.0",
         "pytest-xdist>=3.6",
         "ruff>=0.8",
         "selenium>=4.20",
+        "tensorflow-datasets>=4.9.9",
     ],
 }
 

@@ -52,7 +52,7 @@ print(json.dumps(told))
 """
 HEAD = (
     "| shards | imports, MB | results gathered | a result, bytes | their list written | its bytes "
-    "| dataset_info.json made | its bytes | read |\n|---|---|---|---|---|---|---|---|---|"
+    "| features_info.json made | its bytes | read |\n|---|---|---|---|---|---|---|---|---|"
 )
 
 

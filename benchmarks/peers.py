@@ -100,7 +100,7 @@ def _rows(module: str, output: pathlib.Path) -> Iterator[tuple[str, np.ndarray]]
         from tfrecords_schema.manifests.dataset_info import open_info
         from tfrecords_schema.storage import files
 
-        if not (output / "dataset_info.json").exists():
+        if not (output / "features_info.json").exists():
             return
         info = open_info(str(output), files.read_text, "DIR")
         for shard in info.splits["train"].shards:

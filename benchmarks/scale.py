@@ -87,7 +87,7 @@ def measure(line: list[str], output: pathlib.Path, count: int) -> Run:
     found = [(told["inputs"], told[name]) for told, name in ((report, "new"), (_report(output), "kept"))]
     if found != [(count, count)] * 2:
         sys.exit(f"expected {count} images, all new and then all kept, found {found}")
-    names = ("dataset_info.json", "report.json", *_report(output)["files"].values())
+    names = ("features_info.json", "report.json", *_report(output)["files"].values())
     sizes = {name: (output / name).stat().st_size for name in names if (output / name).exists()}
     sidecars = [path.stat().st_size for path in (output / ".shards").glob("*-of-*.parquet")]
     return Run(count, first, again, report, seconds, sizes | {"sidecars": sum(sidecars)})

@@ -127,7 +127,7 @@ def run(config: CaptionConfig, beam_args: Sequence[str] = ()) -> dict[str, Any]:
             how = (planned.options, names, table.rows_per_file, started, running.overwrite)
             listing, publication = held.enter_context(start.begin(catalogue, output, *how))
         process = sharding.ProcessShard(maker, listing, planned.options.every, planned.options.every)
-        publish = Publish(publication, table.format)
+        publish = Publish(publication, table.format, maker.schema)
         _ = (
             engine.pipeline
             | steps.EveryShard(listing)
@@ -141,13 +141,14 @@ def run(config: CaptionConfig, beam_args: Sequence[str] = ()) -> dict[str, Any]:
 
 @dataclasses.dataclass(frozen=True)
 class Publish:
-    """The pipeline's last step: rejects and report beside the shards."""
+    """The pipeline's last step: rejects, a card and report beside the shards."""
 
     publication: Any
     formats: tuple[str, ...]
+    schema: Any
 
     def __call__(self, results: list) -> Iterator[list[str]]:
-        from pipelines.captions import formats
+        from pipelines.captions import card, formats
         from pipelines.output.publishing import publish
 
         output, publication = self.publication.directory, self.publication
@@ -157,7 +158,11 @@ class Publish:
             beside.append(publication.settle(formats.COCO, write))
         command = ("python", "-m", "pipelines.gallery")
         following = (*command, "--captions", output, "--output", "gallery.html")
-        yield from publish(publication, results, following, beside=beside)
+
+        def manifests(results: Sequence) -> tuple[dict[str, str], dict[str, str]]:
+            return {card.README: card.card(self.schema, results)} if card.may_be_written(output) else {}, {}
+
+        yield from publish(publication, results, following, manifests, beside=beside)
 
 
 if __name__ == "__main__":

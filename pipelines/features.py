@@ -12,7 +12,8 @@ from pipelines import cli
 from pipelines.settings.features import FeaturesConfig
 from tfrecords_schema import command, command_line
 from tfrecords_schema.errors import InputError
-from tfrecords_schema.manifests.dataset_info import DATASET_INFO, VOCABULARY, StoredImages
+from tfrecords_schema.manifests import tfds
+from tfrecords_schema.manifests.dataset_info import FEATURES_INFO, VOCABULARY, StoredImages
 from tfrecords_schema.shards import SPLITS
 
 ABOUT = {
@@ -32,6 +33,7 @@ ABOUT = {
           --images demo/coco/train2017 demo/coco/val2017
     """,
 }
+_MANIFESTS = (FEATURES_INFO, tfds.FEATURES, tfds.DATASET_INFO)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -76,7 +78,7 @@ def run(config: FeaturesConfig, beam_args: Sequence[str] = ()) -> dict[str, Any]
     if network.weights == "random":
         print("WARNING: --weights random is an untrained network, only for trying things out.", flush=True)
     reading = Reading(running.read_threads, running.max_pixels, running.read_retries, keep)
-    names = Names(SPLITS, [RecordMaker.suffix], [VOCABULARY], DATASET_INFO, carries=True)
+    names = Names(SPLITS, [RecordMaker.suffix], [VOCABULARY], _MANIFESTS, carries=True)
     with contextlib.ExitStack() as held:
         with start.listed(images) as catalogue:
             if "train" not in (counts := catalogue.counts()):
@@ -125,7 +127,7 @@ def run(config: FeaturesConfig, beam_args: Sequence[str] = ()) -> dict[str, Any]
 
 @dataclasses.dataclass(frozen=True)
 class Publish:
-    """The pipeline's last step: vocabulary.txt and dataset_info.json beside the shards."""
+    """The pipeline's last step: vocabulary.txt and what describes the directory, beside the shards."""
 
     publication: Any
     spec: Any
@@ -142,7 +144,7 @@ class Publish:
 
         words, publication = Vocabulary.loads(vocabulary), self.publication
 
-        def manifest() -> tuple[str, str, dict[str, str]]:
+        def manifests(results: Sequence) -> tuple[dict[str, str | None], dict[str, str]]:
             name = publication.settle_text(VOCABULARY, vocabulary)
             info = dataset_info.DatasetInfo(
                 features=self.spec,
@@ -157,11 +159,11 @@ class Publish:
                     for split in publication.expected
                 },
             )
-            return DATASET_INFO, info.dumps(), {VOCABULARY: name}
+            return {FEATURES_INFO: info.dumps(), **tfds.texts(info)}, {VOCABULARY: name}
 
         output = publication.directory
         following = ("python", "-m", "trainer.task", "--data", output, "--job_dir", beside(output, "job"))
-        yield from publish(publication, results, following, manifest, carried=self.carried)
+        yield from publish(publication, results, following, manifests, carried=self.carried, alike=True)
 
 
 def _split_info(results: list) -> Any:

@@ -15,8 +15,8 @@ class Field:
 
     Attributes:
       key: its name in the Example.
-      kind: "text" (UTF-8), "int", "array" (little-endian bytes; shape and dtype stand in dataset_info.json), or "bytes"
-        (as they are).
+      kind: "text" (UTF-8), "int", "array" (little-endian bytes; shape and dtype stand in features_info.json), or
+        "bytes" (as they are).
       many: False for one value, True for a list of `n` (or `n * max_length`) values.
     """
 
@@ -25,6 +25,7 @@ class Field:
     many: bool = False
 
 
+IDS = "caption/ids"
 FIELDS = (
     Field("image/id", "text"),
     Field("image/uri", "text"),
@@ -33,10 +34,10 @@ FIELDS = (
     Field("image/feature", "array"),
     Field("image/encoded", "bytes"),
     Field("caption/text", "text", many=True),
-    Field("caption/ids", "int", many=True),
+    Field(IDS, "int", many=True),
     Field("caption/length", "int", many=True),
 )
-IMAGE = "image/encoded"  # a JPEG; only where dataset_info.json says that images are stored
+IMAGE = "image/encoded"  # a JPEG; only where features_info.json says that images are stored
 
 
 def fields(has_image: bool) -> tuple[Field, ...]:

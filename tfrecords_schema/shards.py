@@ -15,6 +15,7 @@ import google_crc32c
 
 SPLITS = ("train", "val", "test")
 _EDITIONS = "bcdefghijklmnopqrstuvwxyz"
+ENDINGS = ("", *(f"-{letter}" for letter in _EDITIONS))  # that free names have
 _NAME = re.compile(
     r"(?P<prefix>[^/]+)-(?P<index>\d{5,9})-of-(?P<count>\d{5,9})(?:-(?P<edition>[b-z]))?(?P<suffix>\.\w+)\Z"
 )
@@ -28,7 +29,7 @@ def shard_name(prefix: str, index: int, count: int, suffix: str = ".tfrecord") -
 def free_name(name: str, used: Container[str]) -> str:
     """The name, or `train-00000-of-00008-b.tfrecord`, or -c and so on: the first that is not in use."""
     root, suffix = posixpath.splitext(name)
-    return next(found for found in (name, *(f"{root}-{letter}{suffix}" for letter in _EDITIONS)) if found not in used)
+    return next(found for ending in ENDINGS if (found := f"{root}{ending}{suffix}") not in used)
 
 
 def is_edition(name: str, of: str) -> bool:
@@ -46,6 +47,21 @@ def parse_shard_name(name: str) -> tuple[str, int, int, str] | None:
     """(prefix, index, count, suffix) of a shard's file name; None for any other name."""
     match = _NAME.match(name)
     return match and (match["prefix"], int(match["index"]), int(match["count"]), match["suffix"])
+
+
+def ending_of(name: str) -> str:
+    """Of ENDINGS, the one that `free_name` has given to the name of a shard."""
+    match = _NAME.match(name)
+    return f"-{match['edition']}" if match and match["edition"] else ""
+
+
+def with_ending(name: str, ending: str) -> str:
+    """The name of the same shard with another one of ENDINGS. Raises ValueError where it is no shard's."""
+    parsed = parse_shard_name(name)
+    if parsed is None:
+        raise ValueError(f"expected the name of a shard, found {name!r}")
+    prefix, index, count, suffix = parsed
+    return shard_name(prefix, index, count, ending + suffix)
 
 
 def prefix_of(name: str) -> str:

@@ -51,7 +51,7 @@ def describe(directory: str, n: int) -> Iterator[str]:
     """The lines to print: the directory, its splits, its words, and `n` records of each split.
 
     Raises:
-      InputError: it is no feature directory, or a shard is not what dataset_info.json says.
+      InputError: it is no feature directory, or a shard is not what features_info.json says.
     """
     info, words = open_features(directory, files.read_text, "DIR")
     f = info.features

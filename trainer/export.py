@@ -1,11 +1,13 @@
 """Weights -> a SavedModel that needs no Python of ours, with vocabulary.txt and model_info.json.
 
-Also several models as one: `python -m trainer.export --ensemble A B C --output DIR`.
+Also several models as one: `python -m trainer.export --ensemble A B C --output DIR`; or a model in ONNX, for programs
+without TensorFlow: `python -m trainer.export --onnx EXPORT --output DIR`.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import os
 import posixpath
 import tempfile
@@ -31,14 +33,15 @@ _OURS |= {f".{name}.tmp" for name in (VOCABULARY, MODEL_INFO)}  # what a kill ma
 
 ABOUT = {
     "prog": "python -m trainer.export",
-    "usage": "%(prog)s --ensemble DIR DIR ... --output DIR [flags]",
-    "description": "Make one model, an ensemble, of several exports that were trained on the same data. Its "
-    "probability of each word is the mean of theirs.",
+    "usage": "%(prog)s (--ensemble DIR DIR ... | --onnx DIR) --output DIR [flags]",
+    "description": "Make another model of exports: an ensemble of several that were trained on the same data, in which "
+    "the probability of each word is the mean of theirs; or one export in ONNX, for programs without TensorFlow.",
     "examples": """
         python -m trainer.task --data demo/features --job_dir demo/train-seed1 \\
           --seed 1 --epochs 2
         python -m trainer.export --output demo/ensemble \\
           --ensemble demo/train/export demo/train-seed1/export
+        python -m trainer.export --onnx demo/train/export --output demo/onnx
     """,
 }
 
@@ -48,10 +51,19 @@ class ExportConfig(Settings):
     """The whole of `python -m trainer.export`."""
 
     ensemble: tuple[str, ...] = setting(
-        "export directories of trainer.task to join, two or more", metavar="DIR", reads="folder"
+        "export directories of trainer.task to join, two or more", (), metavar="DIR", reads="folder"
     )
-    output: str = setting("export directory to write", metavar="DIR", writes="folder")
-    overwrite: bool = setting("replace an export in --output", False)
+    onnx: str | None = setting("export directory of trainer.task to write in ONNX", None, metavar="DIR", reads="folder")
+    output: str = setting("directory to write", metavar="DIR", writes="folder")
+    overwrite: bool = setting("replace an export in --output; with --ensemble", False)
+
+    def __post_init__(self):
+        super().__post_init__()
+        if bool(self.ensemble) == bool(self.onnx):
+            found = "both" if self.onnx else "none"
+            raise InputError(f"--ensemble or --onnx: expected one of them, found {found}; see --help")
+        if self.onnx and self.overwrite:
+            raise InputError("--overwrite: expected --ensemble beside it, found --onnx, which replaces nothing")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -61,6 +73,46 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def run(config: ExportConfig) -> ModelInfo:
+    """Writes what is asked for; returns what the model says of itself. Raises InputError."""
+    if config.onnx:
+        return _write_onnx(config.onnx, config.output)
+    return _write_ensemble(config)
+
+
+def _write_onnx(directory: str, output: str) -> ModelInfo:
+    """Writes a model in ONNX, its info file last."""
+    info, vocabulary = open_export(directory, files.read_text, "--onnx")
+    if "ensemble" in info.decoder:
+        raise InputError(f"--onnx: expected an export of trainer.task, found an ensemble in {directory}")
+    try:
+        names = _names(output)
+    except OSError as error:
+        raise _unwritable(output, error) from None
+    if names:
+        raise InputError(f"--output: expected nothing in {output}, found {min(names)}; give another directory")
+    if missing := [name for name in ("onnx", "tf2onnx") if not importlib.util.find_spec(name)]:
+        told = " and ".join(missing)
+        raise InputError(f"--onnx: expected the package {told}, found none; pip install 'batch-image-captioning[onnx]'")
+    import_tensorflow()
+    from trainer.model.exported import load_export
+    from trainer.search import onnx_files
+
+    contents = onnx_files.converted(load_export(directory, info), vocabulary, info, directory)
+    try:
+        files.make_directory(output)
+        files.replace(output, contents)
+    except OSError as error:
+        raise _unwritable(output, error) from None
+    print(f"onnx        {output} ({', '.join(contents)})")
+    return info
+
+
+def _unwritable(output: str, error: Exception) -> InputError:
+    told = files.reason(error)
+    return InputError(f"--output: expected a directory that can be written, found {output}: {told}")
+
+
+def _write_ensemble(config: ExportConfig) -> ModelInfo:
     """Writes the export of an ensemble. Raises InputError where models do not fit each other."""
     ensemble, output = config.ensemble, config.output
     if len(ensemble) < 2:
@@ -96,8 +148,7 @@ def run(config: ExportConfig) -> ModelInfo:
     try:
         info = write(Ensemble(decoders), vocabulary, info, output, weights_in)
     except (OSError, tf.errors.OpError) as error:
-        told = files.reason(error)
-        raise InputError(f"--output: expected a directory that can be written, found {output}: {told}") from None
+        raise _unwritable(output, error) from None
     print(f"export      {output} ({len(decoders)} models, digest {info.digest[:12]}…)")
     return info
 

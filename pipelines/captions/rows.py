@@ -136,7 +136,8 @@ class _RowWriter(contextlib.AbstractContextManager):
             self._flush(_ROWS_PER_GROUP)
 
     def _flush(self, size: int) -> None:
-        self._writer.write_table(self._waiting.slice(0, size).combine_chunks(), row_group_size=_ROWS_PER_GROUP)
+        if self._waiting.num_rows:  # no row group of no rows, which Hugging Face's datasets cannot read
+            self._writer.write_table(self._waiting.slice(0, size).combine_chunks(), row_group_size=_ROWS_PER_GROUP)
         self._waiting = self._waiting.slice(size)
 
     def __exit__(self, error_type, *_) -> None:

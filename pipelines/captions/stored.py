@@ -17,7 +17,7 @@ from pipelines.vision import devices
 from pipelines.vision.extraction import FeatureBatch
 from tfrecords_schema import record, shards
 from tfrecords_schema.errors import InputError
-from tfrecords_schema.manifests.dataset_info import DATASET_INFO, DatasetInfo, ShardInfo, open_info
+from tfrecords_schema.manifests.dataset_info import FEATURES_INFO, DatasetInfo, ShardInfo, open_info
 from tfrecords_schema.quiet import import_tensorflow
 from tfrecords_schema.storage import faults, files, paths
 from tfrecords_schema.text import one_line
@@ -122,7 +122,7 @@ class StoredFeatures:
                     if len(batch) == BATCH:
                         yield self._batch(batch)
                         batch = []
-                problem = ImageError("read", "Absent", f"{path} has fewer records than {DATASET_INFO} says")
+                problem = ImageError("read", "Absent", f"{path} has fewer records than {FEATURES_INFO} says")
             except FileNotFoundError:
                 problem = ImageError("read", "Absent", "no such file")
             except faults.UnreachableError as error:

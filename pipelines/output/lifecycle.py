@@ -91,9 +91,9 @@ def _present(directory: str, found: _Found | None, names: Names, overwrite: bool
         shards_ = [name for name in finding.names(directory) if names.is_shard(name)]
     current = {role: report.files[role] for role in names.roles() if role in report.files} if report else {}
     used = {*shards_, *current.values()}
-    if names.manifest:  # it may be newer than the report, of a run that was killed between the two
+    for name in names.manifests:  # it may be newer than the report, of a run that was killed between the two
         with contextlib.suppress(UnicodeDecodeError):  # a damaged one says nothing
-            used |= set(_TEXT.findall(files.read_text(paths.join(directory, names.manifest)) or ""))
+            used |= set(_TEXT.findall(files.read_text(paths.join(directory, name)) or ""))
     return Present.of([] if overwrite else shards_, current, frozenset(used))
 
 

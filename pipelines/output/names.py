@@ -28,20 +28,20 @@ class Names:
     Attributes:
       prefixes, suffixes: of shards, "captions" and ".parquet", and of what is made of a shard, ".csv".
       texts: the names of further files that a rerun replaces.
-      manifest: of the one that readers trust, beside report.json.
+      manifests: of those that readers trust, beside report.json; what they name is not written over.
       carries: whether weights may lie in it, see `dataset_info.is_carried`.
     """
 
     prefixes: Sequence[str]
     suffixes: Sequence[str]
     texts: Sequence[str] = ()
-    manifest: str = ""
+    manifests: Sequence[str] = ()
     carries: bool = False
 
     def has(self, name: str) -> bool:
         """Whether a file is called like one of ours, or nearly so: better to stop for one too many."""
         shards_ = (f"{prefix}-*{suffix}" for prefix in self.prefixes for suffix in self.suffixes)
-        return name in (*self.texts, self.manifest) or any(fnmatch.fnmatch(name, pattern) for pattern in shards_)
+        return name in (*self.texts, *self.manifests) or any(fnmatch.fnmatch(name, pattern) for pattern in shards_)
 
     def is_ours(self, name: str) -> bool:
         """Whether a file in an output of ours is a shard, or one of `roles` under any of its names."""

@@ -10,14 +10,19 @@ from pipelines.output import places
 from pipelines.output.names import Names
 from tfrecords_schema import shards
 from tfrecords_schema.errors import InputError
+from tfrecords_schema.manifests import tfds
 from tfrecords_schema.manifests.caption_table import REPORT, SHARD_LIST
-from tfrecords_schema.manifests.dataset_info import CARRIED, DATASET_INFO
+from tfrecords_schema.manifests.dataset_info import CARRIED, FEATURES_INFO
 from tfrecords_schema.manifests.model_info import MODEL_INFO
 from tfrecords_schema.storage import files, finding, paths
 
 OPTIONS = "options.json"  # below .work: those of the run that goes on
 LOCK = "lock"
-_MANIFESTS = {DATASET_INFO: "a feature directory", MODEL_INFO: "an export directory"}
+_MANIFESTS = {
+    FEATURES_INFO: "a feature directory",
+    tfds.DATASET_INFO: "a feature directory",
+    MODEL_INFO: "an export directory",
+}
 _REJECTS = "rejects"
 # Below .work, what a folder holds; shards that wait and their like are told by their names.
 _IN_WORK = {
@@ -46,7 +51,7 @@ def check(directory: str, names: Names) -> None:
             )
     there = set(finding.names(directory))
     for name, kind in _MANIFESTS.items():
-        if name in there and name != names.manifest:
+        if name in there and name not in names.manifests:
             raise InputError(f"--output: {directory} is {kind}, by its {name}; give another --output")
     for name in _foreign(directory, names):
         raise InputError(

@@ -11,12 +11,12 @@ import dataclasses
 import io
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, BinaryIO
 
 from pipelines.items import Reject
-from pipelines.output import places, rejects, sidecars
+from pipelines.output import editions, places, rejects, sidecars
 from pipelines.output.names import Names, rejects_table
 from pipelines.output.report import make_report, write_shard_list
 from pipelines.output.sidecars import ShardResult
@@ -76,19 +76,21 @@ def publish(
     publication: Publication,
     results: Sequence[ShardResult],
     following: Sequence[str],
-    manifest: Callable[[], tuple[str, str, dict[str, str]]] | None = None,
+    manifests: Callable[[Sequence[ShardResult]], tuple[Mapping[str, str | None], dict[str, str]]] | None = None,
     beside: Sequence[str] = (),
     carried: str = "",
+    alike: bool = False,
 ) -> Iterator[list[str]]:
     """Checks and publishes a finished run; yields the paths of files that nothing names any more, some at a time.
 
     Args:
       results: of all shards, by name.
       following: the command to run next.
-      manifest: gives, once all else is in place, the name of what readers trust beside report.json, its text, and the
-        names of files that it speaks of.
+      manifests: all shards -> the files that readers trust beside report.json, in order, once all else is in place:
+        their texts by name (None: there is to be none), and the names of files that they speak of.
       beside: the names of files that were made of shards.
       carried: the name of weights that are in the output already.
+      alike: whether the names of a split's shards must all end alike; see editions.py.
     """
     directory, named = publication.directory, {}
     by_prefix: dict[str, list[ShardResult]] = {prefix: [] for prefix in publication.expected}
@@ -99,15 +101,23 @@ def publish(
         inputs = sum(result.inputs for result in made)
         if inputs != publication.expected[prefix]:
             raise AssertionError(f"{prefix}: {publication.expected[prefix]} images were listed, {inputs} accounted for")
-        table = rejects_table(prefix)
-        named[table] = publication.settle(table, _rejects_writer(directory, made, reasons[prefix]))
     for name in [*(result.name for result in results), *beside]:
         places.appear(directory, name)
+    if alike:
+        by_prefix = {prefix: editions.alike(directory, made) for prefix, made in by_prefix.items()}
+        results = [result for made in by_prefix.values() for result in made]
+    for prefix, made in by_prefix.items():
+        table = rejects_table(prefix)
+        named[table] = publication.settle(table, _rejects_writer(directory, made, reasons[prefix]))
     named[SHARD_LIST] = publication.settle(SHARD_LIST, lambda handle: write_shard_list(results, handle))
-    if manifest:
-        name, text, spoken_of = manifest()
+    if manifests:
+        texts, spoken_of = manifests(results)
         named |= spoken_of
-        files.write_text(directory, name, text)
+        for name, text in texts.items():
+            if text is None:
+                files.delete(paths.join(directory, name))
+            else:
+                files.write_text(directory, name, text)
     report = make_report(by_prefix, publication.options, publication.started, reasons, following, named)
     files.write_text(directory, REPORT, report.dumps())
     kept = {*(result.name for result in results), *beside, *named.values()}

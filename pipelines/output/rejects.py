@@ -34,7 +34,7 @@ def write_parquet(rejects: Iterable[Reject], handle: BinaryIO | io.RawIOBase, ro
             total += 1
             if len(group) == rows_per_group:
                 flush()
-        if group or not total:
+        if group:  # no row group of no rows, which Hugging Face's datasets cannot read
             flush()
     return total
 

@@ -479,7 +479,7 @@ def test_a_copy_of_features_is_checked_resumed_and_used_again(store, prefix, tra
     broken = bytearray(store.get(f"{prefix}/data/{names[1]}"))
     broken[50] ^= 1
     for damaged, message in (
-        (bytes(broken), "the SHA-256 that dataset_info.json records, found another"),
+        (bytes(broken), "the SHA-256 that features_info.json records, found another"),
         (bytes(broken[:-1]), f"bytes, found {len(broken) - 1}; make the features again"),
         (None, "bytes, found no file; make the features again"),
     ):
@@ -685,7 +685,7 @@ def test_a_killed_pipeline_goes_on_in_the_bucket(store, prefix, network, many_im
         process.wait()
         before = finished()
         found = store.listing(f"{prefix}/killed")
-        assert len(before) >= count and "dataset_info.json" not in found
+        assert len(before) >= count and "features_info.json" not in found
         assert not [name for name in found if name.endswith(".tmp")]
     text = finish(start(store, *command("killed")))
     assert int(re.search(r"shards +20, (\d+) left as they were", text)[1]) >= len(before)

@@ -28,7 +28,7 @@ def test_killed_half_way(start_features, many_images, undisturbed_features, tmp_
     process.kill()
     process.wait()
     before = finished(output)
-    assert len(before) >= 10 and not (output / "dataset_info.json").exists()
+    assert len(before) >= 10 and not (output / "features_info.json").exists()
     text = finish(start_features(many_images, output))
     assert int(re.search(r"shards +20, (\d+) left as they were", text)[1]) >= len(before)
     assert before.items() <= {path.name: path.stat().st_mtime_ns for path in output.glob("*.tfrecord")}.items()
@@ -46,7 +46,7 @@ def test_killed_in_the_middle_of_a_shard(start_features, many_images, tmp_path):
     process.kill()
     process.wait()
     assert not finished(output).keys() & {"train-00000-of-00001.tfrecord"}
-    assert not (output / "dataset_info.json").exists()
+    assert not (output / "features_info.json").exists()
     finish(start_features(many_images, output, *flags))
     assert content(output) == content(once) and not (output / ".work").exists()
 
@@ -125,7 +125,7 @@ def test_a_full_disk_and_going_on_with_more_room(start_features, many_images, un
     last = text.strip().splitlines()[-1]
     assert "No space left on device" in last and "run the same command to continue" in last and "Traceback" not in text
     before = finished(output)
-    assert before and not (output / "dataset_info.json").exists()
+    assert before and not (output / "features_info.json").exists()
     assert all(parse_shard_name(path.name) for path in output.glob("*.*") if path.is_file()), "no half-written file"
     (small_disk / "others").unlink()
     finish(start_features(many_images, output))

@@ -12,7 +12,7 @@ from tfrecords_schema import shards
 
 
 def mutate(path: pathlib.Path, rng: random.Random, place: str) -> str:
-    """Changes one record, or which there are; dataset_info.json may then tell the new size, as an attacker's would."""
+    """Changes one record, or which there are; features_info.json may then tell the new size, as an attacker's would."""
     import tensorflow as tf
 
     with path.open("rb") as handle:
@@ -46,7 +46,7 @@ def mutate(path: pathlib.Path, rng: random.Random, place: str) -> str:
     for record in records:
         shards.write_framed(held, record)
     path.write_bytes(held.getvalue())
-    info = path.parent / "dataset_info.json"
+    info = path.parent / "features_info.json"
     if info.exists() and rng.random() < 0.8:
         _tell_size(info, path.name, len(held.getvalue()))
     return f"{kind} of {key} in record {number}"

@@ -68,7 +68,7 @@ def bytes_below(path: pathlib.Path) -> dict[str, bytes]:
 def test_a_model_captions_alone(made, coco_dir, tmp_path, kind, monkeypatch):
     """The captions of images equal those of the features that were stored when the given weights were still there."""
     root, images = made(kind), [f"{coco_dir}/val2017"]
-    for directory, info in ((root / "features", "dataset_info.json"), (root / "job/export", "model_info.json")):
+    for directory, info in ((root / "features", "features_info.json"), (root / "job/export", "model_info.json")):
         assert bytes_below(named(directory, info)) == bytes_below(root / f"given-{KINDS[kind]}")
         digest = json.loads((directory / info).read_text())["features"]["weights_digest"]
         assert named(directory, info).name.startswith(digest[:16])
@@ -99,7 +99,7 @@ _SMALL += ("--embedding_dropout=0", "--output_dropout=0")
 def test_a_rerun_copies_nothing_and_other_weights_replace_them(own, coco_dir):
     features, path = own / "features", str(own / f"given-{KINDS['file']}")
     write_features(features, coco_dir=coco_dir, **given(path))  # which is told as a label
-    before, carried_before = content(features), named(features, "dataset_info.json")
+    before, carried_before = content(features), named(features, "features_info.json")
     values = [record["image/feature"].reshape(16, 3) for record in read_split(features, "val")]
     stamp = carried_before.stat()
     report = write_features(features, coco_dir=coco_dir, **given(path))
@@ -115,12 +115,12 @@ def test_a_rerun_copies_nothing_and_other_weights_replace_them(own, coco_dir):
         write_features(features, coco_dir=coco_dir, **given(other))
     assert content(features) == before
     write_features(features, coco_dir=coco_dir, overwrite=True, **given(weighed.save(own / "net", 1, 1, 1)))
-    now = named(features, "dataset_info.json")
+    now = named(features, "features_info.json")
     assert now.is_dir() and os.listdir(features / "extractor") == [now.name]
     write_features(features, coco_dir=coco_dir, overwrite=True, **given(other))
     unweighed = [record["image/feature"].reshape(16, 3) for record in read_split(features, "val")]
     np.testing.assert_allclose(values, unweighed * np.array([0.25, 0.5, 1.0]), atol=1e-3)
-    assert os.listdir(features / "extractor") == [named(features, "dataset_info.json").name], "no empty folder either"
+    assert os.listdir(features / "extractor") == [named(features, "features_info.json").name], "no empty folder either"
     write_features(features, coco_dir=coco_dir, overwrite=True, extractor=weighed.NAME, weights="random")
     assert not (features / "extractor").exists()
 
@@ -129,7 +129,7 @@ def test_a_directory_without_weights_gets_them_by_a_rerun(own, coco_dir):
     features, flags = own / "features", given(str(own / f"given-{KINDS['file']}"))
     write_features(features, coco_dir=coco_dir, **flags)
     before = content(features)
-    edit_json(features / "dataset_info.json", lambda info: info.pop("extractor"))
+    edit_json(features / "features_info.json", lambda info: info.pop("extractor"))
     shutil.rmtree(features / "extractor")
     report = write_features(features, coco_dir=coco_dir, **flags)
     assert report["shards_left"] == report["shards"] and content(features) == before
@@ -157,7 +157,7 @@ DAMAGE = {
 def test_damaged_weights_are_told_in_one_line(own, coco_dir, tmp_path, capsys, damage):
     break_it, found = DAMAGE[damage]
     model = own / "job/export"
-    for directory, info in ((model, "model_info.json"), (own / "features", "dataset_info.json")):
+    for directory, info in ((model, "model_info.json"), (own / "features", "features_info.json")):
         break_it(named(directory, info))
     flags = ["--images", f"{coco_dir}/val2017", "--model", str(model), "--output", str(tmp_path / "out")]
     for main, arguments, flag in (
@@ -174,9 +174,9 @@ def test_damaged_weights_are_told_in_one_line(own, coco_dir, tmp_path, capsys, d
 
 @pytest.mark.parametrize("name", ["../x", "/x", "extractor/../../x", "extractor/" + "0" * 16, "vocabulary.txt"])
 def test_names_of_weights_lead_nowhere_else(own, name):
-    for directory, info in ((own / "features", "dataset_info.json"), (own / "job/export", "model_info.json")):
+    for directory, info in ((own / "features", "features_info.json"), (own / "job/export", "model_info.json")):
         edit_json(directory / info, lambda values: values.update(extractor=name))
-    with pytest.raises(InputError, match=r"dataset_info\.json: extractor: expected extractor/ and the weights'"):
+    with pytest.raises(InputError, match=r"features_info\.json: extractor: expected extractor/ and the weights'"):
         commands.task(data=str(own / "features"), job_dir=str(own / "new"))
     with pytest.raises(InputError, match=r"model_info\.json: extractor: expected extractor/ and the weights'"):
         commands.caption(images=["x.jpg"], model=str(own / "job/export"), output=str(own / "captions"))

@@ -115,7 +115,7 @@ def test_bad_images_are_told_apart_and_nothing_else_is_lost(make_features, damag
     ]
     assert report["reject_reasons"] == {f"{stage}/{error}": 1 for stage, error in reasons}
     assert all(row["message"] and row["image_id"] for row in rows)
-    info = DatasetInfo.loads((output / "dataset_info.json").read_text())
+    info = DatasetInfo.loads((output / "features_info.json").read_text())
     assert info.splits["train"].images == 16 and info.splits["train"].rejects == 11
     assert report["inputs"] == 24 + 3 + 8 == report["records"] + report["rejects"]
     assert len(read_split(output, "train")) == 16
@@ -124,7 +124,9 @@ def test_bad_images_are_told_apart_and_nothing_else_is_lost(make_features, damag
 def test_too_many_rejects_fail_with_the_output_in_place(make_features, damaged_coco, tmp_path):
     with pytest.raises(report_json.RejectsError, match=r"31.4% of the images were rejected, more than .* 5.0%"):
         make_features(coco_dir=str(damaged_coco))
-    assert (tmp_path / "features/dataset_info.json").exists() and (tmp_path / "features/rejects/train.parquet").exists()
+    assert (tmp_path / "features/features_info.json").exists() and (
+        tmp_path / "features/rejects/train.parquet"
+    ).exists()
 
 
 def test_a_run_that_breaks_goes_on_where_it_stopped(make_features, tmp_path):
@@ -189,7 +191,7 @@ def test_a_caption_more_redoes_its_shard_alone_where_the_words_stay_the_same(mak
     coco["annotations"].append({"image_id": coco["images"][0]["id"], "caption": commonest})
     path.write_text(json.dumps(coco))
     _, report = make_features(coco_dir=str(copy), records_per_shard=10)
-    info = DatasetInfo.loads((output / "dataset_info.json").read_text())
+    info = DatasetInfo.loads((output / "features_info.json").read_text())
     assert info.vocabulary_file == "vocabulary-b.txt" and not (output / "vocabulary.txt").exists()
     after = Vocabulary.loads((output / info.vocabulary_file).read_text())
     assert after.words == before.words and after.counts[4] == before.counts[4] + 1
@@ -302,9 +304,9 @@ def test_an_output_that_cannot_be_written_to(make_features, tmp_path):
 def test_images_are_stored_where_asked_for(make_features, coco_dir, tmp_path):
     output, _ = make_features(store_images=True, store_size=48, records_per_shard=10)
     plain, _ = make_features(tmp_path / "plain", records_per_shard=10)
-    info = DatasetInfo.loads((output / "dataset_info.json").read_text())
+    info = DatasetInfo.loads((output / "features_info.json").read_text())
     assert info.images == StoredImages(short_side=48, quality=90)
-    assert DatasetInfo.loads((plain / "dataset_info.json").read_text()).images is None
+    assert DatasetInfo.loads((plain / "features_info.json").read_text()).images is None
     for split in SPLITS:
         for with_image, without in zip(read_split(output, split), read_split(plain, split), strict=True):
             jpeg = with_image.pop("image/encoded")

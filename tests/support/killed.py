@@ -33,8 +33,9 @@ from tests.support.lines import Lines
 from tests.support.outputs import content
 from tfrecords_schema.storage import objects
 
-NAMES = Names(["train"], [".txt"], ["words.txt"], "manifest.json")
-CHANGES = ("replace", "rename", "remove", "unlink", "mkdir", "rmdir")
+MANIFEST = "manifest.json"
+NAMES = Names(["train"], [".txt"], ["words.txt"], [MANIFEST])
+CHANGES = ("link", "replace", "rename", "remove", "unlink", "mkdir", "rmdir")
 REMOTE_CHANGES = ("write", "delete")
 BAD = {str(number): "decode" for number in range(7, 61, 10)}
 
@@ -42,14 +43,14 @@ BAD = {str(number): "decode" for number in range(7, 61, 10)}
 def publish(results, publication, words):
     """The last step: a text and a manifest that names it."""
 
-    def manifest():
+    def manifests(results):
         name = publication.settle_text("words.txt", words)
         shards = {result.name: result.sha256 for result in results}
         told = {"words": name, "digest": hashlib.sha256(words.encode()).hexdigest(), "shards": shards}
         told["names"] = [name, *shards]
-        return NAMES.manifest, json.dumps(told), {"words.txt": name}
+        return {MANIFEST: json.dumps(told)}, {"words.txt": name}
 
-    yield from publishing.publish(publication, results, ("next",), manifest)
+    yield from publishing.publish(publication, results, ("next",), manifests, alike=True)
 
 
 class Local:
@@ -174,7 +175,7 @@ def killed_at(outputs: Outputs, change: int, task: Callable[[], None]) -> tuple[
 
 def require_whole(directory: pathlib.Path, versions: set[str]) -> None:
     """Reads what the manifest and the report name, as readers do."""
-    path = directory / NAMES.manifest
+    path = directory / MANIFEST
     if not path.exists():
         assert "" in versions, "there was a whole output"
         return

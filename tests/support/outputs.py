@@ -55,7 +55,7 @@ def read_split(directory: pathlib.Path, split: str) -> list[dict]:
     """The records of a feature directory, in the order of its shards."""
     import tensorflow as tf
 
-    info = DatasetInfo.loads((directory / "dataset_info.json").read_text())
+    info = DatasetInfo.loads((directory / "features_info.json").read_text())
     found = []
     has_image = info.images is not None
     for shard in info.splits[split].shards:
@@ -66,8 +66,8 @@ def read_split(directory: pathlib.Path, split: str) -> list[dict]:
 
 
 def sign(directory: pathlib.Path) -> None:
-    """Has dataset_info.json tell the sizes and digests that the shards have now."""
-    path = directory / "dataset_info.json"
+    """Has features_info.json tell the sizes and digests that the shards have now."""
+    path = directory / "features_info.json"
     info = json.loads(path.read_text())
     for shard in (shard for split in info["splits"].values() for shard in split["shards"]):
         data = (directory / shard["name"]).read_bytes()

@@ -16,7 +16,7 @@ def test_show_tells_what_a_directory_holds(make_features, capsys):
 
 
 def test_what_stands_in_a_directory_gives_a_terminal_no_orders(features_dir, capsys):
-    path = features_dir / "dataset_info.json"
+    path = features_dir / "features_info.json"
     path.write_text(path.read_text().replace('"resize": "', r'"resize": "x\u001b[2J\ny '))
     show.main([str(features_dir), "--n", "0"])
     assert r"resize      x\x1b[2J\ny " in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""`dataset_info.json`: what a feature directory holds, by which extractor, with which vocabulary.
+"""`features_info.json`: what a feature directory holds, by which extractor, with which vocabulary.
 
 Readers trust this file, not a glob; whoever opens a directory checks versions and digests here first.
 """
@@ -21,7 +21,8 @@ from tfrecords_schema.manifests.typed_json import Count
 from tfrecords_schema.vocabulary import Vocabulary
 
 SCHEMA_VERSION = 2
-DATASET_INFO = "dataset_info.json"
+FEATURES_INFO = "features_info.json"
+_EARLIER_NAME = "dataset_info.json"  # in version 0.1.0; what is called so now is TFDS' (see tfds.py)
 VOCABULARY = "vocabulary.txt"
 CARRIED = "extractor"  # below a feature directory or an export: the weights that features are made with
 MOST_IDS = 10_000  # in a caption
@@ -128,7 +129,7 @@ class SplitInfo:
 
 @dataclasses.dataclass(frozen=True)
 class DatasetInfo:
-    """The whole of dataset_info.json. `max_caption_length` counts START and END.
+    """The whole of features_info.json. `max_caption_length` counts START and END.
 
     `vocabulary_file` is another name than usual where a later run has changed the words of a complete directory.
     `extractor` is the name of the weights that the directory carries, a file or a SavedModel; "" where it has none.
@@ -165,7 +166,7 @@ class DatasetInfo:
         return re.sub(r'\{\s+("name": [^{}]*?)\s+\}', lambda found: "{" + " ".join(found[1].split()) + "}", text) + "\n"
 
     @classmethod
-    def loads(cls, text: str, where: str = DATASET_INFO) -> DatasetInfo:
+    def loads(cls, text: str, where: str = FEATURES_INFO) -> DatasetInfo:
         """Reads what `dumps` wrote.
 
         Raises:
@@ -177,7 +178,7 @@ class DatasetInfo:
         """Raises InputError unless `where` holds the vocabulary that the records were made with."""
         if digest != self.vocabulary_digest:
             raise InputError(
-                f"{where}: its digest is {digest[:12]}…, but {DATASET_INFO} says {self.vocabulary_digest[:12]}…; put "
+                f"{where}: its digest is {digest[:12]}…, but {FEATURES_INFO} says {self.vocabulary_digest[:12]}…; put "
                 "the vocabulary back that the records were made with, or make the features again"
             )
 
@@ -193,8 +194,16 @@ def open_info(directory: str, read_text: Callable[[str], str | None], flag: str)
     Raises:
       InputError: it is no feature directory, or another version's.
     """
-    path = posixpath.join(directory, DATASET_INFO)
-    return DatasetInfo.loads(text_of(path, read_text, flag, *_FEATURE_DIRECTORY), path)
+    path = posixpath.join(directory, FEATURES_INFO)
+
+    def text_there(path: str) -> str | None:
+        text = read_text(path)
+        if text is None:
+            earlier = read_text(posixpath.join(directory, _EARLIER_NAME)) or ""
+            text = earlier if '"schema_version"' in earlier else None
+        return text
+
+    return DatasetInfo.loads(text_of(path, text_there, flag, *_FEATURE_DIRECTORY), path)
 
 
 def open_features(directory: str, read_text: Callable[[str], str | None], flag: str) -> tuple[DatasetInfo, Vocabulary]:

@@ -19,7 +19,7 @@ class Endpoint:
     """An output of a network that can be the feature.
 
     Attributes:
-      label: goes into dataset_info.json.
+      label: goes into features_info.json.
       shape: of one image's feature, `(F,)`, or `(positions, F)` row by row for a map.
       layer: Keras' name of the layer whose output it is; None for the output of the whole.
     """

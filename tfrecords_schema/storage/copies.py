@@ -142,7 +142,7 @@ def _fetch(directory: str, target: str, shard: ShardInfo) -> None:
         with open(temporary, "rb") as handle:
             if hashlib.file_digest(handle, "sha256").hexdigest() != shard.sha256:
                 raise InputError(
-                    f"{source}: expected the SHA-256 that dataset_info.json records, found another; copy the shard "
+                    f"{source}: expected the SHA-256 that features_info.json records, found another; copy the shard "
                     "again, or make the features again"
                 )
         os.replace(temporary, path)

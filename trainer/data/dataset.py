@@ -19,7 +19,7 @@ from google.protobuf.message import DecodeError
 from tfrecords_schema import record
 from tfrecords_schema import shards as shard_files
 from tfrecords_schema.errors import InputError, reading
-from tfrecords_schema.manifests.dataset_info import DATASET_INFO, DatasetInfo, ShardInfo, open_features
+from tfrecords_schema.manifests.dataset_info import FEATURES_INFO, DatasetInfo, ShardInfo, open_features
 from tfrecords_schema.storage import carried, copies, files, paths
 from tfrecords_schema.text import one_line
 from tfrecords_schema.vocabulary import Vocabulary
@@ -62,7 +62,7 @@ def open_directory(path: str, check: Callable[[], None] = lambda: None) -> Featu
     info, vocabulary = open_features(path, files.read_text, "--data")
     given, shards = path, [shard for split in info.splits.values() for shard in split.shards]
     if paths.is_remote(path):
-        texts = {DATASET_INFO: info.dumps(), info.vocabulary_file: vocabulary.dumps()}
+        texts = {FEATURES_INFO: info.dumps(), info.vocabulary_file: vocabulary.dumps()}
         path = copies.feature_directory(path, texts, shards, check)
     if info.extractor:  # the export carries them on: what is wrong with them is told now, and not after the training
         _require_weights(given, path, info)
@@ -111,7 +111,7 @@ def _require_digests(directory: str, shards: Sequence[ShardInfo], check: Callabl
             check()
             if found != shard.sha256:
                 raise InputError(
-                    f"{os.path.join(directory, shard.name)}: expected the SHA-256 that {DATASET_INFO} records, "
+                    f"{os.path.join(directory, shard.name)}: expected the SHA-256 that {FEATURES_INFO} records, "
                     f"{shard.sha256[:12]}…, found {found[:12]}…; put the shard back or make the features again"
                 )
 

@@ -117,9 +117,9 @@ def test_records_that_were_changed_with_their_checksums_are_rejects(run, make_fe
 
 
 def test_features_that_the_model_was_not_trained_on_are_refused(run, features_dir, tmp_path):
-    info = json.loads((features_dir / "dataset_info.json").read_text())
+    info = json.loads((features_dir / "features_info.json").read_text())
     info["features"]["weights_digest"] = "f" * 64
-    (features_dir / "dataset_info.json").write_text(json.dumps(info))
+    (features_dir / "features_info.json").write_text(json.dumps(info))
     for path in features_dir.glob("*.tfrecord"):
         path.unlink()  # so that reading anything would be noticed
     with pytest.raises(InputError, match=r"weights_digest differs: --features .* has f+, --model .* has"):
@@ -132,7 +132,7 @@ def test_features_that_the_model_was_not_trained_on_are_refused(run, features_di
     [
         (
             {"features": "/nowhere"},
-            "--features: expected a feature directory with dataset_info.json, found none in /n",
+            "--features: expected a feature directory with features_info.json, found none in /n",
         ),
         ({"split": "test"}, "--split: expected one of train, val, which .* has, found test"),
         ({"weights": "imagenet"}, "--weights: expected --images beside it, found --features"),

@@ -97,7 +97,7 @@ def timed(monkeypatch):
 
 
 def recorded(output):
-    info = DatasetInfo.loads((output / "dataset_info.json").read_text())
+    info = DatasetInfo.loads((output / "features_info.json").read_text())
     report = json.loads((output / "report.json").read_text())
     return info.features.precision, report["options"]["feature_precision"]
 

@@ -17,7 +17,8 @@ from tfrecords_schema.errors import InputError
 from tfrecords_schema.manifests import caption_table
 from tfrecords_schema.storage import files
 
-NAMES = Names(["train", "val", "test"], [".tfrecord"], ["vocabulary.txt"], "dataset_info.json")
+MANIFESTS = ["features_info.json", "features.json", "dataset_info.json"]
+NAMES = Names(["train", "val", "test"], [".tfrecord"], ["vocabulary.txt"], MANIFESTS)
 SIDECAR = ".shards/val-00000-of-00001.tfrecord.parquet"
 
 
@@ -222,7 +223,7 @@ def test_links_below_an_output_are_refused(make_features, output, tmp_path, name
 
 
 def test_a_link_in_place_of_a_file_is_replaced_and_not_followed(make_features, made_features, output, tmp_path):
-    for name in ("report.json", "dataset_info.json", "vocabulary.txt", SIDECAR):
+    for name in ("report.json", "features_info.json", "vocabulary.txt", SIDECAR):
         shutil.move(output / name, tmp_path / "x" / pathlib.Path(name).name)
         (output / name).symlink_to(tmp_path / "x" / pathlib.Path(name).name)
     before = tree(tmp_path / "x")
@@ -259,7 +260,7 @@ def test_files_of_others_in_our_folders_are_left(make_features, output, tmp_path
 
 
 @pytest.mark.parametrize(
-    "name", ["rejects/train.parquet", "vocabulary.txt", "train-00000-of-00001.tfrecord", "dataset_info.json"]
+    "name", ["rejects/train.parquet", "vocabulary.txt", "train-00000-of-00001.tfrecord", *MANIFESTS]
 )
 def test_files_that_are_called_like_ours_are_left(make_features, tmp_path, name):
     path = tmp_path / "features" / name
@@ -278,14 +279,17 @@ def test_other_files_beside_an_output_are_left(make_features, made_features, out
     assert len(found) == len(content(made_features)) + 4
 
 
-@pytest.mark.parametrize("damage", [None, "report.json", "dataset_info.json", "both"])
+@pytest.mark.parametrize("damage", [None, "report.json", "features_info.json", "both"])
 def test_captions_do_not_replace_features(run, output, tmp_path, damage):
-    for name in ("report.json", "dataset_info.json"):
+    for name in ("report.json", "features_info.json"):
         if damage == name:
             (output / name).write_text("{gar")
         elif damage == "both":
             (output / name).unlink()
-    match = {None: "is a feature directory, by its dataset_info.json", "both": r"\.shards/.* was not written by this"}
+    match = {
+        None: "is a feature directory, by its features_info.json",
+        "both": "is a feature directory, by its dataset_info.json",
+    }
     refused(run, tmp_path, match.get(damage, "--output"), output=output)
 
 

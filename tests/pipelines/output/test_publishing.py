@@ -44,7 +44,7 @@ def test_publishing_twice_changes_nothing(make_features, coco_dir, tmp_path, mon
         made[name] = content(tmp_path / name)
         names = json.loads((tmp_path / name / "report.json").read_text())["files"].values()
         assert all((tmp_path / name / one).exists() for one in names)
-    assert made["once"] == made["twice"] and len(made["once"]) == 6
+    assert made["once"] == made["twice"] and len(made["once"]) == 8
 
 
 def test_what_is_stale_is_deleted_piece_by_piece_when_all_else_is_there(make_features, tmp_path, monkeypatch):
@@ -54,7 +54,7 @@ def test_what_is_stale_is_deleted_piece_by_piece_when_all_else_is_there(make_fea
     delete, told = steps._delete, tmp_path / "pieces.txt"  # a file, as workers get copies of what a step has
 
     def deletes(stale):
-        report, manifest = (json.loads((output / f"{name}.json").read_text()) for name in ("report", "dataset_info"))
+        report, manifest = (json.loads((output / f"{name}.json").read_text()) for name in ("report", "features_info"))
         shards = [shard["name"] for split in manifest["splits"].values() for shard in split["shards"]]
         assert all((output / name).exists() for name in [*shards, *report["files"].values()])
         assert not before & {*shards}
@@ -140,7 +140,7 @@ GARBAGE = b"{gar\xffbage\x00"
 
 
 @pytest.mark.parametrize(
-    "name", [".shards/val-00000-of-00001.tfrecord.parquet", ".shards/list.parquet", "dataset_info.json", ".shards"]
+    "name", [".shards/val-00000-of-00001.tfrecord.parquet", ".shards/list.parquet", "features_info.json", ".shards"]
 )
 def test_damage_is_made_good_by_the_same_command(make_features, made_features, features_dir, name):
     if name == ".shards":
@@ -149,7 +149,7 @@ def test_damage_is_made_good_by_the_same_command(make_features, made_features, f
         (features_dir / name).write_bytes(GARBAGE)
     _, report = make_features()
     assert report["records"] == 32 and content(features_dir) == content(made_features)
-    assert report["kept"] == {".shards": 0, ".shards/list.parquet": 32, "dataset_info.json": 32}.get(name, 24)
+    assert report["kept"] == {".shards": 0, ".shards/list.parquet": 32, "features_info.json": 32}.get(name, 24)
 
 
 def test_a_damaged_report_is_told_and_overwritten(make_features, features_dir):

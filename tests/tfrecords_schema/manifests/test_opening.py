@@ -24,20 +24,20 @@ def ensemble(directory):
 OPENED = [
     ("--model", exports.open_model, "model_info.json"),
     ("--ensemble", ensemble, "model_info.json"),
-    ("--features", stored.open_features, "dataset_info.json"),
-    ("--data", dataset.open_directory, "dataset_info.json"),
-    ("DIR", lambda directory: list(show.describe(directory, 0)), "dataset_info.json"),
+    ("--features", stored.open_features, "features_info.json"),
+    ("--data", dataset.open_directory, "features_info.json"),
+    ("DIR", lambda directory: list(show.describe(directory, 0)), "features_info.json"),
 ]
 SAID = {
     "model_info.json": ("an export directory", "the trainer writes one at <job_dir>/export"),
-    "dataset_info.json": ("a feature directory", "pipelines.features writes one when it is done"),
+    "features_info.json": ("a feature directory", "pipelines.features writes one when it is done"),
 }
 
 
 @pytest.fixture
 def directory(tmp_path):
     """Of both kinds in one: what their small files say, and nothing else."""
-    for name, info in (("dataset_info.json", INFO), ("model_info.json", MODEL)):
+    for name, info in (("features_info.json", INFO), ("model_info.json", MODEL)):
         values = {**json.loads(info.dumps()), "vocabulary_digest": WORDS.digest}
         (tmp_path / name).write_text(json.dumps(values))
     (tmp_path / "vocabulary.txt").write_text(WORDS.dumps())

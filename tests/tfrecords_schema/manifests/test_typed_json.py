@@ -86,7 +86,7 @@ except d.InputError as error:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100, cwd=ROOT)
     assert (
         done.stdout
-        == "dataset_info.json: expected JSON, found something else: lists and objects nested deeper than 64 levels\n"
+        == "features_info.json: expected JSON, found something else: lists and objects nested deeper than 64 levels\n"
     ), done.stderr
 
 

@@ -22,7 +22,7 @@ def test_a_vocabulary_that_a_rerun_changed_is_found_by_its_name(trained, shelf):
     """Also in the copy of a remote directory."""
     shutil.copytree(trained / "features", shelf / "features")
     (shelf / "features/vocabulary.txt").rename(shelf / "features/vocabulary-b.txt")
-    path = shelf / "features/dataset_info.json"
+    path = shelf / "features/features_info.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "vocabulary_file": "vocabulary-b.txt"}))
     expected = open_directory(str(trained / "features"))
     local, remote = open_directory(str(shelf / "features")), open_directory(f"{SHELF}features")
@@ -40,9 +40,9 @@ def test_a_shard_that_cannot_be_looked_at_is_told(features_dir):
 
 
 def test_a_pipe_in_place_of_a_shard_is_told(features_dir):
-    """It has as many bytes as dataset_info.json says, none."""
+    """It has as many bytes as features_info.json says, none."""
     shard = sorted(features_dir.glob("val-*"))[0]
-    path = features_dir / "dataset_info.json"
+    path = features_dir / "features_info.json"
     path.write_text(path.read_text().replace(f'"bytes": {shard.stat().st_size}', '"bytes": 0'))
     shard.unlink()
     os.mkfifo(shard)

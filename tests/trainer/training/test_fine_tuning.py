@@ -198,7 +198,7 @@ def test_a_full_disk_is_an_error_that_is_told(coco_dir, tmp_path):
 
 def test_only_the_top_has_learned_and_the_decoder_with_it(features, job):
     assert [row["phase"] for row in history(job)] == ["cross_entropy"] * 2 + ["fine_tuning"] * 2 + ["self_critical"]
-    before, after = network_of(features, "dataset_info.json"), network_of(job / "export", "model_info.json")
+    before, after = network_of(features, "features_info.json"), network_of(job / "export", "model_info.json")
     assert changed(before, after) == {("high", 0)}
     losses = [float(row["loss"]) for row in history(job)[:4]]
     assert losses[3] < losses[1], "it goes on learning"
@@ -208,12 +208,12 @@ def test_only_the_top_has_learned_and_the_decoder_with_it(features, job):
 def test_the_export_captions_with_the_tuned_network(features, job, coco_dir, tmp_path):
     """Features of `pipelines.features --weights EXPORT` and those of a network that is built here are the same."""
     info = json.loads((job / "export/model_info.json").read_text())
-    given = json.loads((features / "dataset_info.json").read_text())
+    given = json.loads((features / "features_info.json").read_text())
     assert info["features"]["weights_digest"] != given["features"]["weights_digest"]
     assert info["features"]["weights"].startswith("fine-tuned from joined up: ")
     flags = {"weights": str(job / "export"), "precision": "float32"}
     write_features(tmp_path / "again", tunable.NAME, coco_dir, **flags)
-    again = DatasetInfo.loads((tmp_path / "again/dataset_info.json").read_text())
+    again = DatasetInfo.loads((tmp_path / "again/features_info.json").read_text())
     assert again.features.weights_digest == info["features"]["weights_digest"] and again.extractor == info["extractor"]
     found = {record["image/id"]: record for record in read_split(tmp_path / "again", "val")}
     cnn = tunable.model(str(job / "export" / info["extractor"]))
@@ -239,7 +239,7 @@ def test_a_network_that_did_not_change_is_exported_as_it_came(features, tmp_path
         features, tmp_path / "job", **{**TUNED, "fine_tune_rate": 0.0, "epochs": 1, "fine_tune_epochs": 1}
     )
     exported = json.loads((tmp_path / "job/export/model_info.json").read_text())
-    given = json.loads((features / "dataset_info.json").read_text())
+    given = json.loads((features / "features_info.json").read_text())
     assert (exported["features"], exported["extractor"]) == (given["features"], given["extractor"])
 
 
@@ -249,7 +249,7 @@ def test_a_network_that_did_not_change_is_exported_as_it_came(features, tmp_path
 )
 def test_other_ways(features, tmp_path, flags):
     train_without_java(features, tmp_path / "job", **{**TUNED, "epochs": 1, **flags})
-    before, after = network_of(features, "dataset_info.json"), network_of(tmp_path / "job/export", "model_info.json")
+    before, after = network_of(features, "features_info.json"), network_of(tmp_path / "job/export", "model_info.json")
     found = changed(before, after)
     if "augment" in flags:
         assert {name for name, _ in found} == {"low", "left", "right", "high"}

@@ -147,7 +147,7 @@ def test_a_record_that_was_changed_with_its_checksum_is_refused(features_dir, tm
 
     rewrite(shard, change)
     assert shard.stat().st_size == size
-    with pytest.raises(InputError, match=rf"{shard.name}: expected the SHA-256 that dataset_info.json records"):
+    with pytest.raises(InputError, match=rf"{shard.name}: expected the SHA-256 that features_info.json records"):
         train(features_dir, tmp_path / "job", epochs=1)
     assert not (tmp_path / "job").exists()
 
@@ -160,7 +160,7 @@ def test_two_shards_of_equal_size_that_were_exchanged_are_refused(data, tmp_path
     other.rename(one)
     (directory / "held").rename(other)
     for before, after in ((sizes[0], -1), (sizes[1], sizes[0]), (-1, sizes[1])):
-        replace(directory / "dataset_info.json", f'"bytes": {before}', f'"bytes": {after}')
+        replace(directory / "features_info.json", f'"bytes": {before}', f'"bytes": {after}')
     with pytest.raises(InputError, match=rf"{one.name}: expected the SHA-256 that"):
         dataset.open_directory(str(directory))
 

@@ -282,14 +282,14 @@ def test_other_settings_are_refused(trained, job):
 
 def test_other_records_are_refused(features_dir, job):
     """The same vocabulary and weights, but another shard."""
-    info = json.loads((features_dir / "dataset_info.json").read_text())
+    info = json.loads((features_dir / "features_info.json").read_text())
     (shard,) = info["splits"]["val"]["shards"]
     data = list(shards.read_framed(io.BytesIO((features_dir / shard["name"]).read_bytes())))[::-1]
     with open(features_dir / shard["name"], "wb") as handle:
         for one in data:
             shards.write_framed(handle, one)
     shard["sha256"] = hashlib.sha256((features_dir / shard["name"]).read_bytes()).hexdigest()
-    (features_dir / "dataset_info.json").write_text(json.dumps(info))
+    (features_dir / "features_info.json").write_text(json.dumps(info))
     with pytest.raises(InputError, match=r"holds a run with other settings \(records was"):
         train(features_dir, job, epochs=3)
 
@@ -336,10 +336,10 @@ def test_two_runs_on_one_job_directory_are_kept_apart(features_dir, tmp_path):
 @pytest.mark.parametrize(
     ("break_it", "message"),
     [
-        (lambda d: (d / "dataset_info.json").unlink(), "--data: expected a feature directory with dataset_info.json"),
+        (lambda d: (d / "features_info.json").unlink(), "--data: expected a feature directory with features_info.json"),
         (lambda d: (d / "vocabulary.txt").unlink(), "--data: expected a feature directory with vocabulary.txt"),
         (lambda d: replace(d / "vocabulary.txt", "a ", "zebra "), "vocabulary.txt: its digest is"),
-        (lambda d: replace(d / "dataset_info.json", '"schema_version": 2', '"schema_version": 7'), "found 7"),
+        (lambda d: replace(d / "features_info.json", '"schema_version": 2', '"schema_version": 7'), "found 7"),
         (lambda d: next(d.glob("val-*")).unlink(), "bytes, found no file"),
         (lambda d: next(d.glob("train-*")).write_bytes(b"x"), "bytes, found 1 bytes"),
     ],
