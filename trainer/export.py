@@ -33,7 +33,7 @@ _OURS |= {f".{name}.tmp" for name in (VOCABULARY, MODEL_INFO)}  # what a kill ma
 
 ABOUT = {
     "prog": "python -m trainer.export",
-    "usage": "%(prog)s (--ensemble DIR DIR ... | --onnx DIR) --output DIR [flags]",
+    "usage": "%(prog)s (--ensemble DIR ... | --onnx DIR) --output DIR",
     "description": "Make another model of exports: an ensemble of several that were trained on the same data, in which "
     "the probability of each word is the mean of theirs; or one export in ONNX, for programs without TensorFlow.",
     "examples": """
