@@ -62,7 +62,7 @@ def reading(path: str, expected: str, *kinds: type[Exception]) -> Iterator[None]
     except Exception as error:
         if not isinstance(error, (OSError, RecursionError, ValueError, *kinds)):
             raise
-        raise InputError(f"{path}: expected {expected}, but it cannot be read: {one_line(error)}") from None
+        raise InputError(f"{path}: expected {expected}, found something unreadable: {one_line(error)}") from None
 
 
 class ArgumentParser(argparse.ArgumentParser):

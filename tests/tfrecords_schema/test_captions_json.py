@@ -120,10 +120,10 @@ def test_halves_of_surrogate_pairs_wherever_the_file_is_cut(monkeypatch, before)
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "expected captions as COCO or Karpathy JSON, but it cannot be read: "),
-        (b'{"images": [{"id": 1, "file_name": "a"}], "annotations": [', "but it cannot be read: "),
-        (b'{"images": [], "annotations": []} more', "but it cannot be read: "),
-        ('{"images": "é"}'.encode("latin-1"), "but it cannot be read: "),
+        (b"", "expected captions as COCO or Karpathy JSON, found something unreadable: "),
+        (b'{"images": [{"id": 1, "file_name": "a"}], "annotations": [', "found something unreadable: "),
+        (b'{"images": [], "annotations": []} more', "found something unreadable: "),
+        ('{"images": "é"}'.encode("latin-1"), "found something unreadable: "),
         ([], "expected a COCO captions JSON with a list 'images', found none"),
         ({"images": {}, "annotations": []}, "expected a COCO captions JSON with a list 'images', found none"),
         ({"images": []}, "expected a COCO captions JSON with a list 'annotations', found none"),
@@ -139,7 +139,7 @@ def test_a_file_that_cannot_be_opened():
     def denied(path):
         raise OSError(f"{path}: denied\nfor now")
 
-    message = r"^x\.json: expected .*, but it cannot be read: x\.json: denied for now$"
+    message = r"^x\.json: expected .*, found something unreadable: x\.json: denied for now$"
     for reader in (captions_json.read, captions_json.read_images):
         with pytest.raises(InputError, match=message):
             list(reader("x.json", denied))

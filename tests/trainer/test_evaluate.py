@@ -305,7 +305,7 @@ def test_captions_that_are_none(no_java, make, message, references, tmp_path, ca
     ("content", "message"),
     [
         (None, "--references: expected a file, found none at "),
-        ("{", "expected captions as COCO or Karpathy JSON, but it cannot be read: "),
+        ("{", "expected captions as COCO or Karpathy JSON, found something unreadable: "),
         ("[]", "expected a COCO captions JSON with a list 'images', found none"),
         ({"annotations": []}, "expected a COCO captions JSON with a list 'images', found none"),
         ({"images": []}, "expected a COCO captions JSON with a list 'annotations', found none"),

@@ -353,7 +353,9 @@ def test_models_that_do_not_fit_make_no_ensemble(written, tmp_path, capsys):
     with pytest.raises(InputError, match=r"expected the weights that model_info.json names, found others"):
         load_export(other, open_model(other)[0])
     (tmp_path / "one/variables/variables.index").unlink()
-    with pytest.raises(InputError, match=r"variables.index: expected the weights of a model, but they cannot be read"):
+    with pytest.raises(
+        InputError, match=r"variables.index: expected the weights of a model, found something unreadable"
+    ):
         load_export(one, open_model(one)[0])
 
 

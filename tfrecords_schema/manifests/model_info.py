@@ -122,7 +122,7 @@ def read_weights(local: str, info: ModelInfo, where: str) -> list[np.ndarray]:
     except (tf.errors.OpError, IndexError, RuntimeError, ValueError) as error:
         told = one_line(error)
         raise InputError(
-            f"{file}: expected the weights of a model, but they cannot be read: {told}; export it again"
+            f"{file}: expected the weights of a model, found something unreadable: {told}; export it again"
         ) from None
     names = map(_WEIGHT.format, range(len(tensors)))
     weights = [tensors[name] for name in itertools.takewhile(tensors.__contains__, names)]

@@ -131,7 +131,7 @@ def require(path: str, digest: str, shown: str, where: str, ways: str) -> None:
     try:
         found = digest_of(path) if os.path.exists(path) else None
     except OSError as error:
-        raise InputError(f"{expected}, but they cannot be read: {files.reason(error)}; {ways}") from None
+        raise InputError(f"{expected}, found something unreadable: {files.reason(error)}; {ways}") from None
     if found != digest:
         raise InputError(f"{expected}, found {'none' if found is None else f'others, {found[:12]}…'}; {ways}")
 

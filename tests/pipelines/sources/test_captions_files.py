@@ -145,7 +145,7 @@ def test_a_quoted_header_and_blank_first_lines(tmp_path):
 
 @pytest.mark.parametrize("end", ['a2.jpg,"dog"\na3.jpg,bird\n', "a2.jpg,dog\n"])
 def test_a_quote_that_is_never_closed_is_no_caption_of_many_lines(tmp_path, end):
-    with pytest.raises(InputError, match=r"captions: expected CSV in UTF-8, but it cannot be read: line \d+: "):
+    with pytest.raises(InputError, match=r"captions: expected CSV in UTF-8, found something unreadable: line \d+: "):
         read(tmp_path, 'image,caption\na0.jpg,"6 foot man\na1.jpg,cat\n' + end)
 
 
@@ -189,12 +189,12 @@ def test_jsonl(tmp_path):
         ("", "found a file that begins with ''"),
         ("[]", "a list 'images', found none"),
         (b"\xff\xfe\x00", "found a file that begins with"),
-        ('{"images": "é"}'.encode("latin-1"), "but it cannot be read"),
-        ('{"images": [], "annotations": [', "but it cannot be read"),
-        ('{"images": [{"id": 1, "file_name": "x"}], "annotations": []} and more', "but it cannot be read"),
+        ('{"images": "é"}'.encode("latin-1"), "found something unreadable"),
+        ('{"images": [], "annotations": [', "found something unreadable"),
+        ('{"images": [{"id": 1, "file_name": "x"}], "annotations": []} and more', "found something unreadable"),
         ({"images": []}, "a list 'annotations', found none"),
         ("name,text\na.jpg,A dog\n", "found a file that begins with 'name,text'"),
-        ("image,caption\n\xe9.jpg,x\n".encode("latin-1"), "but it cannot be read: 'utf-8' codec"),
+        ("image,caption\n\xe9.jpg,x\n".encode("latin-1"), "found something unreadable: 'utf-8' codec"),
     ],
 )
 def test_files_of_no_known_kind(tmp_path, content, message):

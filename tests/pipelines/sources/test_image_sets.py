@@ -381,16 +381,16 @@ def test_tables_that_are_refused(here):
         assert refused("a.csv", columns=columns) == f"--{flag}: a.csv: expected a column 'q', found 'x.jpg', 'y'"
     assert refused("a.csv", columns=Columns(image="y")).startswith("--image_column: a.csv: expected a Parquet")
     assert "found both" in refused("a.csv", columns=Columns(uri="y", image="y"))
-    assert refused("b.parquet").startswith("--images: b.parquet: expected Parquet, but it cannot be read: ")
+    assert refused("b.parquet").startswith("--images: b.parquet: expected Parquet, found something unreadable: ")
     images = pa.array([{"bytes": b"x" * 99, "path": "x.jpg"}, {"bytes": None, "path": "x.jpg"}])
     pq.write_table(pa.table({"image": images}), "d.parquet", compression="none")
     content = pathlib.Path("d.parquet").read_bytes()
     write("d.parquet", content=b"PAR1" + b"\xff" * 150 + content[154:])  # the footer is whole, the cells are not
-    assert refused("d.parquet").startswith("--images: d.parquet: expected Parquet, but it cannot be read: ")
+    assert refused("d.parquet").startswith("--images: d.parquet: expected Parquet, found something unreadable: ")
     write("l.csv", content="uri\né.jpg\n".encode("latin-1"))
-    assert refused("l.csv").startswith("--images: l.csv: expected CSV in UTF-8, but it cannot be read: 'utf-8'")
+    assert refused("l.csv").startswith("--images: l.csv: expected CSV in UTF-8, found something unreadable: 'utf-8'")
     write("q.csv", content=b'uri\nx.jpg\n"x.jpg\n' + b"x.jpg\n" * 9)
-    assert refused("q.csv").startswith("--images: q.csv: expected CSV in UTF-8, but it cannot be read: line 12: ")
+    assert refused("q.csv").startswith("--images: q.csv: expected CSV in UTF-8, found something unreadable: line 12: ")
     write("h.csv", content=b"uri,n\nsftp://example.com/y.jpg,2\nftp://example.com/y.jpg,2\n")
     assert refused("h.csv") == (
         "--images: line 2 of h.csv: expected files that can be read, found sftp:// in 'sftp://example.com/y.jpg'; "
