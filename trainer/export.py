@@ -70,9 +70,7 @@ def run(config: ExportConfig) -> ModelInfo:
             raise InputError(f"--ensemble: features: {error}; members must be trained on the same features") from None
         if info.vocabulary_digest != first.vocabulary_digest:
             raise InputError(f"--ensemble: {directory} and {ensemble[0]} have different words; train on the same data")
-    require_ours("--output", output)
-    if _names(output) and not config.overwrite:
-        raise InputError(f"--output: {output} exists; give --overwrite, or another directory")
+    require_free(output, config.overwrite)
     from trainer.model.exported import load_export
     from trainer.search.caption_module import Ensemble
 
@@ -83,14 +81,28 @@ def run(config: ExportConfig) -> ModelInfo:
     weights_in, extractor = having[0] if having else ("", "")
     members = {"ensemble": [info.decoder for info, _ in opened], "attention": "none"}
     info = dataclasses.replace(first, decoder=members, metrics={}, extractor=extractor)
+    info = write_output(Ensemble(decoders), vocabulary, info, output, weights_in)
+    print(f"export      {output} ({len(decoders)} models, digest {info.digest[:12]}…)")
+    return info
+
+
+def require_free(output: str, overwrite: bool) -> None:
+    """Raises InputError where `--output` has something that is not ours, or, unless it is to be replaced, an export."""
+    require_ours("--output", output)
+    if _names(output) and not overwrite:
+        raise InputError(f"--output: {output} exists; give --overwrite, or another directory")
+
+
+def write_output(
+    decoder: Decoder | Ensemble, vocabulary: Vocabulary, info: ModelInfo, output: str, weights_in: str
+) -> ModelInfo:
+    """As `write`. Raises InputError where `--output` cannot be written."""
     tf = import_tensorflow()
     try:
-        info = write(Ensemble(decoders), vocabulary, info, output, weights_in)
+        return write(decoder, vocabulary, info, output, weights_in)
     except (OSError, tf.errors.OpError) as error:
         told = files.reason(error)
         raise InputError(f"--output: expected a directory that can be written, found {output}: {told}") from None
-    print(f"export      {output} ({len(decoders)} models, digest {info.digest[:12]}…)")
-    return info
 
 
 def write(
@@ -111,7 +123,7 @@ def write(
     """
     from trainer.search.caption_module import CaptionModule
 
-    module = CaptionModule(decoder)
+    module = CaptionModule(decoder, bool(info.search.get("ends_each")))
     weights = (weight.numpy() for weight in module.weights)
     info = dataclasses.replace(info, digest=model_digest(weights, info.decoder, vocabulary.digest))
     if paths.is_remote(export_dir):

@@ -55,7 +55,7 @@ class Search(Settings):
     no_repeat_ngram: int = setting(
         "never the same N words twice in a caption; 0: no such rule", 0, least=0, most=_LONGEST
     )
-    forbid_unk: bool = setting("never say <unk> for a word", True)
+    forbid_unk: bool | None = setting("never say <unk> for a word (default: yes, unless the model says no)", None)
     forbid_words: str | None = setting("words that are never said, one a line", None, metavar="FILE", reads="file")
     prefix: str = setting("what every caption begins with", "", metavar="TEXT")
     sample: bool = setting("draw captions, the same ones whenever it is done again", False)
@@ -90,7 +90,7 @@ class Search(Settings):
             )
 
     def resolved(self, info: ModelInfo) -> Search:
-        """The same, with what was not said as the model was validated. Raises InputError where it does not fit it."""
+        """The same, with what was not said as the model has it. Raises InputError where it does not fit it."""
         if self.sample:
             follows: dict[str, Any] = {"captions_per_image": 1}
         else:  # who asks for ten captions, and says nothing of the beam, is given a beam of ten
@@ -99,7 +99,8 @@ class Search(Settings):
             penalty = float(info.search["length_penalty"])
             follows = {"beam_width": width, "captions_per_image": width, "length_penalty": penalty}
         said = {name: value for name, value in vars(self).items() if value is not None}
-        return Search(**{"max_length": info.max_caption_length, **follows, **said})
+        follows |= {"max_length": info.max_caption_length, "forbid_unk": bool(info.search.get("forbid_unk", True))}
+        return Search(**{**follows, **said})
 
     def describe(self) -> dict[str, Any]:
         """What the captions follow from, by flag."""

@@ -31,7 +31,7 @@ VOCABULARY = Vocabulary(
     ("<pad>", "<start>", "<end>", "<unk>", *(f"word{i}" for i in range(decoders.WORDS - 4))), (0,) * decoders.WORDS
 )
 
-SEARCH = Search(beam_width=2, captions_per_image=2, max_length=5, min_length=2, length_penalty=0.0)
+SEARCH = Search(beam_width=2, captions_per_image=2, max_length=5, min_length=2, length_penalty=0.0, forbid_unk=True)
 NONE = np.zeros([0], np.int32)
 FREE = {"min_length": 0, "no_repeat_ngram": 0, "forbid_unk": True, "forbidden": NONE}
 CONSTRAINED = {"min_length": 5, "no_repeat_ngram": 2, "forbid_unk": False}

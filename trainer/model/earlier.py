@@ -43,9 +43,8 @@ class Earlier:
             expected, found = getattr(self._decoder.config, name), getattr(config, name)
             if found != expected:
                 raise InputError(f"--{name}: expected {expected}, as the model in {_FLAG} {path} has, found {found}")
-        places = {word: i for i, word in enumerate(known.words)}
-        self._path, self._earlier_words = path, len(known)
-        self._places = np.array([places.get(word, -1) for word in vocabulary.words])  # [V]; -1: new
+        self._path, self._earlier_words = path, len(known.ids)
+        self._places = np.array([known.ids.get(word, -1) for word in vocabulary.words])  # [V]; -1: new
 
     def begin(self, decoder: Decoder) -> str:
         """Sets the weights of a decoder of the new vocabulary; returns what is to be told of it."""
