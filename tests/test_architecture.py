@@ -37,9 +37,10 @@ LEVELS = {
         ("search",),
         ("scoring",),
         ("training",),
+        ("im2txt",),
         ("export",),
         ("vertex",),
-        ("task", "evaluate"),
+        ("task", "evaluate", "import_im2txt"),
         ("submit",),
     ],
 }
@@ -163,6 +164,7 @@ COMMANDS = [
     "trainer.task",
     "trainer.evaluate",
     "trainer.export",
+    "trainer.import_im2txt",
     "trainer.submit",
     "tfrecords_schema.show",
 ]

@@ -1,0 +1,121 @@
+"""A model of im2txt, as TensorFlow 1 trained it -> an export of ours (`python -m trainer.import_im2txt`)."""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+import tempfile
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from tfrecords_schema import command
+from tfrecords_schema.command import Settings, setting
+from tfrecords_schema.errors import InputError, told_in_one_line
+from tfrecords_schema.text import on_screen
+
+if TYPE_CHECKING:
+    from tfrecords_schema.manifests.model_info import ModelInfo
+
+ABOUT = {
+    "prog": "python -m trainer.import_im2txt",
+    "description": "Make an export of a model that im2txt (Show and Tell in TensorFlow 1) trained: pipelines.caption, "
+    "pipelines.serve and pipelines.load take it as one of trainer.task.",
+}
+# im2txt's CaptionGenerator: its defaults, and how it chooses what to look at.
+_SEARCH = {"beam_width": 3, "length_penalty": 0.0, "forbid_unk": False, "ends_each": True}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ImportConfig(Settings):
+    """The whole of `python -m trainer.import_im2txt`."""
+
+    checkpoint: str | None = setting(
+        "checkpoint of im2txt's training, such as train/model.ckpt-2000000; or a directory, for its latest",
+        None,
+        metavar="PATH",
+        reads="file",
+    )
+    graph: str | None = setting(
+        "frozen graph of im2txt for one photo, in place of --checkpoint", None, metavar="FILE.pb", reads="file"
+    )
+    word_counts: str = setting("the word_counts.txt that the model was trained with", metavar="FILE.txt", reads="file")
+    output: str = setting("export directory to write", metavar="DIR", writes="folder")
+    overwrite: bool = setting("replace an export that is there", False)
+
+    def __post_init__(self):
+        super().__post_init__()
+        if bool(self.checkpoint) == bool(self.graph):
+            found = "both" if self.graph else "none"
+            raise InputError(f"--checkpoint or --graph: expected one of them, found {found}")
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Exits with 0, or 2 for bad input."""
+    with told_in_one_line():
+        run(command.parse(ImportConfig, argv, **ABOUT))
+
+
+def run(config: ImportConfig) -> ModelInfo:
+    """Writes the export.
+
+    Raises:
+      InputError: a file is none of im2txt, or does not fit the others; nothing was written.
+    """
+    from tfrecords_schema.quiet import import_tensorflow
+
+    import_tensorflow()  # before what imports it loudly
+    from tfrecords_schema.manifests.dataset_info import FeatureSpec
+    from tfrecords_schema.manifests.model_info import ModelInfo
+    from tfrecords_schema.networks.registry import find_network
+    from tfrecords_schema.storage import files, paths
+    from tfrecords_schema.storage.filesystems import require_filesystems
+    from tfrecords_schema.vocabulary import Vocabulary
+    from trainer import export
+
+    require_filesystems(**command.places(config))
+    export.require_free(config.output, config.overwrite)
+    listed = files.read_input("--word_counts", config.word_counts)
+    from trainer.im2txt import decoder, network, tensors
+
+    source = config.checkpoint or config.graph or ""
+    found = tensors.of_checkpoint("--checkpoint", source) if config.checkpoint else tensors.of_graph("--graph", source)
+    where = f"--word_counts: {config.word_counts}"
+    vocabulary, order = Vocabulary.of_im2txt(listed, decoder.rows(found), where)
+    made = decoder.make(found, order)
+    with tempfile.TemporaryDirectory(prefix="captioning-") as making:
+        extractor, digest = network.save(found, making)
+        pooled = find_network(network.NAME).pooled
+        spec = FeatureSpec(
+            extractor=network.NAME,
+            layer=pooled.label,
+            weights=paths.absolute(source),
+            weights_digest=digest,
+            shape=pooled.shape,
+            dtype="float32",
+            precision="float32",
+            resize=find_network(network.NAME).resize,
+        )
+        info = ModelInfo(
+            decoder=dataclasses.asdict(made.config),
+            features=spec,
+            max_caption_length=decoder.MAX_LENGTH,
+            vocabulary_digest=vocabulary.digest,
+            digest="",
+            metrics={},
+            search=_SEARCH,
+            extractor=extractor,
+        )
+        info = export.write_output(made, vocabulary, info, config.output, making)
+    further = len(vocabulary.further_unknown)
+    print(f"words       {len(vocabulary.ids) - 4:,}, and {further:,} places of the model behind them that mean <unk>")
+    print(
+        f"search      beam_width 3, max_length {decoder.MAX_LENGTH}, length_penalty 0, <unk> allowed: im2txt's defaults"
+    )
+    print(on_screen(f"export      {config.output} (digest {info.digest[:12]}…)"))
+    following = ("python", "-m", "pipelines.caption", "PHOTO.jpg", "--model", config.output)
+    print(on_screen(f"next        {shlex.join(following)}"))
+    return info
+
+
+if __name__ == "__main__":
+    main()
