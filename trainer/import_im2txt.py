@@ -22,7 +22,7 @@ ABOUT = {
     "pipelines.serve and pipelines.load take it as one of trainer.task.",
 }
 # im2txt's CaptionGenerator: its defaults, and how it chooses what to look at.
-_SEARCH = {"beam_width": 3, "length_penalty": 0.0, "forbid_unk": False, "ends_each": True}
+_SEARCH = {"beam_width": 3, "length_penalty": 0.0, "min_length": 2, "forbid_unk": False, "ends_each": True}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -106,8 +106,10 @@ def run(config: ImportConfig) -> ModelInfo:
             extractor=extractor,
         )
         info = export.write_output(made, vocabulary, info, config.output, making)
-    further = len(vocabulary.further_unknown)
-    print(f"words       {len(vocabulary.ids) - 4:,}, and {further:,} places of the model behind them that mean <unk>")
+    further = [order[i] for i in vocabulary.further_unknown]
+    print(f"words       {len(vocabulary.ids) - 4:,}; {len(further):,} rows of the model behind them mean <unk>")
+    if count := decoder.learned(found, further):
+        print(f"WARNING: {count:,} of these rows were learned: {config.word_counts} may be another model's, or cut off")
     print(
         f"search      beam_width 3, max_length {decoder.MAX_LENGTH}, length_penalty 0, <unk> allowed: im2txt's defaults"
     )

@@ -44,8 +44,11 @@ class Search(Settings):
     max_length: int = setting(
         "ids in a caption at most, START and END counted (default: trained)", None, least=3, most=_LONGEST
     )
-    min_length: int = setting(
-        "ids in a caption at least, START and END counted: 3 is a word", 3, least=2, most=_LONGEST
+    min_length: int | None = setting(
+        "ids in a caption at least, START and END counted (default: 3, a word, unless the model says 2)",
+        None,
+        least=2,
+        most=_LONGEST,
     )
     length_penalty: float = setting(
         "larger favours longer captions (default: as validated)", None, least=0, most=_LARGEST_PENALTY
@@ -79,7 +82,7 @@ class Search(Settings):
                 f"--beam_groups: expected a number that divides the beam's width, {self.beam_width}, found "
                 f"{self.beam_groups}"
             )
-        if self.max_length is not None and self.min_length > self.max_length:
+        if self.max_length is not None and self.min_length is not None and self.min_length > self.max_length:
             raise InputError(
                 f"--min_length: expected at most the greatest length, {self.max_length}, found {self.min_length}"
             )
@@ -99,7 +102,9 @@ class Search(Settings):
             penalty = float(info.search["length_penalty"])
             follows = {"beam_width": width, "captions_per_image": width, "length_penalty": penalty}
         said = {name: value for name, value in vars(self).items() if value is not None}
-        follows |= {"max_length": info.max_caption_length, "forbid_unk": bool(info.search.get("forbid_unk", True))}
+        follows["max_length"] = info.max_caption_length
+        follows["min_length"] = int(info.search.get("min_length", 3))
+        follows["forbid_unk"] = bool(info.search.get("forbid_unk", True))
         return Search(**{**follows, **said})
 
     def describe(self) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from trainer.model.decoder import Decoder
 FEATURES = 2048  # numbers that the CNN gives
 MAX_LENGTH = 20  # ids, START and END counted: `max_caption_length` of im2txt's CaptionGenerator
 _FORGET_BIAS = 1.0  # that TensorFlow 1's BasicLSTMCell adds when it runs
+_INITIAL = 0.0801  # and a little for rounding
 _NEVER = -1e9  # a logit whose probability is 0 in float32
 
 # By versions of TensorFlow: from 1.2 on, before, and before 1.0.
@@ -23,6 +24,15 @@ _BIAS = ("lstm/basic_lstm_cell/bias", "lstm/basic_lstm_cell/biases", "lstm/Basic
 def rows(tensors: Tensors) -> int:
     """How many words the model has places for. Raises InputError where it has no output layer."""
     return tensors.take((None,), "logits/biases").size
+
+
+def learned(tensors: Tensors, places: Sequence[int]) -> int:
+    """How many rows of these were words of the training captions.
+
+    An embedding that was never read is as im2txt begins it, in -0.08..0.08 (`initializer_scale`).
+    """
+    embeddings = tensors.take((None, None), "seq_embedding/map")[list(places)]  # [n, E]
+    return int((np.abs(embeddings) > _INITIAL).any(axis=1).sum())
 
 
 def make(tensors: Tensors, order: Sequence[int]) -> Decoder:

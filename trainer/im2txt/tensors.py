@@ -69,7 +69,7 @@ def of_checkpoint(flag: str, path: str) -> Tensors:
             reader = tf.train.load_checkpoint(local)
             # All of them: what is damaged anywhere is told.
             return Tensors(where, {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()})
-    except (tf.errors.OpError, OSError, RuntimeError, ValueError) as error:
+    except (tf.errors.OpError, IndexError, OSError, RuntimeError, ValueError) as error:
         told = shortened(files.reason(error), 200)
         raise InputError(f"{where}: expected a whole checkpoint of TensorFlow, found what is none: {told}") from None
 
