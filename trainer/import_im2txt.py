@@ -110,9 +110,7 @@ def run(config: ImportConfig) -> ModelInfo:
     print(f"words       {len(vocabulary.ids) - 4:,}; {len(further):,} rows of the model behind them mean <unk>")
     if count := decoder.learned(found, further):
         print(f"WARNING: {count:,} of these rows were learned: {config.word_counts} may be another model's, or cut off")
-    print(
-        f"search      beam_width 3, max_length {decoder.MAX_LENGTH}, length_penalty 0, <unk> allowed: im2txt's defaults"
-    )
+    print(f"search      as im2txt: beam_width 3, max_length {decoder.MAX_LENGTH}, length_penalty 0, <unk> allowed")
     print(on_screen(f"export      {config.output} (digest {info.digest[:12]}…)"))
     following = ("python", "-m", "pipelines.caption", "PHOTO.jpg", "--model", config.output)
     print(on_screen(f"next        {shlex.join(following)}"))

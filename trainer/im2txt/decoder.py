@@ -14,7 +14,7 @@ FEATURES = 2048  # numbers that the CNN gives
 MAX_LENGTH = 20  # ids, START and END counted: `max_caption_length` of im2txt's CaptionGenerator
 _FORGET_BIAS = 1.0  # that TensorFlow 1's BasicLSTMCell adds when it runs
 _INITIAL = 0.0801  # and a little for rounding
-_NEVER = -1e9  # a logit whose probability is 0 in float32
+_NEVER = -1e4  # a logit whose probability is 0 in float32
 
 # By versions of TensorFlow: from 1.2 on, before, and before 1.0.
 _KERNEL = ("lstm/basic_lstm_cell/kernel", "lstm/basic_lstm_cell/weights", "lstm/BasicLSTMCell/Linear/Matrix")

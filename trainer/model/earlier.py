@@ -8,7 +8,7 @@ from tfrecords_schema.errors import InputError
 from tfrecords_schema.manifests.dataset_info import FeatureSpec
 from tfrecords_schema.manifests.model_info import open_export
 from tfrecords_schema.storage import files
-from tfrecords_schema.vocabulary import Vocabulary
+from tfrecords_schema.vocabulary import PAD, Vocabulary
 from trainer.config import DecoderConfig
 from trainer.model.decoder import Decoder
 from trainer.model.exported import load_export
@@ -65,5 +65,6 @@ class Earlier:
 
     def _of_words(self, value: np.ndarray, axis: int) -> np.ndarray:
         """Numbers of the earlier words -> those of the new ones, both along `axis`."""
-        with_mean = np.concatenate([value, value.mean(axis, keepdims=True)], axis)  # -1 is the last
+        mean = np.delete(value, PAD, axis).mean(axis, keepdims=True)  # PAD is no word, and may be far below all
+        with_mean = np.concatenate([value, mean], axis)  # -1 is the last
         return np.take(with_mean, self._places, axis)
