@@ -86,8 +86,8 @@ def fill_vocabulary(model: str, size: int, directory: str) -> str:
     """
     from pipelines.captions import exports
     from tfrecords_schema.vocabulary import Vocabulary
-    from trainer import export
     from trainer.config import DecoderConfig
+    from trainer.exporting import saved_model
     from trainer.model.decoder import Decoder
     from trainer.model.exported import load_export
 
@@ -101,7 +101,9 @@ def fill_vocabulary(model: str, size: int, directory: str) -> str:
         missing = [(0, wanted - found) for wanted, found in zip(mine.shape, theirs.shape, strict=True)]
         never = -30.0 if len(mine.shape) == 1 and missing[0][1] else 0.0  # the bias of the words' logits
         mine.assign(np.pad(theirs.numpy(), missing, constant_values=never))
-    export.write(decoder, words, dataclasses.replace(info, decoder=config, vocabulary_digest=words.digest), directory)
+    saved_model.write(
+        decoder, words, dataclasses.replace(info, decoder=config, vocabulary_digest=words.digest), directory
+    )
     return directory
 
 

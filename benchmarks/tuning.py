@@ -17,8 +17,8 @@ import numpy as np  # noqa: E402
 
 from tfrecords_schema.manifests.model_info import MODEL_INFO, ModelInfo  # noqa: E402
 from tfrecords_schema.storage import files  # noqa: E402
-from trainer import export  # noqa: E402
 from trainer.data import dataset  # noqa: E402
+from trainer.model.exported import load_export  # noqa: E402
 from trainer.scoring.metrics import Scorer  # noqa: E402
 from trainer.search.caption_module import CaptionModule  # noqa: E402
 
@@ -61,7 +61,7 @@ def main() -> None:
         for id_, record in zip(ids, records, strict=True)
     }
     info = ModelInfo.loads(files.read_text(os.path.join(args.model, MODEL_INFO)))
-    module = CaptionModule(export.load_export(args.model, info))
+    module = CaptionModule(load_export(args.model, info))
     metrics = [name for name in _METRICS if name != "meteor" or args.meteor]
     print(f"{len(ids)} images\n")
     print(f"| width | length penalty | {' | '.join(metrics)} | words a caption | captions | words |")

@@ -77,7 +77,7 @@ def run(config: FeaturesConfig, beam_args: Sequence[str] = ()) -> dict[str, Any]
     spec = extractor.spec(network.feature_dtype)
     if network.weights == "random":
         print("WARNING: --weights random is an untrained network, only for trying things out.", flush=True)
-    reading = Reading(running.read_threads, running.max_pixels, running.read_retries, keep)
+    reading = Reading(running.read_threads, running.max_pixels, running.read_retries, keep, extractor.resize)
     names = Names(SPLITS, [RecordMaker.suffix], [VOCABULARY], _MANIFESTS, carries=True)
     with contextlib.ExitStack() as held:
         with start.listed(images) as catalogue:

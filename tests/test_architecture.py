@@ -38,9 +38,10 @@ LEVELS = {
         ("search",),
         ("scoring",),
         ("training",),
-        ("export",),
+        ("im2txt",),
+        ("exporting",),
         ("vertex",),
-        ("task", "evaluate"),
+        ("task", "evaluate", "export", "import_im2txt"),
         ("submit",),
     ],
 }

@@ -5,6 +5,8 @@ Ids are PAD=0, START=1, END=2, UNK=3, then words by falling count, ties in alpha
 
 from __future__ import annotations
 
+import ast
+import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -64,7 +66,8 @@ class Vocabulary:
     """An immutable two-way table of words and ids.
 
     Attributes:
-      words: every word, the special ones first; a word's place is its id.
+      words: every word, the special ones first; a word's place is its id. UNK may be there again, behind the words: a
+        model of others has places for more words than it learned.
       counts: how often each word was seen in the training captions; for UNK, how many tokens were left out.
     """
 
@@ -76,7 +79,7 @@ class Vocabulary:
             raise InputError(f"vocabulary: expected the first words {SPECIAL_WORDS}, found {self.words[:4]}")
         if len(self.words) != len(self.counts):
             raise InputError(f"vocabulary: {len(self.words)} words but {len(self.counts)} counts")
-        if len(set(self.words)) != len(self.words):
+        if len(set(self.words)) + len(self.further_unknown) != len(self.words):
             raise InputError("vocabulary: a word is listed twice")
 
     @classmethod
@@ -100,9 +103,15 @@ class Vocabulary:
         """Whether there are only the special words."""
         return len(self) == len(SPECIAL_WORDS)
 
+    @property
+    def further_unknown(self) -> tuple[int, ...]:
+        """Ids other than UNK that mean the same."""
+        return tuple(i for i, word in enumerate(self.words) if word == SPECIAL_WORDS[UNK] and i != UNK)
+
     @functools.cached_property
-    def _ids(self) -> dict[str, int]:
-        return {word: i for i, word in enumerate(self.words)}
+    def ids(self) -> dict[str, int]:
+        """The id of each word."""
+        return {word: i for i, word in reversed(list(enumerate(self.words)))}  # of UNK's the first
 
     def encode(self, text: str, max_length: int) -> tuple[list[int], int]:
         """START, the words' ids, END, then PAD up to `max_length`.
@@ -112,7 +121,7 @@ class Vocabulary:
           keeps its first ones, and END.
         """
         words = tokenise(text)[: max_length - 2]
-        ids = [START, *(self._ids.get(word, UNK) for word in words), END]
+        ids = [START, *(self.ids.get(word, UNK) for word in words), END]
         return ids + [PAD] * (max_length - len(ids)), len(ids)
 
     def words_of(self, ids: Iterable[int]) -> list[str]:
@@ -134,21 +143,51 @@ class Vocabulary:
         Raises:
           InputError: naming `where` and the line.
         """
-        words, counts = [], []
-        for number, line in enumerate(text.splitlines(), start=1):
-            word, _, count = line.rpartition(" ")
-            if not word or not _COUNT.fullmatch(count):
-                raise InputError(f"{where}: line {number}: expected `word count`, found {line[:100]!r}")
-            words.append(word)
-            counts.append(int(count))
-        if not words:
-            raise InputError(f"{where}: expected `word count` lines, found an empty file")
-        if any(word in words[:3] for word in _IM2TXT_SPECIAL_WORDS):
-            kept = [pair for pair in zip(words, counts, strict=True) if pair[0] not in _IM2TXT_SPECIAL_WORDS]
-            words = [*SPECIAL_WORDS, *(word for word, _ in kept)]
-            counts = [0, 0, 0, 0, *(count for _, count in kept)]
+        pairs = _pairs(text, where)
+        if any(word in _IM2TXT_SPECIAL_WORDS for word, _ in pairs[:3]):
+            words = [pair for pair in pairs if pair[0] not in _IM2TXT_SPECIAL_WORDS]
+            pairs = [*((special, 0) for special in SPECIAL_WORDS), *words]
+        return cls._of_pairs(pairs, where)
+
+    @classmethod
+    def of_im2txt(cls, text: str, rows: int, where: str) -> tuple[Vocabulary, list[int]]:
+        """A model of im2txt's words, by our ids, and where it has them.
+
+        im2txt's id of a word is its line in `word_counts.txt`, from 0; UNK, where it is not listed, comes behind the
+        last; what a model has rows for behind that, it reads as UNK too.
+
+        Args:
+          rows: that the model has, one for each of its ids.
+
+        Returns:
+          (vocabulary, the model's row of each of our ids, -1 of PAD, which it has not).
+
+        Raises:
+          InputError: naming `where` and the line; or there are no START and END, or more words than rows.
+        """
+        pairs = _pairs(text, where)
+        places = {word: row for row, (word, _) in enumerate(pairs)}
+        start, end, unknown = (places.get(word, len(pairs)) for word in _IM2TXT_SPECIAL_WORDS)
+        if len(pairs) in (start, end):
+            missing = _IM2TXT_SPECIAL_WORDS[0 if start == len(pairs) else 1]
+            raise InputError(f"{where}: expected word_counts.txt of im2txt, with a line for {missing}, found none")
+        listed = max(len(pairs), unknown + 1)
+        if listed > rows:
+            raise InputError(
+                f"{where}: expected at most {rows:,} words, <UNK> counted, as the model has, found {listed:,}; give "
+                "the word_counts.txt that it was trained with"
+            )
+        special = (start, end, unknown)
+        words = [row for row in range(len(pairs)) if row not in special]
+        further = list(range(listed, rows))
+        pairs = [*((special, 0) for special in SPECIAL_WORDS), *(pairs[row] for row in words)]
+        pairs += [(SPECIAL_WORDS[UNK], 0)] * len(further)
+        return cls._of_pairs(pairs, where), [-1, *special, *words, *further]
+
+    @classmethod
+    def _of_pairs(cls, pairs: Sequence[tuple[str, int]], where: str) -> Vocabulary:
         try:
-            return cls(tuple(words), tuple(counts))
+            return cls(tuple(word for word, _ in pairs), tuple(count for _, count in pairs))
         except InputError as error:
             raise InputError(f"{where}: {error}") from None
 
@@ -156,6 +195,28 @@ class Vocabulary:
     def digest(self) -> str:
         """SHA-256 of the words in order, in hexadecimal: equal exactly where ids mean the same words."""
         return hashlib.sha256("\n".join(self.words).encode()).hexdigest()
+
+
+def _pairs(text: str, where: str) -> list[tuple[str, int]]:
+    """(word, count) of each line. Raises InputError as `Vocabulary.loads`."""
+    found = []
+    for number, line in enumerate(text.splitlines(), start=1):
+        word, _, count = line.rpartition(" ")
+        if not word or not _COUNT.fullmatch(count):
+            raise InputError(f"{where}: line {number}: expected `word count`, found {line[:100]!r}")
+        found.append((_unquoted(word), int(count)))
+    if not found:
+        raise InputError(f"{where}: expected `word count` lines, found an empty file")
+    return found
+
+
+def _unquoted(word: str) -> str:
+    """A word that im2txt's script, run by Python 3, has written as the bytes `b'word'`."""
+    if not re.fullmatch("""b(['"]).+\\1""", word):
+        return word
+    with contextlib.suppress(SyntaxError, ValueError):
+        return ast.literal_eval(word).decode("utf-8")
+    return word
 
 
 def count_words(captions: Sequence[str]) -> dict[str, int]:

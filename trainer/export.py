@@ -1,7 +1,7 @@
-"""Weights -> a SavedModel that needs no Python of ours, with vocabulary.txt and model_info.json.
+"""Other models made of exports.
 
-Also several models as one: `python -m trainer.export --ensemble A B C --output DIR`; or a model in ONNX, for programs
-without TensorFlow: `python -m trainer.export --onnx EXPORT --output DIR`.
+Several models as one: `python -m trainer.export --ensemble A B C --output DIR`. A model in ONNX, for programs without
+TensorFlow: `python -m trainer.export --onnx EXPORT --output DIR`.
 """
 
 from __future__ import annotations
@@ -9,26 +9,20 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import os
-import posixpath
-import tempfile
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from tfrecords_schema import command_line
 from tfrecords_schema.command import Settings, setting
 from tfrecords_schema.errors import InputError, told_in_one_line
-from tfrecords_schema.manifests.dataset_info import CARRIED, VOCABULARY
-from tfrecords_schema.manifests.model_info import MODEL_INFO, ModelInfo, model_digest, open_export
+from tfrecords_schema.manifests.dataset_info import RESIZE
+from tfrecords_schema.manifests.model_info import open_export
 from tfrecords_schema.quiet import import_tensorflow
-from tfrecords_schema.storage import carried, files, finding, objects, paths
-from tfrecords_schema.vocabulary import Vocabulary
+from tfrecords_schema.storage import files, paths
+from trainer.exporting import saved_model
 
 if TYPE_CHECKING:
-    from trainer.model.decoder import Decoder
-    from trainer.search.caption_module import CaptionModule, Ensemble
-
-_OURS = {"saved_model.pb", "fingerprint.pb", "variables", "assets", VOCABULARY, MODEL_INFO, CARRIED}
-_OURS |= {f".{name}.tmp" for name in (VOCABULARY, MODEL_INFO)}  # what a kill may leave
+    from tfrecords_schema.manifests.model_info import ModelInfo
 
 
 ABOUT = {
@@ -84,32 +78,29 @@ def _write_onnx(directory: str, output: str) -> ModelInfo:
     info, vocabulary = open_export(directory, files.read_text, "--onnx")
     if "ensemble" in info.decoder:
         raise InputError(f"--onnx: expected an export of trainer.task, found an ensemble in {directory}")
+    if info.features.resize != RESIZE:
+        raise InputError(f"--onnx: expected an export of trainer.task, found a model of im2txt in {directory}")
     try:
-        names = _names(output)
+        names = saved_model.names_in(output)
     except OSError as error:
-        raise _unwritable(output, error) from None
+        raise saved_model.unwritable(output, error) from None
     if names:
         raise InputError(f"--output: expected nothing in {output}, found {min(names)}; give another directory")
     if missing := [name for name in ("onnx", "tf2onnx") if not importlib.util.find_spec(name)]:
         told = " and ".join(missing)
         raise InputError(f"--onnx: expected the package {told}, found none; pip install 'batch-image-captioning[onnx]'")
     import_tensorflow()
+    from trainer.exporting import onnx_files
     from trainer.model.exported import load_export
-    from trainer.search import onnx_files
 
     contents = onnx_files.converted(load_export(directory, info), vocabulary, info, directory)
     try:
         files.make_directory(output)
         files.replace(output, contents)
     except OSError as error:
-        raise _unwritable(output, error) from None
+        raise saved_model.unwritable(output, error) from None
     print(f"onnx        {output} ({', '.join(contents)})")
     return info
-
-
-def _unwritable(output: str, error: Exception) -> InputError:
-    told = files.reason(error)
-    return InputError(f"--output: expected a directory that can be written, found {output}: {told}")
 
 
 def _write_ensemble(config: ExportConfig) -> ModelInfo:
@@ -131,9 +122,7 @@ def _write_ensemble(config: ExportConfig) -> ModelInfo:
             raise InputError(f"--ensemble: features: {error}; members must be trained on the same features") from None
         if info.vocabulary_digest != first.vocabulary_digest:
             raise InputError(f"--ensemble: {directory} and {ensemble[0]} have different words; train on the same data")
-    require_ours("--output", output)
-    if _names(output) and not config.overwrite:
-        raise InputError(f"--output: {output} exists; give --overwrite, or another directory")
+    saved_model.require_free(output, config.overwrite)
     from trainer.model.exported import load_export
     from trainer.search.caption_module import Ensemble
 
@@ -144,113 +133,14 @@ def _write_ensemble(config: ExportConfig) -> ModelInfo:
     weights_in, extractor = having[0] if having else ("", "")
     members = {"ensemble": [info.decoder for info, _ in opened], "attention": "none"}
     info = dataclasses.replace(first, decoder=members, metrics={}, extractor=extractor)
-    tf = import_tensorflow()
-    try:
-        info = write(Ensemble(decoders), vocabulary, info, output, weights_in)
-    except (OSError, tf.errors.OpError) as error:
-        raise _unwritable(output, error) from None
+    info = saved_model.write_output(Ensemble(decoders), vocabulary, info, output, weights_in)
     print(f"export      {output} ({len(decoders)} models, digest {info.digest[:12]}…)")
     return info
-
-
-def write(
-    decoder: Decoder | Ensemble, vocabulary: Vocabulary, info: ModelInfo, export_dir: str, weights_in: str = ""
-) -> ModelInfo:
-    """Writes `export_dir`, in one step: it is there whole or not at all. Returns `info` with the model's digest.
-
-    A remote one is whole when it has its model_info.json. The extractor's weights that `info` names are copied from
-    `weights_in`, a feature directory or another export.
-
-    It has three signatures; see caption_module.py. Two give ids and word_log_prob `[B, K, T]`, log_prob and length
-    `[B, K]`:
-      caption: features `[B, ...]` float32; beam_width, max_length, beam_groups int32; length_penalty and
-        diversity_penalty float32;
-      sample: features `[B, ...]`, uniform `[B, K, T]`, temperature and top_p float32;
-    both also take min_length and no_repeat_ngram int32, forbid_unk bool, forbidden `[F]` and prefix `[B, P]` int32.
-      score: features `[B, ...]`, ids `[B, T]` int32 -> word_log_prob `[B, T]`.
-    """
-    from trainer.search.caption_module import CaptionModule
-
-    module = CaptionModule(decoder)
-    weights = (weight.numpy() for weight in module.weights)
-    info = dataclasses.replace(info, digest=model_digest(weights, info.decoder, vocabulary.digest))
-    if paths.is_remote(export_dir):
-        with tempfile.TemporaryDirectory(prefix="captioning-") as making:
-            _save(module, vocabulary, info, making, weights_in)
-            _publish(making, export_dir)
-        return info
-    making, old = _beside(export_dir)
-    files.delete(making, old)
-    _save(module, vocabulary, info, making, weights_in)
-    # Moved away and not deleted: half of an export must never have its name.
-    if os.path.lexists(export_dir):
-        os.rename(export_dir, old)
-    os.rename(making, export_dir)
-    files.delete(old)
-    return info
-
-
-def _save(module: CaptionModule, vocabulary: Vocabulary, info: ModelInfo, directory: str, weights_in: str) -> None:
-    tf = import_tensorflow()
-    tf.saved_model.save(
-        module, directory, signatures={name: getattr(module, name) for name in ("caption", "sample", "score")}
-    )
-    if name := info.extractor:
-        ways = "put them back, or make features and exports again"
-        target = os.path.join(directory, name)
-        carried.bring(paths.join(weights_in, name), target, info.features.weights_digest, weights_in, ways)
-    files.replace(directory, {VOCABULARY: vocabulary.dumps().encode(), MODEL_INFO: info.dumps().encode()})
-
-
-def _publish(making: str, uri: str) -> None:
-    """Replaces a remote export: readers look for model_info.json first, so it goes first and comes last."""
-    paths = [os.path.join(folder, name) for folder, _, found in os.walk(making) for name in found]
-    names = [os.path.relpath(path, making) for path in paths]
-    names = [name for name in sorted(names) if name != MODEL_INFO] + [MODEL_INFO]
-    old = finding.names_below(uri)
-    objects.delete([posixpath.join(uri, MODEL_INFO)])
-    objects.delete(posixpath.join(uri, name) for name in old if name not in names)
-    for name in names:
-        local, remote = os.path.join(making, name), posixpath.join(uri, name)
-        # Weights that are there have come whole, and their name says which.
-        if not (name.startswith(f"{CARRIED}/") and files.size(remote) == os.path.getsize(local)):
-            files.upload(local, remote)
-
-
-def require_ours(flag: str, directory: str) -> None:
-    """Raises InputError where `write` would replace something that it did not write."""
-    beside = () if paths.is_remote(directory) else _beside(directory)
-    for place in (directory, *beside):
-        try:
-            names = _names(place)
-        except OSError as error:
-            told = files.reason(error)
-            raise InputError(f"{flag}: expected a directory that can be written to, found {place}: {told}") from None
-        # Of a remote export that was not sent to its end, model_info.json is not there yet; of one beside, never.
-        is_whole = MODEL_INFO in names or paths.is_remote(place) or place in beside
-        if names and (names - _OURS or not is_whole):
-            found = min(names - _OURS, default=f"no {MODEL_INFO}")
-            raise InputError(f"{flag}: expected an export or nothing in {place}, found {found}; give another directory")
-
-
-def _names(directory: str) -> set[str]:
-    """The names of the files and directories directly in a directory; none where it does not exist."""
-    if paths.is_remote(directory):
-        return {name.split("/")[0] for name in finding.names_below(directory)}
-    if not os.path.exists(directory):
-        return set()
-    return set(os.listdir(directory)) if os.path.isdir(directory) else {"no directory"}
 
 
 def _place(directory: str) -> str:
     """One spelling for each directory."""
     return directory.rstrip("/") if paths.is_remote(directory) else os.path.realpath(directory)
-
-
-def _beside(export_dir: str) -> tuple[str, str]:
-    """Where an export is made, and where the one before it goes to be deleted."""
-    parent, name = os.path.split(export_dir.rstrip("/"))
-    return os.path.join(parent, f".{name}.making"), os.path.join(parent, f".{name}.old")
 
 
 if __name__ == "__main__":

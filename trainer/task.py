@@ -123,8 +123,8 @@ def run(config: TaskConfig) -> dict[str, Any]:
         tf = import_tensorflow()
         from tfrecords_schema.manifests.model_info import ModelInfo
         from tfrecords_schema.storage import files
-        from trainer import export
         from trainer.data import dataset
+        from trainer.exporting import saved_model
         from trainer.training import job, loop
         from trainer.training.checkpoints import load_best
         from trainer.training.fine_tuning import save_network
@@ -135,7 +135,7 @@ def run(config: TaskConfig) -> dict[str, Any]:
         export_dir = os.path.join(job_dir, job.EXPORT)
         with contextlib.ExitStack() as held:
             place = held.enter_context(job.opened(job_dir))
-            export.require_ours("--job_dir", export_dir)
+            saved_model.require_ours("--job_dir", export_dir)
             try:
                 with place.told():
                     best = train(directory, place, shape, training, interruptions, config.overwrite)
@@ -172,7 +172,7 @@ def run(config: TaskConfig) -> dict[str, Any]:
                 search={"beam_width": training.beam_width, "length_penalty": training.length_penalty},
                 extractor=extractor,
             )
-            info = export.write(decoder, directory.vocabulary, info, export_dir, weights_in)
+            info = saved_model.write(decoder, directory.vocabulary, info, export_dir, weights_in)
     print(f"best        {loop.line(best)}")
     print(f"export      {export_dir} (digest {info.digest[:12]}…)")
     weights = info.features.weights

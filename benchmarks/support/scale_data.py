@@ -94,8 +94,8 @@ def write_networks(directory: pathlib.Path) -> None:
     from pipelines.vision.extractors import Extractor
     from tfrecords_schema.manifests.model_info import ModelInfo
     from tfrecords_schema.vocabulary import Vocabulary
-    from trainer import export
     from trainer.config import DecoderConfig
+    from trainer.exporting import saved_model
     from trainer.model.decoder import Decoder
 
     class Means(tf.Module):
@@ -123,7 +123,7 @@ def write_networks(directory: pathlib.Path) -> None:
         metrics={},
         search={"beam_width": 1, "length_penalty": 0.0},
     )
-    export.write(decoder, words, info, str(directory / "export"))
+    saved_model.write(decoder, words, info, str(directory / "export"))
 
 
 if __name__ == "__main__":

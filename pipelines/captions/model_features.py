@@ -39,7 +39,9 @@ def features_of(
     spec.require_same(info.features, mine=f"--weights {weights}", theirs=f"--model {model}")
     if digest:
         spec = dataclasses.replace(spec, weights=info.features.weights)
-    return ExtractedFeatures(extractor, reading, info.features.dtype), spec
+    return ExtractedFeatures(
+        extractor, dataclasses.replace(reading, resize=extractor.resize), info.features.dtype
+    ), spec
 
 
 def _weights(given: str | None, info: ModelInfo) -> str | None:

@@ -31,6 +31,13 @@ if TYPE_CHECKING:
     from pipelines.captions.rows import RowMaker
 
 _OF_TABLES = ("uri_column", "image_column", "id_column", "metadata_columns", "prefix_column", "score_column")
+_OF_MODELS = (
+    "beam_width",
+    "max_length",
+    "min_length",
+    "length_penalty",
+    "forbid_unk",
+)  # the defaults that follow from a model
 _OF_IMAGES = ("root", *_OF_TABLES, "weights", "precision")
 
 
@@ -121,6 +128,9 @@ def plan(config: CaptionConfig) -> Plan:
     source, features, spec, image = parts
     to_screen = functools.partial(print, file=None if config.output else sys.stderr, flush=True)
     words = word_ids(search, vocabulary, to_screen)
+    if "forbid_unk" in info.search:  # its search is not as all others have it
+        asked_for = ", ".join(f"{name} {value}" for name, value in search.describe().items() if name in _OF_MODELS)
+        to_screen(f"search: {asked_for}; what no flag says is as the model has it")
     if search.prefix and config.what.prefix_column:
         raise InputError("--prefix: expected it or --prefix_column, found both; leave one of them out")
     other = {

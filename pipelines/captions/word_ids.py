@@ -44,7 +44,8 @@ def word_ids(search: Search, vocabulary: Vocabulary, tell: Callable[[str], Any] 
             prefix = prefix_ids(search.prefix, vocabulary, search.max_length)
         except ValueError as error:
             raise InputError(f"--prefix: {error}") from None
-    return WordIds(prefix, _forbidden(search.forbid_words, vocabulary, tell))
+    unknown = vocabulary.further_unknown if search.forbid_unk else ()
+    return WordIds(prefix, (*_forbidden(search.forbid_words, vocabulary, tell), *unknown))
 
 
 def prefix_ids(text: str, vocabulary: Vocabulary, max_length: int) -> tuple[int, ...]:

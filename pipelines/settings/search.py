@@ -60,8 +60,12 @@ class Search(Settings):
         least=3,
         most=_LONGEST,
     )
-    min_length: int = setting(
-        "shortest caption in tokens, counting START and END: 3 is one word", 3, least=2, most=_LONGEST
+    min_length: int | None = setting(
+        "shortest caption in tokens, counting START and END: 3 is one word",
+        None,
+        unset="as the model says, mostly 3",
+        least=2,
+        most=_LONGEST,
     )
     length_penalty: float = setting(
         "exponent of the length penalty; larger values favour longer captions",
@@ -83,7 +87,9 @@ class Search(Settings):
     no_repeat_ngram: int = setting(
         "never repeat N words in the same order within a caption; 0 switches the rule off", 0, least=0, most=_LONGEST
     )
-    forbid_unk: bool = setting("never put <unk> for an unknown word into a caption", True)
+    forbid_unk: bool | None = setting(
+        "never put <unk> for an unknown word into a caption", None, unset="as the model says, mostly yes"
+    )
     forbid_words: str | None = setting(
         "text file of words that captions must not have, one a line", None, metavar="FILE", reads="file"
     )
@@ -120,7 +126,7 @@ class Search(Settings):
                 f"--beam_groups: expected a number that divides the beam's width, {self.beam_width}, found "
                 f"{self.beam_groups}"
             )
-        if self.max_length is not None and self.min_length > self.max_length:
+        if self.max_length is not None and self.min_length is not None and self.min_length > self.max_length:
             raise InputError(
                 f"--min_length: expected at most the greatest length, {self.max_length}, found {self.min_length}"
             )
@@ -131,7 +137,7 @@ class Search(Settings):
             )
 
     def resolved(self, info: ModelInfo) -> Search:
-        """These options, the others as the model was validated. Raises InputError where they do not fit it."""
+        """These options, the others as the model has them. Raises InputError where they do not fit it."""
         if self.sample:
             follows: dict[str, Any] = {"captions_per_image": 1}
         else:  # who asks for ten captions, and says nothing of the beam, is given a beam of ten
@@ -140,7 +146,10 @@ class Search(Settings):
             penalty = float(info.search["length_penalty"])
             follows = {"beam_width": width, "captions_per_image": width, "length_penalty": penalty}
         said = {name: value for name, value in vars(self).items() if value is not None}
-        return Search(**{"max_length": info.max_caption_length, **follows, **said})
+        follows["max_length"] = info.max_caption_length
+        follows["min_length"] = int(info.search.get("min_length", 3))
+        follows["forbid_unk"] = bool(info.search.get("forbid_unk", True))
+        return Search(**{**follows, **said})
 
     def describe(self) -> dict[str, Any]:
         """What the captions follow from, by flag."""

@@ -96,7 +96,7 @@ def _batches(
 
 def forward(batch: Batch, extractor: Extractor, clock: StageClock, dtype: str) -> tuple[FeatureBatch, list[Reject]]:
     """The features of a batch, padded to a size that the network takes, and Rejects of those that are no numbers."""
-    padded = np.zeros((extractor.rows(len(batch)), extractor.size, extractor.size, 3), np.uint8)
+    padded = np.zeros((extractor.rows(len(batch)), extractor.size, extractor.size, 3), extractor.pixels)
     for row, (_, pixels) in enumerate(batch):
         padded[row] = pixels.rgb
     with clock.stage("forward"):

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from pipelines.storage import saved_models
-from pipelines.vision import devices, exported, images
+from pipelines.vision import devices, exported
 from tfrecords_schema.errors import InputError
-from tfrecords_schema.manifests.dataset_info import FeatureSpec
+from tfrecords_schema.manifests.dataset_info import RESIZE, FeatureSpec
 from tfrecords_schema.networks import building, random_weights
 from tfrecords_schema.networks.registry import find_network, weights_file
 from tfrecords_schema.quiet import import_tensorflow
@@ -23,7 +23,7 @@ SAVED_MODEL = "saved_model"
 
 @dataclasses.dataclass
 class Extractor:
-    """pixels uint8 `[B, size, size, 3]` -> features float32 `[B, *shape]`; `rows` tells for what B.
+    """pixels `[B, size, size, 3]` in 0..255 -> features float32 `[B, *shape]`; `rows` tells for what B.
 
     `load` builds the network; before it, an Extractor is small and can be pickled. Calls are safe from several threads.
 
@@ -39,6 +39,8 @@ class Extractor:
       at_once: for a few images now and then, whoever waits for them: calls may be small, one at a time has all threads
         of the process, and the process is not set up for anything else.
       size: of the square input, in pixels.
+      resize: how images become that.
+      pixels: their type: "uint8", or "float32" where the resize does not round.
       in_flight: how many calls to make at a time; known once loaded.
     """
 
@@ -56,10 +58,13 @@ class Extractor:
         if self.name == SAVED_MODEL:
             self.size, self.layer, self.shape, batch = _inspect_saved_model(self)
             self.at_once = self.at_once and batch is None
+            self.resize = RESIZE
         else:
             network = find_network(self.name)
             endpoint = network.endpoint(self.grid)
             self.size, self.layer, self.shape = network.size, endpoint.label, endpoint.shape
+            self.resize = network.resize
+        self.pixels = "uint8" if self.resize == RESIZE else "float32"
 
     def spec(self, dtype: str) -> FeatureSpec:
         """What the features are when they are stored as `dtype`, without loading the network.
@@ -86,7 +91,7 @@ class Extractor:
             shape=self.shape,
             dtype=dtype,
             precision=self.precision,
-            resize=images.RESIZE,
+            resize=self.resize,
         )
 
     def source(self) -> str | None:
@@ -123,7 +128,7 @@ class Extractor:
         # Of no size, the same graph takes all sizes; a worker's has the one that it is used with.
         rows = None if self.at_once else self.batch_size
 
-        @tf.function(input_signature=[tf.TensorSpec([rows, self.size, self.size, 3], tf.uint8)])
+        @tf.function(input_signature=[tf.TensorSpec([rows, self.size, self.size, 3], self.pixels)])
         def body(pixels):
             features = forward(tf.cast(pixels, tf.float32))
             return tf.reshape(tf.cast(features, tf.float32), [rows or -1, *self.shape])

@@ -12,8 +12,7 @@ import numpy as np
 from pipelines.items import ImageError
 from pipelines.vision import headers, jpegs, keeping, resizing
 from pipelines.vision.headers import MAX_PIXELS
-from tfrecords_schema.manifests.dataset_info import RESIZE as RESIZE
-from tfrecords_schema.manifests.dataset_info import StoredImages
+from tfrecords_schema.manifests.dataset_info import IM2TXT_RESIZE, RESIZE, StoredImages
 from tfrecords_schema.storage import faults
 
 if TYPE_CHECKING:
@@ -31,7 +30,7 @@ class Pixels:
     """A decoded image.
 
     Attributes:
-      rgb: uint8 `[size, size, 3]`.
+      rgb: `[size, size, 3]` in 0..255: uint8, or float32 where the resize does not round.
       height, width: of the image after EXIF orientation, before resizing, in pixels.
       jpeg: the image as records keep it; None where they do not.
     """
@@ -49,18 +48,20 @@ class Encoded:
       memory: bytes that decoding takes, about; those of the file not counted.
     """
 
-    def __init__(self, data: bytes | Image.Image, least_side: int, max_pixels: int = MAX_PIXELS):
+    def __init__(self, data: bytes | Image.Image, least_side: int, max_pixels: int = MAX_PIXELS, resize: str = RESIZE):
         """Bytes of any format Pillow reads, or an image that it has read, of which a copy is taken.
 
         Args:
           least_side: in pixels. A larger JPEG may be decoded at reduced scale, with no side below this: large
             photographs cost far more to decode whole.
           max_pixels: larger images are rejected.
+          resize: how they become square.
 
         Raises:
           ImageError: stage "decode".
           MemoryError: this machine has no memory left, which is no fault of the image.
         """
+        self._as_im2txt = resize == IM2TXT_RESIZE
         try:
             self._image: Any
             if isinstance(data, bytes):
@@ -99,6 +100,8 @@ class Encoded:
         if keep:
             strips = map(np.asarray, _strips(image))
             jpeg = keeping.as_jpeg(keeping.shrunk(strips, image.height, image.width, keep), keep)
+        if self._as_im2txt:
+            return Pixels(resizing.im2txt(np.asarray(image), size), height, width, jpeg)
         if image.height > _LONG * image.width:
             from PIL import Image
 
@@ -108,7 +111,7 @@ class Encoded:
     def _jpeg(self) -> np.ndarray | None:
         if max(self._image.size) > _LONG * min(self._image.size):
             return None
-        return jpegs.decoded(self._data, self._image, self._image.size != (self._width, self._height))
+        return jpegs.decoded(self._data, self._image, self._image.size != (self._width, self._height), self._as_im2txt)
 
     def _of_jpeg(self, rgb: np.ndarray, size: int, keep: StoredImages | None) -> Pixels:
         """Pixels from those of a JPEG as they are in the file; they are turned upright once they are few."""
@@ -122,7 +125,10 @@ class Encoded:
         if keep and jpeg is None:
             small = keeping.shrunk(resizing.cut(rgb, axis), height, width, keep, axis)
             jpeg = keeping.as_jpeg(_turned(small, orientation), keep)
-        square = _turned(resizing.resize(resizing.cut(rgb, axis), size, axis), orientation)
+        if self._as_im2txt:  # whose resize is another one upside down
+            square = resizing.im2txt(_turned(rgb, orientation), size)
+        else:
+            square = _turned(resizing.resize(resizing.cut(rgb, axis), size, axis), orientation)
         return Pixels(square, *((self._width, self._height) if sideways else (self._height, self._width)), jpeg)
 
 
@@ -134,12 +140,17 @@ def _turned(rgb: np.ndarray, orientation: int) -> np.ndarray:
 
 
 def encoded(
-    data: bytes | Image.Image, size: int, max_pixels: int = MAX_PIXELS, keep: StoredImages | None = None
+    data: bytes | Image.Image,
+    size: int,
+    max_pixels: int = MAX_PIXELS,
+    keep: StoredImages | None = None,
+    resize: str = RESIZE,
 ) -> Encoded:
     """An image that is to be decoded at `[size, size, 3]`, and perhaps kept. Raises as `Encoded`."""
     # Four times the wanted size is kept, so that the resize still does the smoothing: features then stay within a
     # cosine of 0.9997 (benchmarks/decode.py).
-    return Encoded(data, max(4 * size, keep.short_side if keep else 0), max_pixels)
+    wanted = 1 << 16 if resize == IM2TXT_RESIZE else 4 * size  # of im2txt all, which no JPEG has more of
+    return Encoded(data, max(wanted, keep.short_side if keep else 0), max_pixels, resize)
 
 
 def decode(data: bytes, size: int, max_pixels: int = MAX_PIXELS) -> Pixels:

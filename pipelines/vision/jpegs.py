@@ -3,7 +3,7 @@
 Why `simplejpeg`: it holds no Python lock while it decodes, makes an error of each warning, decodes at a part of the
 scale, brings its own libjpeg-turbo, and is a small wheel for every machine that TensorFlow runs on. Its pixels are
 Pillow's to the last bit. Its fast DCT saves a twentieth, and costs features their nearness: a cosine of 0.9945
-(benchmarks/README.md).
+(benchmarks/README.md); im2txt's models were trained on it, since it is TensorFlow's default.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _KEPT_BYTES = 4 << 20  # each thread decodes into the same memory: fresh pages c
 _thread = threading.local()
 
 
-def decoded(data: bytes, image: ImageFile.ImageFile, is_scaled: bool) -> np.ndarray | None:
+def decoded(data: bytes, image: ImageFile.ImageFile, is_scaled: bool, fast_dct: bool = False) -> np.ndarray | None:
     """RGB as it is stored, uint8 `[image.height, image.width, 3]`; this thread's next call may write over it.
 
     None for another format or kind of JPEG, and for a JPEG of which libjpeg-turbo says anything at all: whether that is
@@ -38,7 +38,7 @@ def decoded(data: bytes, image: ImageFile.ImageFile, is_scaled: bool) -> np.ndar
     width, height = image.size
     least = {"min_height": height, "min_width": width} if is_scaled else {}
     try:
-        rgb = simplejpeg.decode_jpeg(data, "RGB", buffer=_buffer(height * width * 3), **least)
+        rgb = simplejpeg.decode_jpeg(data, "RGB", fastdct=fast_dct, buffer=_buffer(height * width * 3), **least)
     except Exception as error:  # a ValueError, or whatever it is: Pillow tries too, and gives the reason
         if faults.is_of_the_machine(error):
             raise

@@ -16,7 +16,7 @@ from pipelines.clock import StageClock
 from pipelines.items import ImageError, Item
 from pipelines.storage import archives, parquet_cells, tars
 from pipelines.vision import devices, images, memory
-from tfrecords_schema.manifests.dataset_info import StoredImages
+from tfrecords_schema.manifests.dataset_info import RESIZE, StoredImages
 from tfrecords_schema.storage import faults, files, paths
 
 _TRYING = 16  # threads that look whether images are back
@@ -32,12 +32,14 @@ class Reading:
       max_pixels: larger images are rejected from their header.
       retries: how often a read is tried again after a passing fault.
       keep: how records keep the image itself; None: they do not.
+      resize: how images become square: the extractor's.
     """
 
     threads: int = 16
     max_pixels: int = images.MAX_PIXELS
     retries: int = faults.READ_RETRIES
     keep: StoredImages | None = None
+    resize: str = RESIZE
 
 
 def some_can_be_read(items: Iterable[Item]) -> bool:
@@ -107,7 +109,7 @@ def load(
             if image is None:
                 with clock.stage("read"):
                     image = stack.enter_context(held(item.uri, reading.retries))
-            encoded = images.encoded(image, size, reading.max_pixels, reading.keep)
+            encoded = images.encoded(image, size, reading.max_pixels, reading.keep, reading.resize)
             # In this order: who waits for memory must not keep others from decoding small images.
             with memory.DECODING.taking(encoded.memory), decoding, clock.stage("decode"):
                 return encoded.pixels(size, reading.keep)

@@ -40,6 +40,7 @@ from tfrecords_schema.networks import registry
 from tfrecords_schema.storage import clients, copies, files, finding, objects
 from trainer import evaluate, export, task
 from trainer.data import dataset
+from trainer.exporting import saved_model
 from trainer.model.pretrained import read_embeddings
 from trainer.training import job
 from trainer.training.mirror import Mirror
@@ -584,7 +585,7 @@ def test_an_outage_is_told_and_made_up_for(store, prefix, tmp_path, monkeypatch)
 def test_an_export_is_whole_when_it_has_its_model_info(store, prefix, trained, monkeypatch):
     """Replacing one, and dying after any of its requests: readers are told, and the next one mends it."""
     local, uri = str(trained / "job/export"), store.url(prefix, "export")
-    export._publish(local, uri)
+    saved_model._publish(local, uri)
     names = set(content(trained / "job/export"))
     assert set(store.listing(f"{prefix}/export")) == names
     store.put(f"{prefix}/export/variables/stale", b"of another model")
@@ -599,17 +600,17 @@ def test_an_export_is_whole_when_it_has_its_model_info(store, prefix, trained, m
 
         monkeypatch.setattr(files, "upload", dies)
         with pytest.raises(KeyboardInterrupt):
-            export._publish(local, uri)
+            saved_model._publish(local, uri)
         assert "model_info.json" not in store.listing(f"{prefix}/export")
-        export.require_ours("--output", uri)
+        saved_model.require_ours("--output", uri)
     monkeypatch.setattr(files, "upload", upload)
     with pytest.raises(InputError, match="found none in"):
         open_export(uri, files.read_text, "--ensemble")
-    export._publish(local, uri)
+    saved_model._publish(local, uri)
     assert set(store.listing(f"{prefix}/export")) == names
     store.put(f"{prefix}/export/notes.txt", b"mine")
     with pytest.raises(InputError, match=r"found notes\.txt"):
-        export.require_ours("--output", uri)
+        saved_model.require_ours("--output", uri)
 
 
 def test_a_model_that_is_replaced_while_it_is_copied_is_copied_again(store, prefix, trained, monkeypatch):

@@ -22,7 +22,8 @@ from tests.support.outputs import content, read_split, replace, rows
 from tests.support.small import TINY
 from tfrecords_schema.errors import InputError
 from tfrecords_schema.networks import registry
-from trainer import export, task
+from trainer import task
+from trainer.exporting import saved_model
 from trainer.model.exported import load_export
 
 
@@ -156,7 +157,7 @@ def test_a_model_without_finite_probabilities_is_told_of(run, export_dir, how):
     decoder = load_export(export_dir, info)
     for weight in decoder.trainable_weights:
         weight.assign(np.full(weight.shape, np.nan))
-    export.write(decoder, vocabulary, info, export_dir)
+    saved_model.write(decoder, vocabulary, info, export_dir)
     with pytest.raises(running.PipelineError, match="the model gives no finite log probability"):
         run(**how)
 

@@ -57,6 +57,13 @@ def export(**flags: Any) -> Any:
     return export.run(command.make(export.ExportConfig, flags))
 
 
+def import_im2txt(**flags: Any) -> Any:
+    """`trainer.import_im2txt`; the export's ModelInfo."""
+    from trainer import import_im2txt
+
+    return import_im2txt.run(command.make(import_im2txt.ImportIm2TxtConfig, flags))
+
+
 def submit(trainer_flags: Sequence[str] = (), **flags: Any) -> int:
     """`trainer.submit`; its exit status."""
     from trainer import submit

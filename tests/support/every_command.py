@@ -17,6 +17,7 @@ COMMANDS = [
     "trainer.task",
     "trainer.evaluate",
     "trainer.export",
+    "trainer.import_im2txt",
     "trainer.submit",
     "tfrecords_schema.show",
     "scripts.demo",

@@ -92,6 +92,40 @@ def test_loads_im2txt_word_counts():
     assert vocabulary.words == ("<pad>", "<start>", "<end>", "<unk>", "a", "on")
 
 
+def test_loads_words_that_python_3_wrote_as_bytes():
+    text = "b'a' 9\nb'<S>' 5\nb'</S>' 5\nb\"'s\" 4\nb'caf\\xc3\\xa9' 3\nb'\\\\' 2\nb' 1\n"
+    assert Vocabulary.loads(text).words[4:] == ("a", "'s", "café", "\\", "b'")
+
+
+def test_im2txt_words_by_our_ids_and_the_rows_of_its_model():
+    text = "a 9\n</S> 5\n<S> 5\n. 4\n's 2\n"
+    vocabulary, rows = Vocabulary.of_im2txt(text, 9, "w.txt")
+    assert vocabulary.words == ("<pad>", "<start>", "<end>", "<unk>", "a", ".", "'s", "<unk>", "<unk>", "<unk>")
+    assert vocabulary.counts == (0, 0, 0, 0, 9, 4, 2, 0, 0, 0)
+    assert rows == [-1, 2, 1, 5, 0, 3, 4, 6, 7, 8]  # UNK is the row behind the last word
+    assert vocabulary.further_unknown == (7, 8, 9)
+    assert vocabulary.encode("a zebra", 4)[0] == [START, 4, UNK, END]
+    assert vocabulary.decode([4, 9, END]) == "a <unk>"
+    assert Vocabulary.loads(vocabulary.dumps()) == vocabulary
+    listed, rows = Vocabulary.of_im2txt("<S> 5\n</S> 5\n<UNK> 4\na 2\n", 4, "w.txt")
+    assert listed.words[3:] == ("<unk>", "a") and rows == [-1, 0, 1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a 9\n<S> 5\n", "w.txt: expected word_counts.txt of im2txt, with a line for </S>, found none"),
+        ("a 9\nb 1\n", "w.txt: expected word_counts.txt of im2txt, with a line for <S>, found none"),
+        ("a 9\n<S> 5\n</S> 5\nb 1\n", "w.txt: expected at most 4 words, <UNK> counted, as the model has, found 5;"),
+        ("a 9\n<S> 5\n</S>", "w.txt: line 3: expected `word count`, found '</S>'"),
+    ],
+)
+def test_im2txt_words_that_do_not_fit(text, message):
+    with pytest.raises(InputError) as error:
+        Vocabulary.of_im2txt(text, 4, "w.txt")
+    assert str(error.value).startswith(message)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -23,6 +23,7 @@ from tfrecords_schema.manifests.dataset_info import FeatureSpec
 from tfrecords_schema.manifests.model_info import ModelInfo
 from tfrecords_schema.vocabulary import END, PAD, START, UNK, Vocabulary
 from trainer import export
+from trainer.exporting import saved_model
 from trainer.model.decoder import Decoder
 from trainer.model.exported import load_export
 from trainer.search.caption_module import CaptionModule
@@ -31,7 +32,7 @@ VOCABULARY = Vocabulary(
     ("<pad>", "<start>", "<end>", "<unk>", *(f"word{i}" for i in range(decoders.WORDS - 4))), (0,) * decoders.WORDS
 )
 
-SEARCH = Search(beam_width=2, captions_per_image=2, max_length=5, min_length=2, length_penalty=0.0)
+SEARCH = Search(beam_width=2, captions_per_image=2, max_length=5, min_length=2, length_penalty=0.0, forbid_unk=True)
 NONE = np.zeros([0], np.int32)
 FREE = {"min_length": 0, "no_repeat_ngram": 0, "forbid_unk": True, "forbidden": NONE}
 CONSTRAINED = {"min_length": 5, "no_repeat_ngram": 2, "forbid_unk": False}
@@ -49,7 +50,7 @@ def write(decoder, directory, vocabulary=VOCABULARY, **changes) -> str:
     config = {**vars(decoder.config), "feature_shape": list(shape)}
     search = {"beam_width": 3, "length_penalty": 0.7}
     info = ModelInfo(config, spec, decoders.LENGTH, vocabulary.digest, "", {}, search)
-    export.write(decoder, vocabulary, info, str(directory))
+    saved_model.write(decoder, vocabulary, info, str(directory))
     return str(directory)
 
 

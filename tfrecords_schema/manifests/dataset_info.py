@@ -31,6 +31,9 @@ CaptionLength = Annotated[int, msgspec.Meta(ge=3, le=MOST_IDS)]
 RESIZE = (
     "bilinear, antialiased, aspect ratio not kept; JPEGs by libjpeg-turbo, those of 8 times the size at reduced scale"
 )
+IM2TXT_RESIZE = (
+    "im2txt: bilinear to 346/299 of the size, not antialiased, not rounded; its middle; JPEGs by the fast DCT"
+)
 # What earlier versions wrote, of which features agree to a cosine of 0.9999 (benchmarks/README.md, Decoding).
 _AGREEING = (
     RESIZE,

@@ -45,7 +45,9 @@ class ModelInfo:
       vocabulary_digest: of the vocabulary.txt beside this file.
       digest: SHA-256 of weights, configuration and vocabulary; names this model in every table it makes.
       metrics: of the exported epoch on the validation images, e.g. {"val_loss": 2.98, "cider": 48.1}.
-      search: beam_width and length_penalty that they were captioned with, for whoever does not say otherwise.
+      search: beam_width and length_penalty that they were captioned with, for whoever does not say otherwise. Models
+        of others also have min_length and forbid_unk, for the same, and `ends_each`, which the signature `caption` was
+        made with; see `beam_search`.
       extractor: the name of the weights for these features, below the export, a file or a SavedModel; "" for none.
     """
 
@@ -55,7 +57,7 @@ class ModelInfo:
     vocabulary_digest: str
     digest: str
     metrics: dict[str, Any]
-    search: dict[str, float]
+    search: dict[str, float | bool]
     extractor: str = ""
     schema_version: int = SCHEMA_VERSION
 

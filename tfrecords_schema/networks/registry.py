@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tfrecords_schema.errors import InputError
+from tfrecords_schema.manifests.dataset_info import IM2TXT_RESIZE, RESIZE
 from tfrecords_schema.quiet import import_tensorflow
 
 PRECISIONS = ("float32", "bfloat16", "float16")  # of a forward pass
@@ -39,6 +40,7 @@ class Network:
       size: of its square input, in pixels.
       pooled, grid: its outputs: one vector an image, or the last convolutional map.
       keras_file: (file name, URL) of the ImageNet weights that Keras downloads.
+      resize: how an image of any size becomes these pixels, as a FeatureSpec names it.
     """
 
     build: Callable[[str | None], Any]
@@ -47,13 +49,14 @@ class Network:
     pooled: Endpoint
     grid: Endpoint
     keras_file: tuple[str, str]
+    resize: str = RESIZE
 
     def endpoint(self, grid: bool) -> Endpoint:
         """The output that is the feature."""
         return self.grid if grid else self.pooled
 
 
-def _application(module: str, name: str, **options: Any) -> dict[str, Callable]:
+def _application(module: str, name: str, **options: Any) -> dict[str, Any]:
     """`build` and `preprocess` of a network in keras.applications."""
 
     def build(weights: str | None):
@@ -74,15 +77,18 @@ def _keras_file(folder: str, name: str) -> tuple[str, str]:
 
 
 _NO_TOP = {"include_top": False, "pooling": "avg"}
+# Szegedy et al. 2016, https://arxiv.org/abs/1512.00567
+_INCEPTION_V3 = Network(
+    **_application("inception_v3", "InceptionV3", **_NO_TOP),
+    size=299,
+    pooled=Endpoint("mixed10, average-pooled", (2048,)),
+    grid=Endpoint("mixed10", (64, 2048), layer="mixed10"),
+    keras_file=_keras_file("inception_v3", "inception_v3_weights_tf_dim_ordering_tf_kernels_notop.h5"),
+)
 NETWORKS = {
-    # Szegedy et al. 2016, https://arxiv.org/abs/1512.00567
-    "inception_v3": Network(
-        **_application("inception_v3", "InceptionV3", **_NO_TOP),
-        size=299,
-        pooled=Endpoint("mixed10, average-pooled", (2048,)),
-        grid=Endpoint("mixed10", (64, 2048), layer="mixed10"),
-        keras_file=_keras_file("inception_v3", "inception_v3_weights_tf_dim_ordering_tf_kernels_notop.h5"),
-    ),
+    "inception_v3": _INCEPTION_V3,
+    # The same, looking at images as im2txt does; for its models (trainer.import_im2txt).
+    "inception_v3_im2txt": dataclasses.replace(_INCEPTION_V3, resize=IM2TXT_RESIZE),
     # Simonyan and Zisserman 2015, https://arxiv.org/abs/1409.1556
     "vgg16": Network(
         **_application("vgg16", "VGG16"),

@@ -48,6 +48,16 @@ def name_of(path: str, digest: str) -> str:
     return f"{CARRIED}/{digest[:16]}{ending}"
 
 
+def keep(path: str, directory: str) -> tuple[str, str]:
+    """Moves a local file of weights to the name that it has below a directory which carries it: (name, digest)."""
+    digest = digest_of(path)
+    name = name_of(path, digest)
+    target = os.path.join(directory, name)
+    os.makedirs(os.path.dirname(target), exist_ok=True)
+    os.rename(path, target)
+    return name, digest
+
+
 def put(source: str, directory: str, name: str) -> None:
     """Copies local weights into an output; what is there already, and the same, is left.
 

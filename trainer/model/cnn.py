@@ -10,7 +10,7 @@ import keras
 import tensorflow as tf
 
 from tfrecords_schema.errors import InputError
-from tfrecords_schema.manifests.dataset_info import FeatureSpec
+from tfrecords_schema.manifests.dataset_info import RESIZE, FeatureSpec
 from tfrecords_schema.networks import building
 from tfrecords_schema.networks.folding import folded
 from tfrecords_schema.networks.registry import NETWORKS, Endpoint, Network
@@ -108,9 +108,11 @@ def require_usable(spec: FeatureSpec, extractor: str, has_images: bool, director
     told = f"--fine_tune: expected a feature directory with images in its records, found none in {directory}"
     if not has_images:
         raise InputError(f"{told}; make it with pipelines.features --store_images")
-    if spec.extractor not in NETWORKS or (extractor and not extractor.endswith(".h5")):
+    # Stored images are made square in this one way; see stored_images.py.
+    tunable = [name for name, network in NETWORKS.items() if network.resize == RESIZE]
+    if spec.extractor not in tunable or (extractor and not extractor.endswith(".h5")):
         raise InputError(
-            f"--fine_tune: expected features of {', '.join(NETWORKS)}, found those of {spec.extractor!r} in {directory}"
+            f"--fine_tune: expected features of {', '.join(tunable)}, found those of {spec.extractor!r} in {directory}"
         )
     if not extractor:
         raise InputError(

@@ -8,7 +8,7 @@ from tfrecords_schema.errors import InputError
 from tfrecords_schema.manifests.dataset_info import FeatureSpec
 from tfrecords_schema.manifests.model_info import open_export
 from tfrecords_schema.storage import files
-from tfrecords_schema.vocabulary import Vocabulary
+from tfrecords_schema.vocabulary import PAD, Vocabulary
 from trainer.config import DecoderConfig
 from trainer.model.decoder import Decoder
 from trainer.model.exported import load_export
@@ -43,9 +43,8 @@ class Earlier:
             expected, found = getattr(self._decoder.config, name), getattr(config, name)
             if found != expected:
                 raise InputError(f"--{name}: expected {expected}, as the model in {_FLAG} {path} has, found {found}")
-        places = {word: i for i, word in enumerate(known.words)}
-        self._path, self._earlier_words = path, len(known)
-        self._places = np.array([places.get(word, -1) for word in vocabulary.words])  # [V]; -1: new
+        self._path, self._earlier_words = path, len(known.ids)
+        self._places = np.array([known.ids.get(word, -1) for word in vocabulary.words])  # [V]; -1: new
 
     def begin(self, decoder: Decoder) -> str:
         """Sets the weights of a decoder of the new vocabulary; returns what is to be told of it."""
@@ -66,5 +65,6 @@ class Earlier:
 
     def _of_words(self, value: np.ndarray, axis: int) -> np.ndarray:
         """Numbers of the earlier words -> those of the new ones, both along `axis`."""
-        with_mean = np.concatenate([value, value.mean(axis, keepdims=True)], axis)  # -1 is the last
+        mean = np.delete(value, PAD, axis).mean(axis, keepdims=True)  # PAD is no word, and may be far below all
+        with_mean = np.concatenate([value, mean], axis)  # -1 is the last
         return np.take(with_mean, self._places, axis)

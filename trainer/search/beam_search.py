@@ -39,6 +39,7 @@ def beam_search(
     context: Any = (),
     record: Callable | None = None,
     penalty: Callable | None = None,
+    ends_each: bool = False,
 ) -> tuple[Hypotheses, Any]:
     """Keeps the K best live hypotheses of each image, word by word, and apart from them its K best finished ones.
 
@@ -72,6 +73,8 @@ def beam_search(
       record: (state after a step) -> float `[N, R]`, to be kept for the word that this step chose.
       penalty: (log probabilities `[N, V]`, i, images `[N]`) -> what words other than END are to be chosen by in this
         step in place of their log probabilities, which do not change; see diverse.py.
+      ends_each: whether, as in im2txt, what is looked at is the K best words of each hypothesis by itself. So each may
+        end that has END among them, and goes on with one word less then.
 
     Returns:
       (Hypotheses, int32 `[B, K, T]`: the words that the live hypotheses chose in each step, PAD for the dead).
@@ -95,7 +98,7 @@ def beam_search(
         log_probs = allowed(log_probs, tf.gather(ids, beams.rows), i, of)
         ranked = penalty(log_probs, i, of) if penalty else log_probs
         recorded = record(state) if record else ()
-        live, finished, parents = _extended(beams, log_probs, ranked, recorded, i, alpha, end)
+        live, finished, parents = _extended(beams, log_probs, ranked, recorded, i, alpha, end, ends_each)
         can_win = live.log_prob / length_normaliser(max_steps, alpha) > penalised(finished, alpha)[:, -1:]
         live = live._replace(log_prob=tf.where(can_win, live.log_prob, float("-inf")))
         rows, images = going_on(live)
@@ -124,7 +127,7 @@ def beam_search(
     return _best(beams, beam_width), beams.words
 
 
-def _extended(beams: _Beams, log_probs, ranked, recorded, i, alpha, end: int):
+def _extended(beams: _Beams, log_probs, ranked, recorded, i, alpha, end: int, ends_each: bool):
     """The live hypotheses with one word more, at step i.
 
     Args:
@@ -148,14 +151,15 @@ def _extended(beams: _Beams, log_probs, ranked, recorded, i, alpha, end: int):
         return tf.reshape(values, [images, -1])
 
     # No more than the K best words of a hypothesis, beside END, can be among the K best of its image.
-    rank, words = top_k(ranked, tf.minimum(beam_width + 1, tf.shape(ranked)[-1]))  # [L, k]
-    k = tf.shape(words)[1]
+    rank, words = top_k(ranked, tf.minimum(beam_width + (0 if ends_each else 1), tf.shape(ranked)[-1]))  # [L, k]
+    k, has_end = tf.shape(words)[1], tf.reduce_any(words == end, axis=1)  # [L]
     of_words = rank if ranked is log_probs else tf.gather(log_probs, words, batch_dims=1)
     rank, of_words = (tf.where(words == end, float("-inf"), values) for values in (rank, of_words))
     of_words = flat(of_all(of_words, float("-inf")))  # [B, K * k]
     rank = flat(live.log_prob[:, :, None] + of_all(rank, float("-inf")))
     words = flat(of_all(words, 0))
-    of_end = flat(of_all(log_probs[:, end, None], float("-inf")))  # [B, K]
+    of_end = tf.where(has_end, log_probs[:, end], float("-inf")) if ends_each else log_probs[:, end]
+    of_end = flat(of_all(of_end[:, None], float("-inf")))  # [B, K]
     recorded = tf.nest.map_structure(lambda each: of_all(tf.cast(each, tf.float32), 0.0), recorded)  # [B, K, R]
 
     def extended(parents, words, log_prob) -> Hypotheses:
@@ -180,7 +184,9 @@ def _extended(beams: _Beams, log_probs, ranked, recorded, i, alpha, end: int):
         _, order = tf.math.top_k(penalised(both, alpha), beam_width)
         return chosen(both, order)
 
-    best, place = tf.math.top_k(tf.concat([live.log_prob + of_end, rank], axis=1), beam_width)  # [B, K]
+    may_end = live.log_prob + of_end
+    looked_at = may_end if ends_each else tf.concat([may_end, rank], axis=1)
+    best, place = tf.math.top_k(looked_at, beam_width)  # [B, K]
     is_end = (place < beam_width) & tf.math.is_finite(best)
     finished = tf.cond(tf.reduce_any(is_end), with_ended, lambda: beams.finished)  # most steps end nothing
     _, place = tf.math.top_k(rank, beam_width)

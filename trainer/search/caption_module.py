@@ -59,8 +59,10 @@ class CaptionModule(tf.Module):
     all of it, and have it off (but UNK forbidden) where it is not given.
     """
 
-    def __init__(self, decoder: Decoder | Ensemble):
+    def __init__(self, decoder: Decoder | Ensemble, ends_each: bool = False):
+        """`ends_each` is beam_search's."""
         super().__init__(name="captioner")
+        self._ends_each = ends_each
         self.weights = tensors(decoder.weights)
         self._decoder = decoder
         features = tf.TensorSpec([None, *decoder.config.feature_shape], tf.float32, name="features")
@@ -106,7 +108,9 @@ class CaptionModule(tf.Module):
         def search(width, penalty):
             context = decoder.context(image)
             sizes = (images, width, max_length - 1, length_penalty)
-            return beam_search(decoder.step, state, *sizes, **how, context=context, penalty=penalty)
+            return beam_search(
+                decoder.step, state, *sizes, **how, context=context, penalty=penalty, ends_each=self._ends_each
+            )
 
         recorded = how["record"](state).shape[-1] if how["record"] else None
         nothing = none_yet(images, 0, max_length - 1, PAD, recorded)

@@ -67,10 +67,7 @@ def save_network(cnn: Cnn, spec: FeatureSpec, settings: TrainConfig, directory: 
     """
     path = os.path.join(directory, "tuned.weights.h5")
     cnn.save(path)
-    digest = carried.digest_of(path)
-    name = carried.name_of(path, digest)
-    os.makedirs(os.path.dirname(os.path.join(directory, name)), exist_ok=True)
-    os.rename(path, os.path.join(directory, name))
+    name, digest = carried.keep(path, directory)
     label = f"fine-tuned from {settings.fine_tune} up: {spec.weights}"
     return dataclasses.replace(spec, weights=label, weights_digest=digest, precision=settings.precision), name
 

@@ -1,5 +1,7 @@
 """How the search of a command line is understood."""
 
+import dataclasses
+
 import pytest
 
 from pipelines.settings.search import Search
@@ -12,12 +14,23 @@ INFO = ModelInfo({}, FEATURES, 20, "digest", "digest", {}, {"beam_width": 3, "le
 
 
 def test_what_is_not_said_is_as_the_model_was_validated():
-    assert Search().resolved(INFO) == Search(3, 3, max_length=20, length_penalty=0.7)
-    assert Search(5).resolved(INFO) == Search(5, 5, max_length=20, length_penalty=0.7)
-    assert Search(captions_per_image=2).resolved(INFO) == Search(3, 2, max_length=20, length_penalty=0.7)
-    assert Search(captions_per_image=10).resolved(INFO) == Search(10, 10, max_length=20, length_penalty=0.7)
-    drawn = Search(captions_per_image=1, max_length=20, sample=True, top_p=0.9)
+    follows = {"max_length": 20, "min_length": 3, "length_penalty": 0.7, "forbid_unk": True}
+    assert Search().resolved(INFO) == Search(3, 3, **follows)
+    assert Search(5).resolved(INFO) == Search(5, 5, **follows)
+    assert Search(captions_per_image=2).resolved(INFO) == Search(3, 2, **follows)
+    assert Search(captions_per_image=10).resolved(INFO) == Search(10, 10, **follows)
+    drawn = Search(captions_per_image=1, max_length=20, min_length=3, forbid_unk=True, sample=True, top_p=0.9)
     assert Search(sample=True, top_p=0.9).resolved(INFO) == drawn
+
+
+def test_unknown_words_and_empty_captions_are_the_models_to_allow_unless_a_flag_does():
+    freely = dataclasses.replace(INFO, search={**INFO.search, "forbid_unk": False, "min_length": 2})
+    for asked in (Search(), Search(sample=True)):
+        assert asked.resolved(INFO).forbid_unk is True and asked.resolved(freely).forbid_unk is False
+        assert asked.resolved(INFO).min_length == 3 and asked.resolved(freely).min_length == 2
+    assert Search(min_length=4).resolved(freely).min_length == 4
+    assert Search(forbid_unk=False).resolved(INFO).forbid_unk is False
+    assert Search(forbid_unk=True).resolved(freely).forbid_unk is True
 
 
 @pytest.mark.parametrize(

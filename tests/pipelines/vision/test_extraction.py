@@ -16,6 +16,7 @@ class FakeExtractor:
     """The mean colour of each image; remembers the sizes of its batches."""
 
     size = 32
+    pixels = "uint8"
     batch_size = 4
     in_flight = 2
 

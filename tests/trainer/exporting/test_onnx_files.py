@@ -21,7 +21,7 @@ from tests.support.small import SMALL, train_without_java
 from tfrecords_schema.errors import InputError
 from tfrecords_schema.vocabulary import START
 from trainer import export
-from trainer.search import onnx_files
+from trainer.exporting import onnx_files
 
 FEW = ("lstm", "gru_initial_state", "attention_gru", "luong_layers")
 KINDS = [kind if kind in FEW else pytest.param(kind, marks=pytest.mark.slow) for kind in decoders.KINDS]

@@ -1,0 +1,1 @@
+"""A model as files: a SavedModel that needs none of our code, or ONNX."""
