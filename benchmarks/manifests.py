@@ -17,7 +17,7 @@ from pipelines.features import _split_info
 from pipelines.output.report import write_shard_list
 from pipelines.output.sidecars import ShardResult
 from tests.support.infos import SPEC
-from tfrecords_schema.manifests.dataset_info import DatasetInfo
+from tfrecords_schema.manifests.features_info import FeaturesInfo
 
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
@@ -43,11 +43,11 @@ told.append(len(pickle.dumps(results[0])))
 shard_list = io.BytesIO()
 timed(lambda: write_shard_list(results, shard_list))
 told.append(len(shard_list.getvalue()))
-info = DatasetInfo(SPEC, 25, 100, "cd" * 32, {"train": _split_info(results)})
+info = FeaturesInfo(SPEC, 25, 100, "cd" * 32, {"train": _split_info(results)})
 text = timed(info.dumps)
 told.append(len(text))
 del results, info
-timed(lambda: DatasetInfo.loads(text))
+timed(lambda: FeaturesInfo.loads(text))
 print(json.dumps(told))
 """
 HEAD = (

@@ -97,7 +97,7 @@ def _rows(module: str, output: pathlib.Path) -> Iterator[tuple[str, np.ndarray]]
 
     if module == "ours":
         from tfrecords_schema import record, shards
-        from tfrecords_schema.manifests.dataset_info import open_info
+        from tfrecords_schema.manifests.features_info import open_info
         from tfrecords_schema.storage import files
 
         if not (output / "features_info.json").exists():

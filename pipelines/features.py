@@ -13,7 +13,7 @@ from pipelines.settings.features import FeaturesConfig
 from tfrecords_schema import command, command_line
 from tfrecords_schema.errors import InputError
 from tfrecords_schema.manifests import tfds
-from tfrecords_schema.manifests.dataset_info import FEATURES_INFO, VOCABULARY, StoredImages
+from tfrecords_schema.manifests.features_info import FEATURES_INFO, VOCABULARY, StoredImages
 from tfrecords_schema.shards import SPLITS
 
 ABOUT = {
@@ -137,7 +137,7 @@ class Publish:
 
     def __call__(self, results: list, vocabulary: str) -> Iterator[list[str]]:
         from pipelines.output.publishing import publish
-        from tfrecords_schema.manifests import dataset_info
+        from tfrecords_schema.manifests import features_info
         from tfrecords_schema.shards import prefix_of
         from tfrecords_schema.text import beside
         from tfrecords_schema.vocabulary import Vocabulary
@@ -146,7 +146,7 @@ class Publish:
 
         def manifests(results: Sequence) -> tuple[dict[str, str | None], dict[str, str]]:
             name = publication.settle_text(VOCABULARY, vocabulary)
-            info = dataset_info.DatasetInfo(
+            info = features_info.FeaturesInfo(
                 features=self.spec,
                 max_caption_length=self.max_caption_length,
                 vocabulary_size=len(words),
@@ -167,7 +167,7 @@ class Publish:
 
 
 def _split_info(results: list) -> Any:
-    from tfrecords_schema.manifests.dataset_info import ShardInfo, SplitInfo
+    from tfrecords_schema.manifests.features_info import ShardInfo, SplitInfo
 
     return SplitInfo(
         images=sum(r.records for r in results),

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from tfrecords_schema import command_line
 from tfrecords_schema.command import Settings, setting
 from tfrecords_schema.errors import InputError, told_in_one_line
-from tfrecords_schema.manifests.dataset_info import DatasetInfo, open_features
+from tfrecords_schema.manifests.features_info import FeaturesInfo, open_features
 from tfrecords_schema.storage import files
 from tfrecords_schema.text import on_screen
 
@@ -75,7 +75,7 @@ def describe(directory: str, n: int) -> Iterator[str]:
             yield from _record(record, name, words)
 
 
-def records(directory: str, info: DatasetInfo, split: str) -> Iterator[dict]:
+def records(directory: str, info: FeaturesInfo, split: str) -> Iterator[dict]:
     """The records of a split, decoded, in the order of its shards. Raises InputError where one is damaged."""
     from tfrecords_schema import record, shards
     from tfrecords_schema.quiet import import_tensorflow

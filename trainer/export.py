@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from tfrecords_schema import command_line
 from tfrecords_schema.command import Settings, setting
 from tfrecords_schema.errors import InputError, told_in_one_line
-from tfrecords_schema.manifests.dataset_info import RESIZE
+from tfrecords_schema.manifests.features_info import RESIZE
 from tfrecords_schema.manifests.model_info import open_export
 from tfrecords_schema.quiet import import_tensorflow
 from tfrecords_schema.storage import files, paths

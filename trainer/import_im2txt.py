@@ -71,7 +71,7 @@ def run(config: ImportIm2TxtConfig) -> ModelInfo:
     from tfrecords_schema.quiet import import_tensorflow
 
     import_tensorflow()  # before what imports it loudly
-    from tfrecords_schema.manifests.dataset_info import FeatureSpec
+    from tfrecords_schema.manifests.features_info import FeatureSpec
     from tfrecords_schema.manifests.model_info import ModelInfo
     from tfrecords_schema.networks.registry import find_network
     from tfrecords_schema.storage import files, paths

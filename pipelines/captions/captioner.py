@@ -16,7 +16,7 @@ from pipelines.captions.word_ids import NO_WORDS, WordIds
 from pipelines.settings.search import Search
 from pipelines.storage import saved_models
 from tfrecords_schema.errors import InputError
-from tfrecords_schema.manifests.dataset_info import CARRIED
+from tfrecords_schema.manifests.features_info import CARRIED
 from tfrecords_schema.quiet import import_tensorflow
 from tfrecords_schema.storage import copies
 from tfrecords_schema.vocabulary import PAD, Vocabulary, tokenise

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pipelines.storage import saved_models
 from tfrecords_schema.errors import InputError
-from tfrecords_schema.manifests.dataset_info import CARRIED
+from tfrecords_schema.manifests.features_info import CARRIED
 from tfrecords_schema.manifests.model_info import ModelInfo, open_export, read_weights
 from tfrecords_schema.storage import copies, files, paths
 from tfrecords_schema.vocabulary import Vocabulary

@@ -10,7 +10,7 @@ from pipelines.settings.caption import Network
 from pipelines.vision import extractors
 from pipelines.vision.reading import Reading
 from tfrecords_schema.errors import InputError
-from tfrecords_schema.manifests.dataset_info import FeatureSpec
+from tfrecords_schema.manifests.features_info import FeatureSpec
 from tfrecords_schema.manifests.model_info import ModelInfo
 from tfrecords_schema.networks.registry import AUTO
 from tfrecords_schema.storage import carried, files, paths

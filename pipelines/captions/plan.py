@@ -24,7 +24,7 @@ from pipelines.vision.reading import Reading
 from tfrecords_schema import __version__
 from tfrecords_schema.errors import InputError
 from tfrecords_schema.manifests import caption_table
-from tfrecords_schema.manifests.dataset_info import FeatureSpec
+from tfrecords_schema.manifests.features_info import FeatureSpec
 from tfrecords_schema.manifests.model_info import ModelInfo
 
 if TYPE_CHECKING:

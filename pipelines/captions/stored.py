@@ -17,13 +17,13 @@ from pipelines.vision import devices
 from pipelines.vision.extraction import FeatureBatch
 from tfrecords_schema import record, shards
 from tfrecords_schema.errors import InputError
-from tfrecords_schema.manifests.dataset_info import FEATURES_INFO, DatasetInfo, ShardInfo, open_info
+from tfrecords_schema.manifests.features_info import FEATURES_INFO, FeaturesInfo, ShardInfo, open_info
 from tfrecords_schema.quiet import import_tensorflow
 from tfrecords_schema.storage import faults, files, paths
 from tfrecords_schema.text import one_line
 
 
-def open_features(directory: str) -> DatasetInfo:
+def open_features(directory: str) -> FeaturesInfo:
     """What a feature directory says of itself. Raises InputError where it is none."""
     return open_info(directory, files.read_text, "--features")
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from tfrecords_schema import shards
 from tfrecords_schema.manifests.caption_table import SHARD_LIST
-from tfrecords_schema.manifests.dataset_info import is_carried
+from tfrecords_schema.manifests.features_info import is_carried
 from tfrecords_schema.storage import paths
 
 _MUCH = 2  # times as many images in a shard as were asked for
@@ -29,7 +29,7 @@ class Names:
       prefixes, suffixes: of shards, "captions" and ".parquet", and of what is made of a shard, ".csv".
       texts: the names of further files that a rerun replaces.
       manifests: of those that readers trust, beside report.json; what they name is not written over.
-      carries: whether weights may lie in it, see `dataset_info.is_carried`.
+      carries: whether weights may lie in it, see `features_info.is_carried`.
     """
 
     prefixes: Sequence[str]

@@ -12,7 +12,7 @@ from tfrecords_schema import shards
 from tfrecords_schema.errors import InputError
 from tfrecords_schema.manifests import tfds
 from tfrecords_schema.manifests.caption_table import REPORT, SHARD_LIST
-from tfrecords_schema.manifests.dataset_info import CARRIED, FEATURES_INFO
+from tfrecords_schema.manifests.features_info import CARRIED, FEATURES_INFO
 from tfrecords_schema.manifests.model_info import MODEL_INFO
 from tfrecords_schema.storage import files, finding, paths
 

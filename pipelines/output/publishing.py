@@ -22,7 +22,7 @@ from pipelines.output.report import make_report, write_shard_list
 from pipelines.output.sidecars import ShardResult
 from tfrecords_schema import shards
 from tfrecords_schema.manifests.caption_table import REPORT, SHARD_LIST
-from tfrecords_schema.manifests.dataset_info import CARRIED
+from tfrecords_schema.manifests.features_info import CARRIED
 from tfrecords_schema.storage import files, finding, paths
 
 _THREADS = 16

@@ -12,7 +12,7 @@ from pipelines.items import Item, printable
 from pipelines.pictures.choice import Chosen
 from tfrecords_schema import show
 from tfrecords_schema.errors import InputError
-from tfrecords_schema.manifests.dataset_info import open_features
+from tfrecords_schema.manifests.features_info import open_features
 from tfrecords_schema.record import IMAGE
 from tfrecords_schema.storage import files
 

@@ -12,7 +12,7 @@ import numpy as np
 from pipelines.storage import saved_models
 from pipelines.vision import devices, exported
 from tfrecords_schema.errors import InputError
-from tfrecords_schema.manifests.dataset_info import RESIZE, FeatureSpec
+from tfrecords_schema.manifests.features_info import RESIZE, FeatureSpec
 from tfrecords_schema.networks import building, random_weights
 from tfrecords_schema.networks.registry import find_network, weights_file
 from tfrecords_schema.quiet import import_tensorflow

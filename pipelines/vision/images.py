@@ -12,7 +12,7 @@ import numpy as np
 from pipelines.items import ImageError
 from pipelines.vision import headers, jpegs, keeping, resizing
 from pipelines.vision.headers import MAX_PIXELS
-from tfrecords_schema.manifests.dataset_info import IM2TXT_RESIZE, RESIZE, StoredImages
+from tfrecords_schema.manifests.features_info import IM2TXT_RESIZE, RESIZE, StoredImages
 from tfrecords_schema.storage import faults
 
 if TYPE_CHECKING:

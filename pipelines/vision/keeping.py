@@ -8,7 +8,7 @@ import numpy as np
 import simplejpeg
 
 from pipelines.vision import resizing
-from tfrecords_schema.manifests.dataset_info import StoredImages
+from tfrecords_schema.manifests.features_info import StoredImages
 
 QUALITY = 90
 _LONG = 16  # times the short side: a JPEG has at most 65,535 pixels a side, and networks make squares of images anyway

@@ -16,7 +16,7 @@ from pipelines.clock import StageClock
 from pipelines.items import ImageError, Item
 from pipelines.storage import archives, parquet_cells, tars
 from pipelines.vision import devices, images, memory
-from tfrecords_schema.manifests.dataset_info import RESIZE, StoredImages
+from tfrecords_schema.manifests.features_info import RESIZE, StoredImages
 from tfrecords_schema.storage import faults, files, paths
 
 _TRYING = 16  # threads that look whether images are back

@@ -19,7 +19,7 @@ from tests.support.full_disk import full_after
 from tests.support.outputs import annotations, content, read_split
 from tfrecords_schema import shards
 from tfrecords_schema.errors import InputError
-from tfrecords_schema.manifests.dataset_info import DatasetInfo, StoredImages
+from tfrecords_schema.manifests.features_info import FeaturesInfo, StoredImages
 from tfrecords_schema.vocabulary import Vocabulary, count_words
 
 SPLITS = ("train", "val")
@@ -115,7 +115,7 @@ def test_bad_images_are_told_apart_and_nothing_else_is_lost(make_features, damag
     ]
     assert report["reject_reasons"] == {f"{stage}/{error}": 1 for stage, error in reasons}
     assert all(row["message"] and row["image_id"] for row in rows)
-    info = DatasetInfo.loads((output / "features_info.json").read_text())
+    info = FeaturesInfo.loads((output / "features_info.json").read_text())
     assert info.splits["train"].images == 16 and info.splits["train"].rejects == 11
     assert report["inputs"] == 24 + 3 + 8 == report["records"] + report["rejects"]
     assert len(read_split(output, "train")) == 16
@@ -191,7 +191,7 @@ def test_a_caption_more_redoes_its_shard_alone_where_the_words_stay_the_same(mak
     coco["annotations"].append({"image_id": coco["images"][0]["id"], "caption": commonest})
     path.write_text(json.dumps(coco))
     _, report = make_features(coco_dir=str(copy), records_per_shard=10)
-    info = DatasetInfo.loads((output / "features_info.json").read_text())
+    info = FeaturesInfo.loads((output / "features_info.json").read_text())
     assert info.vocabulary_file == "vocabulary-b.txt" and not (output / "vocabulary.txt").exists()
     after = Vocabulary.loads((output / info.vocabulary_file).read_text())
     assert after.words == before.words and after.counts[4] == before.counts[4] + 1
@@ -304,9 +304,9 @@ def test_an_output_that_cannot_be_written_to(make_features, tmp_path):
 def test_images_are_stored_where_asked_for(make_features, coco_dir, tmp_path):
     output, _ = make_features(store_images=True, store_size=48, records_per_shard=10)
     plain, _ = make_features(tmp_path / "plain", records_per_shard=10)
-    info = DatasetInfo.loads((output / "features_info.json").read_text())
+    info = FeaturesInfo.loads((output / "features_info.json").read_text())
     assert info.images == StoredImages(short_side=48, quality=90)
-    assert DatasetInfo.loads((plain / "features_info.json").read_text()).images is None
+    assert FeaturesInfo.loads((plain / "features_info.json").read_text()).images is None
     for split in SPLITS:
         for with_image, without in zip(read_split(output, split), read_split(plain, split), strict=True):
             jpeg = with_image.pop("image/encoded")

@@ -1,10 +1,10 @@
 """The two info files, as small as they can be."""
 
-from tfrecords_schema.manifests.dataset_info import DatasetInfo, FeatureSpec, ShardInfo, SplitInfo
+from tfrecords_schema.manifests.features_info import FeaturesInfo, FeatureSpec, ShardInfo, SplitInfo
 from tfrecords_schema.manifests.model_info import ModelInfo
 
 SPEC = FeatureSpec("inception_v3", "pool", "imagenet", "ab" * 32, (2048,), "float16", "float32", "bilinear")
-INFO = DatasetInfo(
+INFO = FeaturesInfo(
     SPEC,
     25,
     100,

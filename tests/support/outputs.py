@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from tfrecords_schema import record
 from tfrecords_schema.manifests.caption_table import REPORT, SHARD_LIST
-from tfrecords_schema.manifests.dataset_info import DatasetInfo
+from tfrecords_schema.manifests.features_info import FeaturesInfo
 from tfrecords_schema.manifests.model_info import MODEL_INFO
 
 _EDITION = re.compile(r"-[b-z](?=\.(tfrecord|parquet|txt|csv|jsonl|json)\b)")
@@ -55,7 +55,7 @@ def read_split(directory: pathlib.Path, split: str) -> list[dict]:
     """The records of a feature directory, in the order of its shards."""
     import tensorflow as tf
 
-    info = DatasetInfo.loads((directory / "features_info.json").read_text())
+    info = FeaturesInfo.loads((directory / "features_info.json").read_text())
     found = []
     has_image = info.images is not None
     for shard in info.splits[split].shards:

@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from tests.support import decoders, tunable
-from tfrecords_schema.manifests.dataset_info import RESIZE, FeatureSpec
+from tfrecords_schema.manifests.features_info import RESIZE, FeatureSpec
 from tfrecords_schema.networks import registry
 from tfrecords_schema.vocabulary import PAD, START
 from trainer.config import TrainConfig

@@ -19,7 +19,7 @@ from pipelines.settings.search import Search
 from tests.support import ROOT, commands, decoders
 from tests.support.outputs import replace
 from tfrecords_schema.errors import InputError
-from tfrecords_schema.manifests.dataset_info import FeatureSpec
+from tfrecords_schema.manifests.features_info import FeatureSpec
 from tfrecords_schema.manifests.model_info import ModelInfo
 from tfrecords_schema.vocabulary import END, PAD, START, UNK, Vocabulary
 from trainer import export

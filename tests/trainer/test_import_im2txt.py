@@ -17,7 +17,7 @@ from scripts import scenes
 from tests.support import ROOT, commands, im2txt_graph
 from tests.support.outputs import read_split, rows
 from tfrecords_schema.errors import InputError
-from tfrecords_schema.manifests.dataset_info import IM2TXT_RESIZE
+from tfrecords_schema.manifests.features_info import IM2TXT_RESIZE
 from tfrecords_schema.manifests.model_info import ModelInfo
 from trainer import import_im2txt
 

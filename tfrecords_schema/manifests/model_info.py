@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from tfrecords_schema.errors import InputError
-from tfrecords_schema.manifests.dataset_info import (
+from tfrecords_schema.manifests.features_info import (
     VOCABULARY,
     CaptionLength,
     FeatureSpec,

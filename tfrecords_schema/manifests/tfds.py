@@ -10,7 +10,7 @@ import json
 from typing import Any
 
 from tfrecords_schema import record, shards
-from tfrecords_schema.manifests.dataset_info import SCHEMA_VERSION, DatasetInfo, ShardInfo
+from tfrecords_schema.manifests.features_info import SCHEMA_VERSION, FeaturesInfo, ShardInfo
 
 DATASET_INFO = "dataset_info.json"
 FEATURES = "features.json"
@@ -18,7 +18,7 @@ NAME = "captioned_images"
 _MODULE = "tensorflow_datasets.core.features"
 
 
-def texts(info: DatasetInfo) -> dict[str, str | None]:
+def texts(info: FeaturesInfo) -> dict[str, str | None]:
     """Both files, by name; None for each where TFDS has no pattern for the names of the shards."""
     templates = {split: _template(split, found.shards) for split, found in info.splits.items()}
     if None in templates.values():
@@ -55,7 +55,7 @@ def _template(split: str, files: tuple[ShardInfo, ...]) -> str | None:
     return f"{{SPLIT}}-{{SHARD_X_OF_Y}}{ending}.tfrecord" if fits else None
 
 
-def _feature(field: record.Field, info: DatasetInfo) -> dict[str, Any]:
+def _feature(field: record.Field, info: FeaturesInfo) -> dict[str, Any]:
     """A field of a record as TFDS' class for it; -1 stands for any number."""
     if field.kind == "bytes":
         image = {"shape": _shape(-1, -1, 3), "dtype": "uint8", "encodingFormat": "jpeg"}

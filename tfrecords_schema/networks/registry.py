@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tfrecords_schema.errors import InputError
-from tfrecords_schema.manifests.dataset_info import IM2TXT_RESIZE, RESIZE
+from tfrecords_schema.manifests.features_info import IM2TXT_RESIZE, RESIZE
 from tfrecords_schema.quiet import import_tensorflow
 
 PRECISIONS = ("float32", "bfloat16", "float16")  # of a forward pass

@@ -13,7 +13,7 @@ import tempfile
 
 from tfrecords_schema import machine
 from tfrecords_schema.errors import InputError
-from tfrecords_schema.manifests.dataset_info import CARRIED
+from tfrecords_schema.manifests.features_info import CARRIED
 from tfrecords_schema.storage import copies, files, finding, paths
 
 _SAVED_MODEL = "saved_model.pb"

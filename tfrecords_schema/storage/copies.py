@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 
 from tfrecords_schema import machine
 from tfrecords_schema.errors import InputError
-from tfrecords_schema.manifests.dataset_info import ShardInfo
+from tfrecords_schema.manifests.features_info import ShardInfo
 from tfrecords_schema.storage import files, finding, paths
 
 _THREADS = 8  # object stores answer slowly

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from tfrecords_schema.manifests.dataset_info import DatasetInfo, ShardInfo
+from tfrecords_schema.manifests.features_info import FeaturesInfo, ShardInfo
 from tfrecords_schema.vocabulary import END, PAD, START, tokenise
 from trainer.data import dataset
 
@@ -210,7 +210,7 @@ def windows_of(sizes: Sequence[int], budget_bytes: float, seed: Sequence[int]) -
     return windows
 
 
-def _bytes_of(shard: ShardInfo, info: DatasetInfo) -> int:
+def _bytes_of(shard: ShardInfo, info: FeaturesInfo) -> int:
     """What a shard takes in memory, about: as much as on disk, but for images, which batches of captions leave out."""
     if info.images is None:
         return shard.bytes

@@ -19,7 +19,7 @@ from google.protobuf.message import DecodeError
 from tfrecords_schema import record
 from tfrecords_schema import shards as shard_files
 from tfrecords_schema.errors import InputError, reading
-from tfrecords_schema.manifests.dataset_info import FEATURES_INFO, DatasetInfo, ShardInfo, open_features
+from tfrecords_schema.manifests.features_info import FEATURES_INFO, FeaturesInfo, ShardInfo, open_features
 from tfrecords_schema.storage import carried, copies, files, paths
 from tfrecords_schema.text import one_line
 from tfrecords_schema.vocabulary import Vocabulary
@@ -38,7 +38,7 @@ class FeatureDirectory:
     """
 
     path: str
-    info: DatasetInfo
+    info: FeaturesInfo
     vocabulary: Vocabulary
     remade: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
@@ -82,7 +82,7 @@ def open_directory(path: str, check: Callable[[], None] = lambda: None) -> Featu
     return FeatureDirectory(path, info, vocabulary)
 
 
-def _require_weights(given: str, local: str, info: DatasetInfo) -> None:
+def _require_weights(given: str, local: str, info: FeaturesInfo) -> None:
     """Brings the extractor's weights into a local copy of a feature directory; checks them. Raises InputError."""
     digest, ways = info.features.weights_digest, "put them back or make the features again"
     source, target = paths.join(given, info.extractor), os.path.join(local, info.extractor)

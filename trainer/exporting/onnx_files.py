@@ -19,7 +19,7 @@ from typing import Any
 import tensorflow as tf
 
 from tfrecords_schema.errors import InputError
-from tfrecords_schema.manifests.dataset_info import VOCABULARY
+from tfrecords_schema.manifests.features_info import VOCABULARY
 from tfrecords_schema.manifests.model_info import ModelInfo
 from tfrecords_schema.networks import building
 from tfrecords_schema.networks.registry import NETWORKS

@@ -9,7 +9,7 @@ import tempfile
 from typing import TYPE_CHECKING
 
 from tfrecords_schema.errors import InputError
-from tfrecords_schema.manifests.dataset_info import CARRIED, VOCABULARY
+from tfrecords_schema.manifests.features_info import CARRIED, VOCABULARY
 from tfrecords_schema.manifests.model_info import MODEL_INFO, ModelInfo, model_digest
 from tfrecords_schema.quiet import import_tensorflow
 from tfrecords_schema.storage import carried, files, finding, objects, paths

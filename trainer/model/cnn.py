@@ -10,7 +10,7 @@ import keras
 import tensorflow as tf
 
 from tfrecords_schema.errors import InputError
-from tfrecords_schema.manifests.dataset_info import RESIZE, FeatureSpec
+from tfrecords_schema.manifests.features_info import RESIZE, FeatureSpec
 from tfrecords_schema.networks import building
 from tfrecords_schema.networks.folding import folded
 from tfrecords_schema.networks.registry import NETWORKS, Endpoint, Network

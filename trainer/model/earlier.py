@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from tfrecords_schema.errors import InputError
-from tfrecords_schema.manifests.dataset_info import FeatureSpec
+from tfrecords_schema.manifests.features_info import FeatureSpec
 from tfrecords_schema.manifests.model_info import open_export
 from tfrecords_schema.storage import files
 from tfrecords_schema.vocabulary import PAD, Vocabulary

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tensorflow as tf
 
 from tfrecords_schema.errors import InputError
-from tfrecords_schema.manifests.dataset_info import CARRIED
+from tfrecords_schema.manifests.features_info import CARRIED
 from tfrecords_schema.manifests.model_info import ModelInfo, read_weights
 from tfrecords_schema.storage import copies, files
 from trainer.config import DecoderConfig

@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfrecords_schema.errors import RunError
-from tfrecords_schema.manifests.dataset_info import FeatureSpec
+from tfrecords_schema.manifests.features_info import FeatureSpec
 from tfrecords_schema.record import IMAGE
 from tfrecords_schema.storage import carried, files
 from trainer.config import TrainConfig

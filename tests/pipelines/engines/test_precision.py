@@ -14,7 +14,7 @@ from tests.support import google
 from tests.support.full_disk import full_after
 from tests.support.outputs import content
 from tfrecords_schema.errors import InputError
-from tfrecords_schema.manifests.dataset_info import DatasetInfo
+from tfrecords_schema.manifests.features_info import FeaturesInfo
 
 READING = Reading(4, 10_000_000, 0)
 PLAIN, LOWER = frozenset({"avx2"}), frozenset({"bf16"})
@@ -97,7 +97,7 @@ def timed(monkeypatch):
 
 
 def recorded(output):
-    info = DatasetInfo.loads((output / "features_info.json").read_text())
+    info = FeaturesInfo.loads((output / "features_info.json").read_text())
     report = json.loads((output / "report.json").read_text())
     return info.features.precision, report["options"]["feature_precision"]
 

@@ -10,7 +10,7 @@ import pytest
 
 from pipelines.output import steps
 from tests.support.outputs import content, read_split
-from tfrecords_schema.manifests.dataset_info import DatasetInfo
+from tfrecords_schema.manifests.features_info import FeaturesInfo
 
 
 @pytest.fixture
@@ -27,9 +27,9 @@ def grow(coco_dir, tmp_path):
     return coco, grow
 
 
-def check(output, ending: str) -> DatasetInfo:
+def check(output, ending: str) -> FeaturesInfo:
     """Every file is there that is named, with its own bytes and its sidecar, and no other."""
-    info = DatasetInfo.loads((output / "features_info.json").read_text())
+    info = FeaturesInfo.loads((output / "features_info.json").read_text())
     named = [shard for split in info.splits.values() for shard in split.shards]
     expected = {f"train-{number:05d}-of-00003{ending}.tfrecord" for number in range(3)} | {
         "val-00000-of-00001.tfrecord"

@@ -6,7 +6,7 @@ import pytest
 
 from pipelines.settings.search import Search
 from tfrecords_schema.errors import InputError
-from tfrecords_schema.manifests.dataset_info import FeatureSpec
+from tfrecords_schema.manifests.features_info import FeatureSpec
 from tfrecords_schema.manifests.model_info import ModelInfo
 
 FEATURES = FeatureSpec("inception_v3", "layer", "random", "digest", (4,), "float16", "float32", "bilinear")

@@ -15,7 +15,7 @@ from pipelines.vision.extraction import extract
 from pipelines.vision.extractors import Extractor
 from tests.support.pictures import encoded, smooth
 from tests.support.small import TINY
-from tfrecords_schema.manifests.dataset_info import IM2TXT_RESIZE
+from tfrecords_schema.manifests.features_info import IM2TXT_RESIZE
 from tfrecords_schema.networks import registry
 
 SIZES = [(640, 480), (333, 1000), (299, 299), (346, 200), (30, 20), (1, 5), (1500, 1000)]

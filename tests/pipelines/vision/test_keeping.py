@@ -9,7 +9,7 @@ from PIL import Image
 
 from pipelines.vision import images, keeping
 from tests.support.pictures import encoded, smooth
-from tfrecords_schema.manifests.dataset_info import StoredImages
+from tfrecords_schema.manifests.features_info import StoredImages
 
 KEEP = StoredImages(short_side=64, quality=90)
 

@@ -75,11 +75,11 @@ def test_deep_values_are_refused(levels, ends):
 def test_a_deep_file_takes_no_memory():
     """Twenty megabytes of brackets, in a process that may take two hundred more."""
     code = """
-import resource, tfrecords_schema.manifests.dataset_info as d
+import resource, tfrecords_schema.manifests.features_info as d
 used = int(open("/proc/self/statm").read().split()[0]) * 4096
 resource.setrlimit(resource.RLIMIT_AS, (used + (200 << 20),) * 2)
 try:
-    d.DatasetInfo.loads('{"schema_version": 2, "splits": ' + "[" * 20_000_000)
+    d.FeaturesInfo.loads('{"schema_version": 2, "splits": ' + "[" * 20_000_000)
 except d.InputError as error:
     print(error)
 """

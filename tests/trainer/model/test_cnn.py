@@ -10,7 +10,7 @@ import tensorflow as tf
 from tests.support import tunable
 from tests.support.tunable import ABOVE, BELOW, LEFT, RIGHT
 from tfrecords_schema.errors import InputError
-from tfrecords_schema.manifests.dataset_info import RESIZE, FeatureSpec
+from tfrecords_schema.manifests.features_info import RESIZE, FeatureSpec
 from tfrecords_schema.networks import random_weights, registry
 from trainer.model.cnn import Cnn, require_usable
 

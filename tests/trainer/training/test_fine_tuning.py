@@ -16,7 +16,7 @@ from tests.support import ROOT, commands, decoders, tunable, tuning_step
 from tests.support.outputs import history, outcome, read_split, rows, sign
 from tests.support.small import SMALL, train_without_java, write_features
 from tfrecords_schema.errors import InputError, RunError
-from tfrecords_schema.manifests.dataset_info import DatasetInfo
+from tfrecords_schema.manifests.features_info import FeaturesInfo
 from tfrecords_schema.vocabulary import PAD
 from trainer.config import TrainConfig
 from trainer.data import dataset
@@ -213,7 +213,7 @@ def test_the_export_captions_with_the_tuned_network(features, job, coco_dir, tmp
     assert info["features"]["weights"].startswith("fine-tuned from joined up: ")
     flags = {"weights": str(job / "export"), "precision": "float32"}
     write_features(tmp_path / "again", tunable.NAME, coco_dir, **flags)
-    again = DatasetInfo.loads((tmp_path / "again/features_info.json").read_text())
+    again = FeaturesInfo.loads((tmp_path / "again/features_info.json").read_text())
     assert again.features.weights_digest == info["features"]["weights_digest"] and again.extractor == info["extractor"]
     found = {record["image/id"]: record for record in read_split(tmp_path / "again", "val")}
     cnn = tunable.model(str(job / "export" / info["extractor"]))

@@ -5,7 +5,7 @@ import pytest
 
 from tests.support.infos import INFO, MODEL, SPEC
 from tfrecords_schema.errors import InputError
-from tfrecords_schema.manifests.dataset_info import RESIZE, DatasetInfo
+from tfrecords_schema.manifests.features_info import RESIZE, FeaturesInfo
 
 
 @pytest.mark.parametrize("info", [INFO, MODEL])
@@ -31,7 +31,7 @@ def test_a_missing_key_is_named():
     values = json.loads(INFO.dumps())
     del values["features"]
     with pytest.raises(InputError, match="features"):
-        DatasetInfo.loads(json.dumps(values))
+        FeaturesInfo.loads(json.dumps(values))
 
 
 @pytest.mark.parametrize("change", [{"weights_digest": "00"}, {"shape": (64, 2048)}, {"dtype": "float32"}])

@@ -131,7 +131,7 @@ class SplitInfo:
 
 
 @dataclasses.dataclass(frozen=True)
-class DatasetInfo:
+class FeaturesInfo:
     """The whole of features_info.json. `max_caption_length` counts START and END.
 
     `vocabulary_file` is another name than usual where a later run has changed the words of a complete directory.
@@ -169,7 +169,7 @@ class DatasetInfo:
         return re.sub(r'\{\s+("name": [^{}]*?)\s+\}', lambda found: "{" + " ".join(found[1].split()) + "}", text) + "\n"
 
     @classmethod
-    def loads(cls, text: str, where: str = FEATURES_INFO) -> DatasetInfo:
+    def loads(cls, text: str, where: str = FEATURES_INFO) -> FeaturesInfo:
         """Reads what `dumps` wrote.
 
         Raises:
@@ -186,7 +186,7 @@ class DatasetInfo:
             )
 
 
-def open_info(directory: str, read_text: Callable[[str], str | None], flag: str) -> DatasetInfo:
+def open_info(directory: str, read_text: Callable[[str], str | None], flag: str) -> FeaturesInfo:
     """What a feature directory says of itself.
 
     Args:
@@ -206,10 +206,10 @@ def open_info(directory: str, read_text: Callable[[str], str | None], flag: str)
             text = earlier if '"schema_version"' in earlier else None
         return text
 
-    return DatasetInfo.loads(text_of(path, text_there, flag, *_FEATURE_DIRECTORY), path)
+    return FeaturesInfo.loads(text_of(path, text_there, flag, *_FEATURE_DIRECTORY), path)
 
 
-def open_features(directory: str, read_text: Callable[[str], str | None], flag: str) -> tuple[DatasetInfo, Vocabulary]:
+def open_features(directory: str, read_text: Callable[[str], str | None], flag: str) -> tuple[FeaturesInfo, Vocabulary]:
     """The same, with the vocabulary of the captions, checked against its recorded digest."""
     info = open_info(directory, read_text, flag)
     path = posixpath.join(directory, info.vocabulary_file)
