@@ -84,7 +84,7 @@ def test_a_directory_that_may_not_be_entered_is_told_of(place, mode, within, clo
         os.remove(f"{place}/closed/b.jpg")
     os.chmod(f"{place}/closed", mode)
     message = (
-        rf"^--images: {place}/{closed}: expected a directory that can be listed, found: Permission denied; have it "
+        rf"^--images: {place}/{closed}: expected a directory that can be listed, found: Permission denied; make it "
     )
     with nobody(), pytest.raises(InputError, match=message):
         listed(ImageSets((place + within,)))
@@ -110,7 +110,7 @@ def test_a_directory_whose_path_is_too_long_is_told_of(here):
         os.chdir(name)
     pathlib.Path("a.jpg").touch()
     os.chdir(here)
-    with pytest.raises(InputError, match="expected a directory that can be listed, found: File name too long; have it"):
+    with pytest.raises(InputError, match="expected a directory that can be listed, found: File name too long; make it"):
         listed(ImageSets((str(here),)))
 
 
@@ -127,6 +127,6 @@ def test_a_directory_that_vanishes_is_told_of(here, monkeypatch):
 
     monkeypatch.setattr(os.path, "realpath", realpath)
     with pytest.raises(
-        InputError, match=rf"^--images: {here}/gone: expected .* found: No such file or directory; have"
+        InputError, match=rf"^--images: {here}/gone: expected .* found: No such file or directory; make"
     ):
         listed(ImageSets((str(here),)))
