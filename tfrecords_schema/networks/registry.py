@@ -87,8 +87,6 @@ _INCEPTION_V3 = Network(
 )
 NETWORKS = {
     "inception_v3": _INCEPTION_V3,
-    # The same, looking at images as im2txt does; for its models (trainer.import_im2txt).
-    "inception_v3_im2txt": dataclasses.replace(_INCEPTION_V3, resize=IM2TXT_RESIZE),
     # Simonyan and Zisserman 2015, https://arxiv.org/abs/1409.1556
     "vgg16": Network(
         **_application("vgg16", "VGG16"),
@@ -105,6 +103,8 @@ NETWORKS = {
         grid=Endpoint("top_activation", (144, 1280), layer="top_activation"),
         keras_file=_keras_file("efficientnet_v2", "efficientnetv2-s_notop.h5"),
     ),
+    # Inception-v3 that looks at images as im2txt does; for its models (trainer.import_im2txt).
+    "inception_v3_im2txt": dataclasses.replace(_INCEPTION_V3, resize=IM2TXT_RESIZE),
 }
 
 
