@@ -61,6 +61,15 @@ def _shown(text: str) -> Iterator[str]:
             yield command
 
 
+def prepare(root: pathlib.Path) -> None:
+    """Makes an empty directory look like the repository's root with a small demo in it. Raises RuntimeError."""
+    for entry in ROOT.iterdir():
+        if entry.name not in ("demo", ".git"):
+            (root / entry.name).symlink_to(entry)
+    if error := _run("sh", f"python -m scripts.demo {_DEMO}", root, []):
+        raise RuntimeError(f"the demo failed: {error}")
+
+
 def check(pages: Sequence[str], root: pathlib.Path) -> list[str]:
     """Runs all blocks of the pages below `root`; returns a line for each that failed."""
     failed = []
@@ -135,11 +144,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         config = command_line.parse(DocsCheckConfig, argv, **ABOUT)
     with tempfile.TemporaryDirectory() as scratch:
         root = pathlib.Path(scratch)
-        for entry in ROOT.iterdir():
-            if entry.name not in ("demo", ".git"):
-                (root / entry.name).symlink_to(entry)
-        if error := _run("sh", f"python -m scripts.demo {_DEMO}", root, []):
-            sys.exit(f"error: the demo failed: {error}")
+        prepare(root)
         if failed := check(config.pages or PAGES, root):
             sys.exit("\n".join(["", *failed, f"error: {len(failed)} commands failed"]))
 
