@@ -21,6 +21,8 @@ def pytest_configure(config):
     config.addinivalue_line("markers", "java: scores with Java's programs too, where others in the file do not")
     config.addinivalue_line("markers", "engines: needs a cluster of another engine; run by `make test-engines`")
     config.addinivalue_line("markers", "slow: takes more than a few seconds; run by `make test-slow`")
+    for message in ("__array__ implementation doesn't accept a copy", r"label\(\) is deprecated"):  # of Keras, of TFDS
+        config.addinivalue_line("filterwarnings", f"ignore:{message}:DeprecationWarning")
     if not getattr(config.option, "numprocesses", None):  # which only hands tests out to others
         import_tensorflow()
 

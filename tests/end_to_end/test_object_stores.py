@@ -573,7 +573,7 @@ def test_an_outage_is_told_and_made_up_for(store, prefix, tmp_path, monkeypatch)
     monkeypatch.setattr(files, "upload", fails)
     told = f"{store.url(prefix, 'job')}: could not be written: the network is down; the next checkpoint tries again"
     assert mirror.push() == f"warning: {told}"
-    with pytest.raises(RunError, match=f"the network is down; what is missing there is in {tmp_path}/job; the"):
+    with pytest.raises(RunError, match=f"the network is down; what is missing there is in {tmp_path}/job; run"):
         mirror.finish()
     monkeypatch.undo()
     for name, value in store.env.items():

@@ -200,7 +200,7 @@ def test_no_room_is_told_before_anything_comes(server, tmp_path, capsys):
         InputError, match=rf"^--output: expected 300{',000' * 5} bytes free in {tmp_path}, found [\d,]+; free"
     ):
         download(server, tmp_path)
-    assert not server.log and "300,000,000.00 GB to come" in capsys.readouterr().out
+    assert not server.log and "300,000,000.00 GB to download" in capsys.readouterr().out
 
 
 def test_two_at_once_are_kept_apart(server, tmp_path):

@@ -256,7 +256,8 @@ def test_thumbnails_are_small_upright_and_read_from_zip_files(tmp_path):
 def test_images_that_cannot_be_shown_say_why(tmp_path, monkeypatch, capsys):
     Image.new("RGB", (9, 9)).save(tmp_path / "a.eps")  # would start another program
     write_image(tmp_path / "bomb.png", 200, 200)
-    monkeypatch.setattr(images.Encoded.__init__, "__defaults__", (10_000,))
+    _, *others = images.Encoded.__init__.__defaults__
+    monkeypatch.setattr(images.Encoded.__init__, "__defaults__", (10_000, *others))
     uris = [str(tmp_path / "a.eps"), str(tmp_path / "bomb.png"), "/nowhere/<b>.jpg", None, "\0", str(tmp_path)]
     rows = [{"image_id": str(k), "image_uri": uri, "caption": "c"} for k, uri in enumerate(uris)]
     commands.gallery(captions=write_table(tmp_path / "table", rows), output=str(tmp_path / "a.html"))
