@@ -9,14 +9,17 @@ import shlex
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tfrecords_schema import command, command_line
 from tfrecords_schema.command import Settings, group, setting
-from tfrecords_schema.errors import RunError, told_in_one_line
+from tfrecords_schema.errors import InputError, RunError, told_in_one_line
 from tfrecords_schema.text import beside, on_screen
 from trainer.config import DecoderSettings, TrainConfig
 from trainer.training.interruptions import Interruptions, Preempted
+
+if TYPE_CHECKING:
+    from tfrecords_schema.manifests.features_info import FeaturesInfo
 
 PREEMPTED_STATUS = 75  # EX_TEMPFAIL of sysexits.h: try again
 
@@ -67,8 +70,9 @@ class TaskConfig(Settings):
     data: str = setting("feature directory of pipelines.features to train on", metavar="DIR", reads="folder")
     job_dir: str = setting("directory to write checkpoints, logs and export/ to", metavar="DIR", writes="folder")
     preset: str | None = setting(
-        "other defaults; flickr8k: for some thousand photographs; best: for features of inception_v3 made with "
-        "--feature_grid --store_images; flags that you give still count",
+        "set of defaults; flickr8k: for some thousand photographs, with self-critical epochs at the end; best: with "
+        "attention, fine-tuning and self-critical epochs, for features of inception_v3 made with --feature_grid "
+        "--store_images; flags that you give override it",
         None,
         heading="run",
         choices=tuple(sorted(PRESETS)),
@@ -105,6 +109,19 @@ def main(argv: Sequence[str] | None = None) -> None:
         sys.exit(130)
 
 
+def _require_preset(config: TaskConfig, info: FeaturesInfo) -> None:
+    """Raises InputError where the data lacks what a preset's settings need: without naming flags that nobody gave."""
+    needed = {
+        "--feature_grid": config.decoder.attention != "none" and len(info.features.shape) != 2,
+        "--store_images": bool(config.training.fine_tune) and info.images is None,
+    }
+    if config.preset and (missing := " ".join(flag for flag, lacks in needed.items() if lacks)):
+        raise InputError(
+            f"--preset {config.preset}: expected features made with pipelines.features {missing}, found features "
+            f"made without in {config.data}; make them again with it"
+        )
+
+
 def run(config: TaskConfig) -> dict[str, Any]:
     """Trains and exports; returns the figures of the best epoch.
 
@@ -131,6 +148,7 @@ def run(config: TaskConfig) -> dict[str, Any]:
         from trainer.training.run import decoder_config, make_cnn, train
 
         directory = dataset.open_directory(config.data, interruptions.check)
+        _require_preset(config, directory.info)
         shape = decoder_config(directory, config.decoder)
         export_dir = os.path.join(job_dir, job.EXPORT)
         with contextlib.ExitStack() as held:

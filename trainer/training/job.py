@@ -32,6 +32,7 @@ _DIRECTORIES = (CHECKPOINTS, BEST, journal.TENSORBOARD, REMADE)
 _SENT = (CONFIG, journal.TENSORBOARD, *_FILES, BEST, CHECKPOINTS)  # in this order: checkpoints say how good the best is
 # What is written into the directories; what else lies there is somebody else's.
 _WRITTEN = re.compile(r"(ckpt-[0-9]+|checkpoint|events\.out\.tfevents)([._].*)?|(train|val)\.features")
+_DIGEST = re.compile("[0-9a-f]{64}")
 _GROUPS = ("DecoderConfig", "TrainConfig", "Data")  # of config.json
 
 
@@ -97,7 +98,7 @@ def _require_same(job_dir: str, settings: dict[str, dict[str, Any]], earlier: di
     # A phase that has not begun may get other settings; --fine_tune not, since all checkpoints have its network.
     is_free = "" if latest == SELF_CRITICAL else SELF_CRITICAL
     other = [
-        f"{key} was {before or repr(before)}, now {value or repr(value)}"
+        f"{key} was {_told(before)}, now {_told(value)}"
         for key, (before, value) in changed.items()
         if not (key in GROWING_SETTINGS and type(before) is int and value > before)
         and not (is_free and key.startswith(is_free))
@@ -105,8 +106,14 @@ def _require_same(job_dir: str, settings: dict[str, dict[str, Any]], earlier: di
     if other:
         raise InputError(
             f"--job_dir: {job_dir} holds a run with other settings ({'; '.join(other)}); "
-            "give --overwrite, or another --job_dir"
+            "give another --job_dir, or --overwrite to delete that run"
         )
+
+
+def _told(value: Any) -> str:
+    """A setting as people read it, digests cut short."""
+    text = str(value) or "none"
+    return f"{text[:12]}…" if _DIGEST.fullmatch(text) else text
 
 
 def has_begun(job_dir: str, phase: str) -> bool:

@@ -79,7 +79,7 @@ class PhaseRun:
             self._train()
             self._validate()
         if self._progress.epoch < self._last_epoch:
-            self._bench.screen.say(f"no better {self._monitor} in {patience} validations (--patience): stopping here")
+            self._bench.screen.say(f"no better {self._monitor} in {patience} validations (--patience): this phase ends")
 
     def _train(self) -> None:
         """The batches of the epoch that are left, with a checkpoint whenever one is due."""

@@ -172,11 +172,12 @@ def _introduce(directory: dataset.FeatureDirectory, bench: Bench) -> None:
     kept = "kept in memory" if first.is_cached else "read again in each epoch (--cache_gb)"
     bench.screen.say(
         f"training on {split.images:,} images with {split.captions:,} captions, {kept}; {first.steps(0):,} steps an "
-        f"epoch, {bench.decoder.count_params():,} weights, {replicas} replica(s)"
+        f"epoch, {bench.decoder.count_params():,} weights, {replicas} device{'s' if replicas > 1 else ''}"
     )
     if not bench.validation:
         bench.screen.say(
-            "no validation images: the training loss decides which epoch is the best, and no captions are scored"
+            "no validation images: the training loss decides which epoch is the best, and no captions are scored; "
+            "pipelines.features --val_fraction 0.1 --update holds some out"
         )
 
 
@@ -225,6 +226,9 @@ def _run_phases(
         if not was_there and before.best:
             bench.best.restore()
         if goes_on:
+            if i and not was_there:
+                title, best = name.replace("_", "-"), before.best.get("epoch")
+                bench.screen.say(f"{title}: {phase.epochs} epochs at most, from epoch {best}, the best so far")
             if was_there:
                 bench.screen.say(f"going on with epoch {progress.epoch + 1}, after {progress.step:,} of its steps")
             phase.begin(bench.interruptions.check)

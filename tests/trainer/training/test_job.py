@@ -46,7 +46,7 @@ def test_a_setting_that_an_earlier_version_did_not_have_was_its_default(director
     with pytest.raises(InputError, match=r"holds a run with other settings \(momentum was 0\.9, now 0\.5\)"):
         job.check(str(directory), later, overwrite=False)
     later["TrainConfig"] = {"epochs": 3, "fine_tune": "all"}
-    with pytest.raises(InputError, match=r"\(fine_tune was '', now all\)"):
+    with pytest.raises(InputError, match=r"\(fine_tune was none, now all\)"):
         job.check(str(directory), later, overwrite=False)
 
 

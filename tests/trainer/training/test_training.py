@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -290,7 +291,7 @@ def test_other_records_are_refused(features_dir, job):
             shards.write_framed(handle, one)
     shard["sha256"] = hashlib.sha256((features_dir / shard["name"]).read_bytes()).hexdigest()
     (features_dir / "features_info.json").write_text(json.dumps(info))
-    with pytest.raises(InputError, match=r"holds a run with other settings \(records was"):
+    with pytest.raises(InputError, match=r"holds a run with other settings \(records was [0-9a-f]{12}…, now "):
         train(features_dir, job, epochs=3)
 
 
@@ -405,12 +406,24 @@ def test_two_replicas_train_as_one_does(features_dir, tmp_path):
         given = json.dumps([replicas, str(features_dir), str(job), flags])
         ended = subprocess.run([sys.executable, "-c", code, given], capture_output=True, text=True, timeout=300)
         assert ended.returncode == 0, ended.stderr
-        assert f"{replicas} replica(s)" in ended.stdout
+        assert f"{replicas} device" in ended.stdout
         rows[replicas] = history(job)
     for one, two in zip(rows[1][:2], rows[2][:2], strict=True):
         for name in ("loss", "val_loss", "accuracy"):
             assert float(two[name]) == pytest.approx(float(one[name]), abs=2e-3)
     assert float(rows[2][2]["reward"]) == pytest.approx(float(rows[1][2]["reward"]), rel=0.3)
+
+
+def test_a_preset_names_what_the_features_lack(made_features, made_grid_features, tmp_path):
+    for directory, missing in (
+        (made_features, "--feature_grid --store_images"),
+        (made_grid_features, "--store_images"),
+    ):
+        given = ["--data", str(directory), "--job_dir", str(tmp_path / "job"), "--preset", "best"]
+        message = f"--preset best: expected features made with pipelines.features {missing}, found"
+        with pytest.raises(InputError, match=re.escape(message)):
+            task.run(task.parse(given))
+    assert not (tmp_path / "job").exists()
 
 
 def test_a_preset_changes_defaults_and_flags_still_count():
