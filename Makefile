@@ -13,7 +13,7 @@ PARALLEL := -n $(TESTERS) --dist loadfile --no-loadscope-reorder --max-worker-re
 TESTS ?= tests
 SEED ?= 1
 
-.PHONY: help demo test test-slow test-engines docs-check fuzz lint format templates requirements clean
+.PHONY: help install demo test test-slow test-engines docs-check fuzz lint format templates requirements clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -25,6 +25,8 @@ $(INSTALLED): requirements.txt
 	@$(PYTHON) -m venv --clear .venv  # what an interrupted installation left would stop pip
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements.txt
 	@touch $@
+
+install: $(INSTALLED)  ## the packages of requirements.txt into .venv, 2 GB; all other targets begin with it
 
 demo: $(INSTALLED)  ## draw scenes, extract features, train, caption unseen images: ends in demo/gallery.png
 	@$(BIN)/python -m scripts.demo
