@@ -95,6 +95,7 @@ def run(config: FeaturesConfig, beam_args: Sequence[str] = ()) -> dict[str, Any]
                     "store_images": keep and vars(keep),
                 },
                 other={**vars(words), "records_per_shard": config.records_per_shard, **images.describe()},
+                flags=frozenset(command.values(config)),
             )
             how = (options, names, config.records_per_shard, started, running.overwrite, config.update)
             listing, publication = held.enter_context(start.begin(catalogue, config.output, *how))

@@ -1,9 +1,10 @@
-"""Text that any file can hold, and that fits into a line; the name of a place beside another."""
+"""Text that any file can hold, and that fits into a line; names of files in a column; a place beside another."""
 
 from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 
 _LONE = re.compile("[\ud800-\udfff]")
 
@@ -28,6 +29,19 @@ def shortened(value: object, letters: int = 40) -> str:
 def one_line(error: Exception) -> str:
     """An error's message for the middle of ours: its first words, or its kind where it has none."""
     return " ".join(str(error).split()[:20]) or type(error).__name__
+
+
+def shown_names(uris: Sequence[str]) -> dict[str, str]:
+    """What each is called in a column of them: without the directories that all have in common."""
+    # By letters, since `commonpath` would take one slash of s3:// away; then cut at a slash.
+    common = os.path.commonprefix([uri[: uri.rfind("/") + 1] for uri in uris])  # noqa: RUF071
+    start = common.rfind("/") + 1
+    return {uri: uri[start:] for uri in uris}
+
+
+def fitted(name: str, width: int) -> str:
+    """The end of a long name, which tells more than its beginning."""
+    return name if len(name) <= width else f"…{name[1 - width :]}"
 
 
 def beside(directory: str, name: str) -> str:

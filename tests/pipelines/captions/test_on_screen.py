@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from pipelines import caption
-from pipelines.captions.on_screen import MOST, shown_names
+from pipelines.captions.on_screen import MOST
 from tests.support import commands, stores
 from tests.support.outputs import annotations, rows
 from tfrecords_schema.storage import clients
+from tfrecords_schema.text import shown_names
 
 
 @pytest.fixture
