@@ -20,7 +20,7 @@ NAMES = Names(["captions"], [".parquet"])
         ({"model": "a1" * 32}, {"model": "b2" * 32}, "model was a1a1a1a1a1a1…, now b2b2b2b2b2b2…"),
         ({"feature_precision": "float32"}, {"feature_precision": "bfloat16"}, "--precision was float32, now bfloat16"),
         ({"feature_layer": "x"}, {"feature_layer": "y"}, "feature_layer was x, now y"),
-        ({}, {"attention": True}, "--attention was not given, now on"),
+        ({"images": []}, {"attention": True}, "--attention was not given, now on"),
         ({"store_images": {"short_side": 48}}, {}, "--store_images was short_side 48, now not given"),
         ({"images": ["x" * 100]}, {}, f"--images was {'x' * 80}…, now not given"),
     ],
