@@ -14,7 +14,7 @@ from pipelines import cli
 from pipelines.settings.caption import CaptionConfig
 from tfrecords_schema import command, command_line
 from tfrecords_schema.errors import InputError
-from tfrecords_schema.text import shortened
+from tfrecords_schema.text import beside, shortened
 
 ABOUT = {
     "prog": "python -m pipelines.caption",
@@ -152,17 +152,17 @@ class Publish:
         from pipelines.output.publishing import publish
 
         output, publication = self.publication.directory, self.publication
-        beside = [formats.file_name(r.name, name) for r in results for name in self.formats if name in formats.SUFFIXES]
+        named = [formats.file_name(r.name, name) for r in results for name in self.formats if name in formats.SUFFIXES]
         if "coco" in self.formats:
             write = functools.partial(formats.write_coco, results, output)
-            beside.append(publication.settle(formats.COCO, write))
+            named.append(publication.settle(formats.COCO, write))
         command = ("python", "-m", "pipelines.gallery")
-        following = (*command, "--captions", output, "--output", "gallery.html")
+        following = (*command, "--captions", output, "--output", beside(output, "gallery.html"))
 
         def manifests(results: Sequence) -> tuple[dict[str, str], dict[str, str]]:
             return {card.README: card.card(self.schema, results)} if card.may_be_written(output) else {}, {}
 
-        yield from publish(publication, results, following, manifests, beside=beside)
+        yield from publish(publication, results, following, manifests, beside=named)
 
 
 if __name__ == "__main__":

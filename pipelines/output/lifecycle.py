@@ -179,11 +179,12 @@ def _begun_options(directory: str) -> dict[str, Any] | None:
 
 def _require_same(directory: str, earlier: dict[str, Any], options: Options, update: bool | None) -> None:
     now = options.every
-    names = sorted(name for name in {*earlier, *now} if earlier.get(name) != now.get(name))
+    both = {name: (earlier.get(name), now.get(name)) for name in sorted({*earlier, *now})}
+    names = [name for name, (before, is_now) in both.items() if before != is_now and (_shown(before) or _shown(is_now))]
     if update:
         names = [name for name in names if name in options.image]
     if names:
-        changes = "; ".join(_change(name, earlier.get(name), now.get(name), options.flags) for name in names)
+        changes = "; ".join(_change(name, *both[name], options.flags) for name in names)
         updatable = update is not None and not any(name in options.image for name in names)
         ways = "--update (features of images that stay the same are kept), --overwrite" if updatable else "--overwrite"
         raise InputError(

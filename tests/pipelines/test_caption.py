@@ -89,6 +89,9 @@ def test_images_in_are_rows_and_rejects(run, odd_images):
         ("text", "decode", "NotAnImage"),
     ]
     assert report["inputs"] == 5 and report["records"] == 2 and report["rejects"] == 3
+    gallery.main(shlex.split(report["next_command"])[3:])
+    page = pathlib.Path(f"{output}-gallery.html").read_text()
+    assert "2 of 2 captioned images; 3 were rejected" in page
 
 
 def test_the_first_rejects_are_told(run, tmp_path, capsys):
@@ -245,7 +248,7 @@ def test_each_command_that_is_named_next_works_as_it_stands(kind, tiny_network, 
     following = shlex.split(report["next_command"])
     assert following[:3] == ["python", "-m", "pipelines.gallery"]
     gallery.main(following[3:])
-    assert pathlib.Path("gallery.html").stat().st_size > 1000
+    assert pathlib.Path("it's here-gallery.html").stat().st_size > 1000
 
     shutil.move(path, f"{path}-moved")
     shutil.rmtree(tmp_path / "of mine")
