@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -14,7 +15,8 @@ from pipelines import cli
 from pipelines.settings.caption import CaptionConfig
 from tfrecords_schema import command, command_line
 from tfrecords_schema.errors import InputError
-from tfrecords_schema.text import beside, shortened
+from tfrecords_schema.storage import paths
+from tfrecords_schema.text import beside, did_you_mean, shortened
 
 ABOUT = {
     "prog": "python -m pipelines.caption",
@@ -55,10 +57,12 @@ def parse(argv: Sequence[str] | None) -> tuple[CaptionConfig, list[str]]:
     if "output" in found and images:
         raise InputError(f"--images: expected it before {shortened(images[0])!r}, since --output is given")
     if "output" not in found and beam_args:
-        raise InputError(
-            f"{shortened(beam_args[0])}: not a flag of this command; Beam gets other flags, but only with --output; "
-            "see --help"
-        )
+        near = did_you_mean(beam_args[0], command.names(CaptionConfig), "--")
+        way = near or "; Beam gets other flags, but only with --output; see --help"
+        raise InputError(f"{shortened(beam_args[0])}: not a flag of this command{way}")
+    for image in images:
+        if paths.is_local(image) and not paths.is_pattern(image) and not os.path.lexists(paths.absolute(image)):
+            raise InputError(f"no file or directory {shortened(image, 200)}")
     if images:
         found["images"] = [*images, *found.get("images", ())]
     return command.make(CaptionConfig, found), beam_args
@@ -104,7 +108,7 @@ def run(config: CaptionConfig, beam_args: Sequence[str] = ()) -> dict[str, Any]:
     from tfrecords_schema.shards import shard_count
 
     output, running, table = config.output, config.running, config.table
-    engine = choose(beam_args, running.gpu, running.accelerator)
+    engine = choose(beam_args, running.gpu, running.accelerator, command.names(CaptionConfig))
     engine.require_reachable(**command.places(config))
     planned = plan(config)
     with contextlib.ExitStack() as held:

@@ -68,7 +68,7 @@ def run(config: FeaturesConfig, beam_args: Sequence[str] = ()) -> dict[str, Any]
 
     data, network, words, running = config.data, config.network, config.words, config.running
     keep = StoredImages(config.store.store_size, QUALITY) if config.store.store_images else None
-    engine = choose(beam_args, running.gpu, running.accelerator)
+    engine = choose(beam_args, running.gpu, running.accelerator, command.names(FeaturesConfig))
     engine.require_reachable(**command.places(config))
     images = source_of(data, config.records_per_shard)
     asked = network.precision

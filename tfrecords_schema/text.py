@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
+_NEAR = 0.75  # of difflib's ratio
 _LONE = re.compile("[\ud800-\udfff]")
 
 
@@ -29,6 +31,16 @@ def shortened(value: object, letters: int = 40) -> str:
 def one_line(error: Exception) -> str:
     """An error's message for the middle of ours: its first words, or its kind where it has none."""
     return " ".join(str(error).split()[:20]) or type(error).__name__
+
+
+def did_you_mean(given: str, known: Iterable[str], mark: str = "") -> str:
+    """`; did you mean NAME?` of the known name that a given one is nearest to; empty where none is near.
+
+    Args:
+      mark: what names begin with on the command line, "--".
+    """
+    near = difflib.get_close_matches(given.removeprefix(mark).partition("=")[0], known, 1, _NEAR)
+    return f"; did you mean {mark}{near[0]}?" if near else ""
 
 
 def shown_names(uris: Sequence[str]) -> dict[str, str]:

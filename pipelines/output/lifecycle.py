@@ -142,7 +142,8 @@ def _earlier(directory: str, names: Names, overwrite: bool) -> tuple[_Found | No
 
 
 def _unwritable(directory: str, error: OSError) -> InputError:
-    return InputError(f"--output: expected a directory that can be written to, found {directory}: {error}")
+    found = f"a file, {directory}" if os.path.isfile(directory) else f"{directory}: {error}"
+    return InputError(f"--output: expected a directory that can be written to, found {found}")
 
 
 def _lock(directory: str) -> contextlib.AbstractContextManager:

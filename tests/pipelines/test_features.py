@@ -256,7 +256,10 @@ def test_other_options_are_refused_with_the_difference(make_features):
             "--images: no filesystem for https://example.com/a; web servers are read file by file: list",
         ),
         ("--coco_dir {coco} --weights random --max_caption_length 2", "--max_caption_length: expected at least 3"),
-        ("--coco_dir {coco} --weights random --wieghts x", "--wieghts: neither this command nor Beam knows this flag"),
+        (
+            "--coco_dir {coco} --weights random --wieghts x",
+            "--wieghts: neither this command nor Beam knows this flag; did you mean --weights?",
+        ),
         ("--coco_dir {coco} --weights random --extractor vgg", "--extractor: expected one of inception_v3, vgg16"),
     ],
 )
@@ -299,6 +302,9 @@ def test_an_output_that_cannot_be_written_to(make_features, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="--output: expected a directory that can be written to"):
         make_features(tmp_path / "file" / "below")
+    told = f"--output: expected a directory that can be written to, found a file, {tmp_path}/file"
+    with pytest.raises(InputError, match=f"^{told}$"):
+        make_features(tmp_path / "file")
 
 
 def test_images_are_stored_where_asked_for(make_features, coco_dir, tmp_path):
