@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -14,7 +15,8 @@ from pipelines import cli
 from pipelines.settings.caption import CaptionConfig
 from tfrecords_schema import command, command_line
 from tfrecords_schema.errors import InputError
-from tfrecords_schema.text import shortened
+from tfrecords_schema.storage import paths
+from tfrecords_schema.text import beside, did_you_mean, shortened
 
 ABOUT = {
     "prog": "python -m pipelines.caption",
@@ -55,10 +57,12 @@ def parse(argv: Sequence[str] | None) -> tuple[CaptionConfig, list[str]]:
     if "output" in found and images:
         raise InputError(f"--images: expected it before {shortened(images[0])!r}, since --output is given")
     if "output" not in found and beam_args:
-        raise InputError(
-            f"{shortened(beam_args[0])}: not a flag of this command; Beam gets other flags, but only with --output; "
-            "see --help"
-        )
+        near = did_you_mean(beam_args[0], command.names(CaptionConfig), "--")
+        way = near or "; Beam gets other flags, but only with --output; see --help"
+        raise InputError(f"{shortened(beam_args[0])}: not a flag of this command{way}")
+    for image in images:
+        if paths.is_local(image) and not paths.is_pattern(image) and not os.path.lexists(paths.absolute(image)):
+            raise InputError(f"no file or directory {shortened(image, 200)}")
     if images:
         found["images"] = [*images, *found.get("images", ())]
     return command.make(CaptionConfig, found), beam_args
@@ -104,7 +108,7 @@ def run(config: CaptionConfig, beam_args: Sequence[str] = ()) -> dict[str, Any]:
     from tfrecords_schema.shards import shard_count
 
     output, running, table = config.output, config.running, config.table
-    engine = choose(beam_args, running.gpu, running.accelerator)
+    engine = choose(beam_args, running.gpu, running.accelerator, command.names(CaptionConfig))
     engine.require_reachable(**command.places(config))
     planned = plan(config)
     with contextlib.ExitStack() as held:
@@ -152,17 +156,17 @@ class Publish:
         from pipelines.output.publishing import publish
 
         output, publication = self.publication.directory, self.publication
-        beside = [formats.file_name(r.name, name) for r in results for name in self.formats if name in formats.SUFFIXES]
+        named = [formats.file_name(r.name, name) for r in results for name in self.formats if name in formats.SUFFIXES]
         if "coco" in self.formats:
             write = functools.partial(formats.write_coco, results, output)
-            beside.append(publication.settle(formats.COCO, write))
+            named.append(publication.settle(formats.COCO, write))
         command = ("python", "-m", "pipelines.gallery")
-        following = (*command, "--captions", output, "--output", "gallery.html")
+        following = (*command, "--captions", output, "--output", beside(output, "gallery.html"))
 
         def manifests(results: Sequence) -> tuple[dict[str, str], dict[str, str]]:
             return {card.README: card.card(self.schema, results)} if card.may_be_written(output) else {}, {}
 
-        yield from publish(publication, results, following, manifests, beside=beside)
+        yield from publish(publication, results, following, manifests, beside=named)
 
 
 if __name__ == "__main__":

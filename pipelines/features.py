@@ -68,7 +68,7 @@ def run(config: FeaturesConfig, beam_args: Sequence[str] = ()) -> dict[str, Any]
 
     data, network, words, running = config.data, config.network, config.words, config.running
     keep = StoredImages(config.store.store_size, QUALITY) if config.store.store_images else None
-    engine = choose(beam_args, running.gpu, running.accelerator)
+    engine = choose(beam_args, running.gpu, running.accelerator, command.names(FeaturesConfig))
     engine.require_reachable(**command.places(config))
     images = source_of(data, config.records_per_shard)
     asked = network.precision
@@ -95,6 +95,7 @@ def run(config: FeaturesConfig, beam_args: Sequence[str] = ()) -> dict[str, Any]
                     "store_images": keep and vars(keep),
                 },
                 other={**vars(words), "records_per_shard": config.records_per_shard, **images.describe()},
+                flags=frozenset(command.values(config)),
             )
             how = (options, names, config.records_per_shard, started, running.overwrite, config.update)
             listing, publication = held.enter_context(start.begin(catalogue, config.output, *how))

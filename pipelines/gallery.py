@@ -121,7 +121,10 @@ def _chosen(config: GalleryConfig, n: int) -> Chosen:
     if not found.rows:
         raise InputError(f"{place}: expected captioned images, found none")
     name = printable(posixpath.basename(paths.absolute(place)))
-    return found._replace(name=name, facts={"Images": f"{len(found.rows)} of {found.total}", "Order": order})
+    count, rejects = f"{len(found.rows):,} of {found.total:,}", found.rejects
+    if rejects:
+        count += f" captioned images; {rejects:,} {'was' if rejects == 1 else 'were'} rejected"
+    return found._replace(name=name, facts={"Images": count, "Order": order})
 
 
 def _check_target(flag: str, path: str) -> None:

@@ -149,6 +149,11 @@ def flags(config: type[Settings], title: str = "options", way: tuple[str, ...] =
             yield Flag(field.name, kind, many, field.default, about, section, (*way, field.name))
 
 
+def names(config: type[Settings]) -> list[str]:
+    """The names of all flags, without dashes."""
+    return [flag.name for flag in flags(config)]
+
+
 def _value_type(hint: Any) -> tuple[type, bool]:
     """(type of a value, whether there are several) of `int`, `int | None` and `tuple[str, ...]`."""
     if isinstance(hint, types.UnionType):

@@ -8,7 +8,7 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any
 
-from tfrecords_schema.command import REQUIRED, Config, Flag, Settings, flags, make
+from tfrecords_schema.command import REQUIRED, Config, Flag, Settings, flags, make, names
 from tfrecords_schema.errors import ArgumentParser
 from tfrecords_schema.text import shortened
 
@@ -36,6 +36,7 @@ def parser(
         add_help=False,
     )
     groups = {REQUIRED: made.add_argument_group(REQUIRED)}  # the first section; one without flags is not shown
+    made.known = tuple(names(config))
     for flag in flags(config):
         if flag.title not in groups:
             groups[flag.title] = made.add_argument_group(flag.title)

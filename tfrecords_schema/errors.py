@@ -8,8 +8,9 @@ import sys
 from collections.abc import Iterator
 from typing import NoReturn
 
-from tfrecords_schema.text import on_screen, one_line, shortened
+from tfrecords_schema.text import did_you_mean, on_screen, one_line, shortened
 
+_UNKNOWN = "unrecognized arguments: "  # what argparse says of them
 _MOST_LETTERS = 400  # of what does not fit on a command line
 _LONGEST_LINE = 900  # letters of a message
 
@@ -66,12 +67,19 @@ def reading(path: str, expected: str, *kinds: type[Exception]) -> Iterator[None]
 
 
 class ArgumentParser(argparse.ArgumentParser):
-    """argparse's, with mistakes told in one line and flags never abbreviated."""
+    """argparse's, with mistakes told in one line and flags never abbreviated.
+
+    Attributes:
+      known: the names of flags, without dashes, of which the nearest is told to whoever gives another.
+    """
 
     def __init__(self, **kwargs):
         super().__init__(**kwargs, allow_abbrev=False)
+        self.known: tuple[str, ...] = ()
 
     def error(self, message: str) -> NoReturn:
         """Exits with status 2."""
         told = on_screen(shortened(message.removeprefix("argument "), _MOST_LETTERS))
-        self.exit(2, f"error: {told}; see {self.prog} --help\n")
+        words = message.removeprefix(_UNKNOWN).split() if message.startswith(_UNKNOWN) else []
+        near = did_you_mean(next((word for word in words if word.startswith("--")), ""), self.known, "--")
+        self.exit(2, f"error: {told}{f'{near} See' if near else '; see'} {self.prog} --help\n")

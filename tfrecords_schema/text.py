@@ -1,10 +1,13 @@
-"""Text that any file can hold, and that fits into a line; the name of a place beside another."""
+"""Text that any file can hold, and that fits into a line; names of files in a column; a place beside another."""
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
+from collections.abc import Iterable, Sequence
 
+_NEAR = 0.75  # of difflib's ratio
 _LONE = re.compile("[\ud800-\udfff]")
 
 
@@ -28,6 +31,29 @@ def shortened(value: object, letters: int = 40) -> str:
 def one_line(error: Exception) -> str:
     """An error's message for the middle of ours: its first words, or its kind where it has none."""
     return " ".join(str(error).split()[:20]) or type(error).__name__
+
+
+def did_you_mean(given: str, known: Iterable[str], mark: str = "") -> str:
+    """`; did you mean NAME?` of the known name that a given one is nearest to; empty where none is near.
+
+    Args:
+      mark: what names begin with on the command line, "--".
+    """
+    near = difflib.get_close_matches(given.removeprefix(mark).partition("=")[0], known, 1, _NEAR)
+    return f"; did you mean {mark}{near[0]}?" if near else ""
+
+
+def shown_names(uris: Sequence[str]) -> dict[str, str]:
+    """What each is called in a column of them: without the directories that all have in common."""
+    # By letters, since `commonpath` would take one slash of s3:// away; then cut at a slash.
+    common = os.path.commonprefix([uri[: uri.rfind("/") + 1] for uri in uris])  # noqa: RUF071
+    start = common.rfind("/") + 1
+    return {uri: uri[start:] for uri in uris}
+
+
+def fitted(name: str, width: int) -> str:
+    """The end of a long name, which tells more than its beginning."""
+    return name if len(name) <= width else f"…{name[1 - width :]}"
 
 
 def beside(directory: str, name: str) -> str:

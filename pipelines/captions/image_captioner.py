@@ -21,7 +21,9 @@ from pipelines.settings.caption import Network
 from pipelines.settings.search import Search
 from pipelines.vision.images import MAX_PIXELS
 from pipelines.vision.reading import Reading
+from tfrecords_schema import command
 from tfrecords_schema.manifests.model_info import ModelInfo
+from tfrecords_schema.text import did_you_mean
 from tfrecords_schema.vocabulary import Vocabulary
 
 
@@ -46,12 +48,12 @@ def load(
       InputError: it is no export, is damaged, or an option does not fit it.
       TypeError: there is no such option.
     """
+    asked = _asking(Search(), search, ("weights", "precision", "batch_size", "max_pixels", "capitalise"))
     place = os.fspath(model)
     info, vocabulary = exports.open_model(place)
     network = Network(weights=weights, precision=precision)
     reading = Reading(max_pixels=max_pixels)
     features, _ = model_features.features_of(place, info, network, reading, batch_size, at_once=True)
-    asked = Search(**search)
     resolved = asked.resolved(info)
     words = word_ids(resolved, vocabulary)
     exports.check_model(place, info)
@@ -128,8 +130,19 @@ class ImageCaptioner:
 
     def asking(self, **search: Any) -> Captioner:
         """A captioner of the same model with the options of a call. Raises as `__call__`."""
-        asked = dataclasses.replace(self._asked, **search).resolved(self.info)
+        asked = _asking(self._asked, search).resolved(self.info)
         return self.captioning.captioner.with_search(asked, word_ids(asked, self.vocabulary))
+
+
+def _asking(asked: Search, search: dict[str, Any], further: tuple[str, ...] = ()) -> Search:
+    """A search with other options. Raises TypeError where there is none such; `further` may be asked for besides."""
+    known = command.names(Search)
+    for name in search:
+        if name not in known:
+            every = [*known, *further]
+            way = did_you_mean(name, every)
+            raise TypeError(f"unknown option {name!r}{f'{way} T' if way else '; t'}here are {', '.join(every)}")
+    return dataclasses.replace(asked, **search)
 
 
 def as_item(image: Any, position: int = 0) -> Item:

@@ -7,7 +7,6 @@ import functools
 import itertools
 import json
 import math
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -25,7 +24,7 @@ from pipelines.sources import captions_files
 from tfrecords_schema.errors import InputError
 from tfrecords_schema.manifests import caption_table
 from tfrecords_schema.storage import files
-from tfrecords_schema.text import on_screen
+from tfrecords_schema.text import fitted, on_screen, shown_names
 
 MOST = 300  # images; whoever captions more wants to keep the captions
 _CAPTIONING = "captioning"
@@ -102,31 +101,18 @@ def _references(plan: Plan, items: Sequence[Item]) -> dict[int, tuple[str, ...]]
     return found
 
 
-def shown_names(uris: Sequence[str]) -> dict[str, str]:
-    """What each is called in a column of them: without the directories that all have in common."""
-    # By letters, since `commonpath` would take one slash of s3:// away; then cut at a slash.
-    common = os.path.commonprefix([uri[: uri.rfind("/") + 1] for uri in uris])  # noqa: RUF071
-    start = common.rfind("/") + 1
-    return {uri: uri[start:] for uri in uris}
-
-
 def _lines(used: Sequence[Captioned], said: dict[int, tuple[str, ...]]) -> Iterator[str]:
     """Each image's captions, and below them what people said, in columns."""
     names = shown_names([one.item.uri for one in used])
     width = min(_NAME, max(map(len, [*names.values(), _PEOPLE if said else ""]), default=0))
     text_width = min(_TEXT, max((len(found.text) for one in used for found in one.captions), default=0))
     for one in used:
-        name = _fitted(names[one.item.uri], width)
+        name = fitted(names[one.item.uri], width)
         for found in one.captions:
             yield f"{name:<{width}}  {found.text:<{text_width}}  p={math.exp(found.log_prob):.3g}"
             name = ""
         for text in said.get(one.item.position, ()):
             yield f"{_PEOPLE:>{width}}  {' '.join(text.split())}"
-
-
-def _fitted(name: str, width: int) -> str:
-    """The end of a long name, which tells more than its beginning."""
-    return name if len(name) <= width else f"…{name[1 - width :]}"
 
 
 def _object(one: Captioned | Reject, word_scores: bool, said: dict[int, tuple[str, ...]]) -> dict[str, Any]:
@@ -147,5 +133,5 @@ def print_examples(directory: str) -> None:
     width = min(_NAME, max((len(names[row["image_uri"]]) for row in shown), default=0))
     for row, head in zip(shown, ("examples", *[""] * _EXAMPLES), strict=False):
         probability = math.exp(row["log_prob"])
-        name = _fitted(names[row["image_uri"]], width)
+        name = fitted(names[row["image_uri"]], width)
         print(on_screen(f"{head:<12}{name:<{width}}  {row['caption']}  p={probability:.3g}"))

@@ -22,6 +22,7 @@ from pipelines.sources.table_columns import Columns
 from pipelines.vision import extractors
 from pipelines.vision.reading import Reading
 from tfrecords_schema import __version__
+from tfrecords_schema.command import values
 from tfrecords_schema.errors import InputError
 from tfrecords_schema.manifests import caption_table
 from tfrecords_schema.manifests.features_info import FeatureSpec
@@ -145,7 +146,7 @@ def plan(config: CaptionConfig) -> Plan:
     exports.check_model(config.model, info)  # last, since it takes seconds
     asked = (search, words, table.attention, table.capitalise, config.output is None)
     model = captioner.Captioner(config.model, *asked)
-    return Plan(source, features, spec, model, info, Options(image, other), config)
+    return Plan(source, features, spec, model, info, Options(image, other, frozenset(values(config))), config)
 
 
 _Parts = tuple[ImageSets | stored.FeatureRecords, FeatureMaker, FeatureSpec, dict[str, Any]]

@@ -56,10 +56,20 @@ class Engine:
                     raise InputError(f"--{flag}: {told}, found {path}")
 
 
-def choose(beam_args: Sequence[str], gpu: str | None = None, accelerator: str | None = None) -> Engine:
+def choose(
+    beam_args: Sequence[str],
+    gpu: str | None = None,
+    accelerator: str | None = None,
+    known_here: Sequence[str] = (),
+) -> Engine:
     """The engine that the flags ask for, of them those left for Beam: by default the in-process FnApiRunner.
 
     "DirectRunner" would first try to download the binary of another engine, Prism, and run something else where it can.
+
+    Args:
+      beam_args: what is left of a command line, for Beam.
+      gpu, accelerator: the flags `--gpu` and `--accelerator`.
+      known_here: as of `pipeline_options`.
 
     Raises:
       InputError: a flag, or the runner's name, is not known.
@@ -69,7 +79,7 @@ def choose(beam_args: Sequence[str], gpu: str | None = None, accelerator: str | 
     from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
     beam_args, accelerator = with_gpu(gpu, beam_args, accelerator)
-    options = pipeline_options(beam_args)
+    options = pipeline_options(beam_args, known_here)
     asked = options.view_as(StandardOptions).runner
     name = short_name(asked)
     _quieten(name)

@@ -9,6 +9,7 @@ from typing import Any
 
 from tfrecords_schema.errors import ArgumentParser, InputError
 from tfrecords_schema.storage import clients
+from tfrecords_schema.text import did_you_mean
 
 IN_PROCESS = ("direct", "fnapi")  # one engine by two names; see engine.py
 LOCAL = (*IN_PROCESS, "bundlebaseddirect", "prism")  # all of them on this machine, unless a job server is named
@@ -23,8 +24,11 @@ def short_name(runner: str | None) -> str:
     return (runner or "direct").lower().rpartition(".")[2].removesuffix("runner")
 
 
-def pipeline_options(beam_args: Sequence[str]) -> Any:
+def pipeline_options(beam_args: Sequence[str], known_here: Sequence[str] = ()) -> Any:
     """Beam's options from the flags that were not ours, with our clients of stores told of them.
+
+    Args:
+      known_here: the names of the command's own flags, of which the nearest is told to whoever gives an unknown one.
 
     Raises:
       InputError: a flag that neither Beam nor the engine's job server knows, which Beam itself would pass over in
@@ -49,7 +53,8 @@ def pipeline_options(beam_args: Sequence[str]) -> Any:
             unknown = known.parse_known_args(flags)[1]
         # A job server that Beam has yet to start has flags of its own, which nobody can ask it for.
         if unknown and (given.job_endpoint or runner in _WITHOUT_SERVER):
-            raise InputError(f"{unknown[0]}: neither this command nor Beam knows this flag; see --help")
+            way = did_you_mean(unknown[0], known_here, "--") or "; see --help"
+            raise InputError(f"{unknown[0]}: neither this command nor Beam knows this flag{way}")
 
     options = PipelineOptions(flags)
     options.get_all_options(add_extra_args_fn=check)  # called with a parser that has all of Beam's flags

@@ -23,6 +23,10 @@ _BATCH = 50_000  # rows read at a time
 # The upper half of the hash chooses the shard, the lower one the order in it: `shards.shard_of`, `order_in_shard`.
 # Images that are read together come last. The key is a number, as texts take long to sort.
 _ORDER = "CASE WHEN run IS NULL THEN md5_number_lower(id) >> 1 ELSE 1::UBIGINT << 63 | position END"
+_TWICE = """
+    CASE WHEN entries.uri = taken.uri THEN 'this image was listed already, in an earlier row or place'
+      ELSE 'the id ' || entries.id || ' was taken by ' || taken.uri END
+"""
 
 
 class Source(Protocol):
@@ -139,7 +143,7 @@ class Catalogue:
             )
             self.run(
                 "UPDATE entries SET stage = 'list', error = 'DuplicateId', "
-                "message = 'the id ' || entries.id || ' was taken by ' || taken.uri FROM taken WHERE error IS NULL "
+                f"message = {_TWICE} FROM taken WHERE error IS NULL "
                 "AND entries.split = taken.split AND entries.id = taken.id AND entries.position <> taken.position"
             )
             self.run("DROP TABLE taken")

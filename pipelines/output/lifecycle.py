@@ -27,6 +27,7 @@ from tfrecords_schema.text import shortened
 
 _TEXT = re.compile(r'"([^"\\]+)"')  # in JSON, and in what is left of it: the names of files are among them
 _SHOWN = 80  # characters of a value in a message
+_DIGEST = re.compile("[0-9a-f]{64}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,10 +37,12 @@ class Options:
     Attributes:
       image: what features follow from.
       other: everything else.
+      flags: of the command, to name them in messages.
     """
 
     image: dict[str, Any]
     other: dict[str, Any]
+    flags: frozenset[str] = frozenset()
 
     @property
     def every(self) -> dict[str, Any]:
@@ -139,7 +142,8 @@ def _earlier(directory: str, names: Names, overwrite: bool) -> tuple[_Found | No
 
 
 def _unwritable(directory: str, error: OSError) -> InputError:
-    return InputError(f"--output: expected a directory that can be written to, found {directory}: {error}")
+    found = f"a file, {directory}" if os.path.isfile(directory) else f"{directory}: {error}"
+    return InputError(f"--output: expected a directory that can be written to, found {found}")
 
 
 def _lock(directory: str) -> contextlib.AbstractContextManager:
@@ -175,17 +179,37 @@ def _begun_options(directory: str) -> dict[str, Any] | None:
 
 
 def _require_same(directory: str, earlier: dict[str, Any], options: Options, update: bool | None) -> None:
-    def shown(value: Any) -> str:
-        return shortened(" ".join(str(value).split()), _SHOWN)
-
     now = options.every
-    names = sorted(name for name in {*earlier, *now} if earlier.get(name) != now.get(name))
+    both = {name: (earlier.get(name), now.get(name)) for name in sorted({*earlier, *now})}
+    names = [name for name, (before, is_now) in both.items() if before != is_now and (_shown(before) or _shown(is_now))]
     if update:
         names = [name for name in names if name in options.image]
     if names:
-        changes = "; ".join(f"{name} was {shown(earlier.get(name))}, now {shown(now.get(name))}" for name in names)
+        changes = "; ".join(_change(name, *both[name], options.flags) for name in names)
         updatable = update is not None and not any(name in options.image for name in names)
         ways = "--update (features of images that stay the same are kept), --overwrite" if updatable else "--overwrite"
         raise InputError(
             f"--output: {directory} was made with other options ({changes}); give {ways}, or another --output"
         )
+
+
+def _change(name: str, before: Any, now: Any, flags: frozenset[str]) -> str:
+    """What is said of an option that differs; a digest stands for what a flag named, and is not its value."""
+    is_digest = any(isinstance(value, str) and _DIGEST.fullmatch(value) for value in (before, now))
+    known = [flag for flag in (name, name.removeprefix("feature_")) if flag in flags and not is_digest]
+    was, is_now = (shortened(_shown(value) or "not given", _SHOWN) for value in (before, now))
+    return f"{f'--{known[0]}' if known else name} was {was}, now {is_now}"
+
+
+def _shown(value: Any) -> str:
+    """An option's value as a person would write it; empty for none."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_shown(one)}" for key, one in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(filter(None, map(_shown, value)))
+    text = " ".join(str(value).split())
+    return f"{text[:12]}…" if _DIGEST.fullmatch(text) else text

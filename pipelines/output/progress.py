@@ -16,7 +16,7 @@ from tfrecords_schema.storage import files, finding, paths
 
 LISTING, STARTING, LOADING = "listing the images", "starting the workers", "loading the network"
 OPENING = "opening the model"
-_FIRST = "working on the first ones"
+_FIRST = "working"
 _WRITE_PERIOD_S = _TERMINAL_PERIOD_S = 0.5
 _PLAIN_PERIOD_S = 15.0
 _REMOTE_PERIOD_S = 30.0
@@ -140,7 +140,7 @@ class Watch:
                 bar.reset(self._total)
             if started is not None:
                 bar.initial = kept + before  # no part of the rate
-                bar.set_postfix_str(f"{rejects} rejects", refresh=False)
+                bar.set_postfix_str(_rejects(rejects), refresh=False)
             else:
                 bar.set_postfix_str(self._start(), refresh=False)
             bar.update(done - bar.n)
@@ -156,8 +156,8 @@ class Watch:
             return f"{so_far}, {self._start()}"
         rate = (done - before) / (time.monotonic() - started)
         if not rate:
-            return f"{so_far}, {rejects} rejects"
-        return f"{so_far}, {rate:.1f} images/s, {rejects} rejects, {(self._total - done) / rate:.0f} s left"
+            return f"{so_far}, {_rejects(rejects)}"
+        return f"{so_far}, {rate:.1f} images/s, {_rejects(rejects)}, {(self._total - done) / rate:.0f} s left"
 
     def _start(self) -> str:
         """What is done before the first image is, and for how long."""
@@ -177,3 +177,7 @@ class Watch:
             return None
         records, rejects, kept = (sum(one[i] for one in told) for i in range(3))
         return records + rejects, rejects, kept
+
+
+def _rejects(count: int) -> str:
+    return f"{count:,} reject{'' if count == 1 else 's'}"

@@ -18,8 +18,8 @@ from typing import Any, BinaryIO
 from pipelines.items import Reject
 from pipelines.output import editions, places, rejects, sidecars
 from pipelines.output.names import Names, rejects_table
-from pipelines.output.report import make_report, write_shard_list
-from pipelines.output.sidecars import ShardResult
+from pipelines.output.report import make_report
+from pipelines.output.sidecars import ShardResult, write_shard_list
 from tfrecords_schema import shards
 from tfrecords_schema.manifests.caption_table import REPORT, SHARD_LIST
 from tfrecords_schema.manifests.features_info import CARRIED

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import io
-from collections.abc import Iterable
+import shutil
+import sys
+from collections.abc import Iterable, Iterator, Sequence
 from typing import BinaryIO
 
 from pipelines.items import Reject
+from tfrecords_schema.storage import files
+from tfrecords_schema.text import fitted, shortened, shown_names
+
+_NAME = 40  # letters of a file's name, at most
+_LOG_COLUMNS = 200  # where there is no terminal
 
 
 def _schema():
@@ -44,3 +52,31 @@ def read_parquet(handle: BinaryIO) -> list[Reject]:
     import pyarrow.parquet as pq
 
     return [Reject(**row) for row in pq.read_table(handle).to_pylist()]
+
+
+def read_first(tables: Sequence[str], most: int) -> list[Reject]:
+    """The first rejects of some tables, of which no more is read than that takes; none of what cannot be read."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    found: list[Reject] = []
+    with contextlib.suppress(OSError, ValueError, pa.ArrowException):
+        for path in tables:
+            if len(found) < most:
+                with files.open_binary(path) as handle:
+                    batch = next(pq.ParquetFile(handle).iter_batches(batch_size=most))
+                found += [Reject(**row) for row in batch.to_pylist()[: most - len(found)]]
+    return found
+
+
+def lines(found: Sequence[Reject], total: int, where: str) -> Iterator[str]:
+    """What a summary says of rejects: a line for each that was found, as wide as the screen, and how many more are."""
+    width = (shutil.get_terminal_size().columns if sys.stdout.isatty() else _LOG_COLUMNS) - 1
+    names = shown_names([reject.image_uri for reject in found])
+    names = {uri: fitted(name, _NAME) for uri, name in names.items()}
+    column = max(map(len, names.values()), default=0)
+    for head, reject in zip(["rejected", *[""] * len(found)], found, strict=False):
+        told = f"{reject.stage}/{reject.error}: {' '.join(reject.message.split())}"
+        yield shortened(f"{head:<12}{names[reject.image_uri]:<{column}}  {told}", width)
+    if total > len(found):
+        yield f"{'' if found else 'rejected':<12}… and {total - len(found):,} more in {where}"

@@ -8,12 +8,13 @@ import dataclasses
 import io
 import json
 import shlex
+import sys
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, BinaryIO
+from typing import Any
 
-from pipelines.output import places
-from pipelines.output.names import Names, all_there
+from pipelines.output import places, rejects
+from pipelines.output.names import Names, all_there, rejects_table
 from pipelines.output.sidecars import ShardResult
 from tfrecords_schema import shards
 from tfrecords_schema.errors import InputError, RunError
@@ -21,8 +22,10 @@ from tfrecords_schema.manifests import typed_json
 from tfrecords_schema.manifests.caption_table import REPORT, SHARD_LIST
 from tfrecords_schema.manifests.typed_json import Count
 from tfrecords_schema.storage import files, finding, paths
-from tfrecords_schema.text import on_screen
+from tfrecords_schema.text import on_screen, shortened
 
+_REJECTS_SHOWN = 10
+_MESSAGE = 200  # letters of a reject's message, in an error's
 _TOTALS = ("inputs", "records", "captions", "captions_cut", "rejects", "bytes", "kept", "retried")
 
 
@@ -90,6 +93,7 @@ def make_report(
     stages: collections.Counter[str] = collections.Counter()
     for result in results:
         stages.update(result.stage_seconds)
+    has_computed = bool(totals["records"] and sum(stages.values()))  # images that are not there take no time
     return Report(
         **totals,
         new=totals["inputs"] - totals["kept"] - totals["retried"],
@@ -102,7 +106,7 @@ def make_report(
         shards_left=sum(result.left for result in results),
         seconds=time.time() - started,
         load_seconds=max((result.load_seconds for result in results), default=0.0),
-        images_per_second_per_worker=(totals["inputs"] - totals["kept"]) / making if making else None,
+        images_per_second_per_worker=(totals["inputs"] - totals["kept"]) / making if has_computed else None,
         stage_seconds={stage: round(seconds, 3) for stage, seconds in stages.items()},
         options=options,
         next_command=shlex.join(following),
@@ -112,23 +116,6 @@ def make_report(
 
 def _totals(results: list[ShardResult]) -> dict[str, int]:
     return {key: sum(getattr(result, key) for result in results) for key in _TOTALS}
-
-
-def write_shard_list(results: Sequence[ShardResult], handle: BinaryIO | io.RawIOBase) -> None:
-    """Writes the list of all shards as Parquet, a row each."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    rows = [dataclasses.asdict(result) for result in results]
-    seconds = {"stage_seconds": pa.array([list(r["stage_seconds"].items()) for r in rows], _seconds_type())}
-    plain = {f.name: [r[f.name] for r in rows] for f in dataclasses.fields(ShardResult) if f.name not in seconds}
-    pq.write_table(pa.table({**plain, **seconds}), handle, compression="zstd")
-
-
-def _seconds_type():
-    import pyarrow as pa
-
-    return pa.map_(pa.string(), pa.float64())
 
 
 def read_report(directory: str, names: Names, overwrite: bool = False) -> tuple[Report, list[str] | None] | None:
@@ -217,18 +204,15 @@ def summarise(
         ("time", f"{report['seconds']:.1f} s" + (f", {rate:.1f} images/s a worker" if rate else "")),
         *([("  by stage", f"{stages} (seconds, summed over threads)")] if stages else []),
         ("output", f"{directory} ({report['bytes'] / 1e6:,.1f} MB)"),
-        ("next", report["next_command"]),
+        *_splits(report),
+        *([("next", report["next_command"])] if report["records"] else []),
     ]
     for name, value in lines:
         print(on_screen(f"{name:<24}{value}" if name.startswith("  ") else f"{name:<12}{value}"))
     if print_examples:
         print_examples(directory)
-    share = report["rejects"] / report["inputs"]
-    if share > max_reject_fraction:
-        raise RejectsError(
-            f"{share:.1%} of the images were rejected, more than --max_reject_fraction {max_reject_fraction:.1%}; "
-            f"the output is complete, see {paths.join(directory, 'rejects')}"
-        )
+    if report["rejects"]:
+        _tell_rejects(directory, report, max_reject_fraction)
     return report
 
 
@@ -237,3 +221,40 @@ def _captions(report: dict[str, Any]) -> str:
     if cut := report["captions_cut"]:
         text += f", {cut:,} cut to --max_caption_length {report['options']['max_caption_length']}"
     return text
+
+
+def _splits(report: dict[str, Any]) -> list[tuple[str, str]]:
+    """What is said of records to train on, where there are none to validate with."""
+    splits = report["splits"]
+    if "train" not in splits or "val" in splits:
+        return []
+    count = splits["train"]["records"]
+    told = "no image is for validation" if len(splits) > 1 else f"all {count:,} images are for training"
+    way = "a larger --val_fraction" if report["options"].get("val_fraction") else "--val_fraction 0.1"
+    return [("splits", f"{told}; {way} --update holds some out")]
+
+
+def _tell_rejects(directory: str, report: dict[str, Any], max_reject_fraction: float) -> None:
+    """Prints the first rejects, reading no more than these; raises RejectsError where there are too many."""
+    tables = [
+        paths.join(directory, report["files"][rejects_table(prefix)])
+        for prefix, split in report["splits"].items()
+        if split["rejects"]
+    ]
+    where = tables[0] if len(tables) == 1 else paths.join(directory, "rejects")
+    found = rejects.read_first(tables, _REJECTS_SHOWN)
+    for line in rejects.lines(found, report["rejects"], where):
+        print(on_screen(line))
+    sys.stdout.flush()
+    count, share = report["rejects"], report["rejects"] / report["inputs"]
+    if share <= max_reject_fraction:
+        return
+    told = ""
+    if found and not report["records"]:
+        first = found[0]
+        told = f"; the first: {first.stage}/{first.error}: {first.image_uri}: {shortened(first.message, _MESSAGE)}"
+    raise RejectsError(
+        f"{count:,} of {report['inputs']:,} images ({share:.1%}) were rejected, more than --max_reject_fraction "
+        f"{max_reject_fraction:g} allows, so the exit status is 1{told}; the output is complete, the rejects are in "
+        f"{where}"
+    )

@@ -7,8 +7,8 @@ import dataclasses
 import hashlib
 import io
 import json
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, BinaryIO
 
 import msgspec
 
@@ -172,3 +172,20 @@ def read_finished(directory: str, shard: str) -> Sidecar | None:
     """A shard's sidecar, if the shard's file is there, and whole."""
     found = read(directory, shard)
     return found if found and files.size(places.path_of(directory, shard)) == found.result.bytes else None
+
+
+def write_shard_list(results: Sequence[ShardResult], handle: BinaryIO | io.RawIOBase) -> None:
+    """Writes the list of all shards as Parquet, a row each."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rows = [dataclasses.asdict(result) for result in results]
+    seconds = {"stage_seconds": pa.array([list(r["stage_seconds"].items()) for r in rows], _seconds_type())}
+    plain = {f.name: [r[f.name] for r in rows] for f in dataclasses.fields(ShardResult) if f.name not in seconds}
+    pq.write_table(pa.table({**plain, **seconds}), handle, compression="zstd")
+
+
+def _seconds_type():
+    import pyarrow as pa
+
+    return pa.map_(pa.string(), pa.float64())

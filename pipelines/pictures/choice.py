@@ -30,6 +30,7 @@ class Chosen(NamedTuple):
       cider: of each its caption's CIDEr, times 100, or None.
       total: how many images there are to choose from.
       options: what the captions were made with, by report.json.
+      rejects: how many further images could not be captioned.
       name, facts: what the page says of all of them; facts by their names.
     """
 
@@ -39,6 +40,7 @@ class Chosen(NamedTuple):
     cider: list[float | None]
     total: int
     options: dict[str, Any]
+    rejects: int = 0
     name: str = ""
     facts: dict[str, Any] = {}  # noqa: RUF012
 
@@ -62,10 +64,10 @@ def of_table(captions: str, n: int, sort: str, references: str | None, needs_att
             f"--attention_pictures: expected a column {caption_table.ATTENTION} in {captions}, found none; make it "
             "with pipelines.caption --attention and a model that has attention"
         )
-    options = caption_table.read_report(captions, files.read_text).options
+    report = caption_table.read_report(captions, files.read_text)
     places = [row["image_uri"] for row in rows]
     of_each = [said.get(number, ()) for number in numbers], [cider.get(number) for number in numbers]
-    return Chosen(rows, places, *of_each, total, options)
+    return Chosen(rows, places, *of_each, total, report.options, report.rejects)
 
 
 def read_rows(directory: str, columns: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:

@@ -119,7 +119,15 @@ def _parsed(body: bytes, schema: type[BaseModel], field: str) -> Asked:
     return Asked(images, options)
 
 
+_HAVE_OPTIONS = (("query",), ("options",), ("parameters",))
+
+
 def told(errors: Sequence[Any]) -> str:
     """What pydantic finds wrong with JSON or options, in a line, without what was given."""
-    lines = [f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in errors]
+    lines = [
+        f"unknown option {shortened(one['loc'][-1])!r}"
+        if one["type"] == "extra_forbidden" and one["loc"][:-1] in _HAVE_OPTIONS
+        else f"{'.'.join(map(str, one['loc']))}: {one['msg']}"
+        for one in errors
+    ]
     return shortened("; ".join(lines[:_SHOWN]), 600)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from pipelines.settings.running import OUTPUT, Running
+from pipelines.settings.running import OUTPUT, Running, check_output
 from pipelines.settings.search import Search
 from tfrecords_schema.command import Settings, flags, group, setting, values
 from tfrecords_schema.errors import InputError
@@ -154,6 +154,7 @@ class CaptionConfig(Settings):
             for flag, is_given in (("references", self.references), (f"format {ON_SCREEN}", is_json)):
                 if is_given:
                     raise InputError(f"--{flag}: expected it without --output, found both; leave one of them out")
+            check_output(self, self.output)
             return
         defaults = {flag.name: flag.default for flag in flags(CaptionConfig)}
         needing = [name for name in _OF_OUTPUT if given[name] != defaults[name]]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from pipelines.settings.running import OUTPUT, Running
+from pipelines.settings.running import OUTPUT, Running, check_output
 from tfrecords_schema.command import Settings, group, setting
 from tfrecords_schema.errors import InputError
 from tfrecords_schema.networks.registry import AUTO, NETWORKS, PRECISIONS
@@ -142,3 +142,7 @@ class FeaturesConfig(Settings):
         "write the records of an earlier run again with other captions, words or splits, keeping its features", False
     )
     running: Running = group(Running, "speed and limits")
+
+    def __post_init__(self):
+        super().__post_init__()
+        check_output(self, self.output, "coco_dir")

@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 
 from pipelines.vision.images import MAX_PIXELS
-from tfrecords_schema.command import Settings, setting
+from tfrecords_schema.command import Settings, flags, setting, values
+from tfrecords_schema.errors import InputError
+from tfrecords_schema.storage import paths
 from tfrecords_schema.storage.faults import READ_RETRIES
 
 OUTPUT = "output files"  # the section of the help page on them
@@ -44,3 +46,20 @@ class Running(Settings):
         "GPU, such as nvidia-l4, for each Dataflow worker that computes features", None, metavar="NAME"
     )
     overwrite: bool = setting("delete what an earlier run left in --output, and start again", False, heading=OUTPUT)
+
+
+def check_output(config: Settings, output: str, *further: str) -> None:
+    """Raises InputError where the directory to write is one of the places that images or captions are in.
+
+    Args:
+      config: of a command.
+      output: the directory to write.
+      further: flags of such places besides those that name any number of them.
+    """
+    given = values(config)
+    for name in [flag.name for flag in flags(type(config)) if flag.about.reads == "place"] + [*further]:
+        several = isinstance(given[name], tuple)
+        for place in given[name] if several else filter(None, [given[name]]):
+            if paths.absolute(place) == paths.absolute(output):
+                which = f"one of --{name}" if several else f"--{name} too"
+                raise InputError(f"--output: {output} is {which}; give a directory of its own")

@@ -23,12 +23,15 @@ from tfrecords_schema.captions_json import NO_CAPTION, NOT_LISTED, Listed, Probl
 from tfrecords_schema.errors import InputError, blaming, reading
 from tfrecords_schema.matching import match
 from tfrecords_schema.storage import files, finding, paths
+from tfrecords_schema.text import shortened
 from tfrecords_schema.vocabulary import tokenise
 
 Key = TypeVar("Key")
 
 _TOKEN = re.compile(r"^(?P<name>.+)#\d+\t(?P<caption>.*)$")
 _EXPECTED = "captions as COCO or Karpathy JSON, Flickr8k tokens, or CSV or JSONL with image and caption"
+_COLUMN = re.compile(r"[\w -]{1,40}")  # what looks like the name of a column, and not like a file's or a sentence
+_SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs"}
 _FLICKR8K_LISTS = {"train": "train", "dev": "val", "test": "test"}
 _PIECES = pa.schema([("number", pa.int64()), *((name, pa.string()) for name in ("id", "name", "caption"))])
 _PIECES = pa.schema([*_PIECES, ("error", pa.string()), ("message", pa.string())])
@@ -165,6 +168,12 @@ def _pieces(listed: Iterator[Listed]) -> Iterator[pa.Table]:
         yield pa.table([pa.array(range(start, start + len(chunk))), *columns], schema=_PIECES)
 
 
+def check(path: str) -> None:
+    """Raises InputError as `read` does, by what the file begins with: before anything else takes long."""
+    with reading(path, _EXPECTED):
+        _reader(path)
+
+
 def is_table(path: str) -> bool:
     """Whether a captions file is CSV or JSONL, whose images may be whole paths. Raises InputError as `read`."""
     return _reader(path) in (caption_tables.read_csv, caption_tables.read_jsonl)
@@ -181,7 +190,25 @@ def _reader(path: str) -> Callable[[str], Iterator[Listed]]:
         return _read_flickr8k
     if caption_tables.is_csv(first):
         return caption_tables.read_csv
-    raise InputError(f"{path}: expected {_EXPECTED}, found a file that begins with {first[:60]!r}")
+    raise _unknown(path, first)
+
+
+def _unknown(path: str, first: str) -> InputError:
+    """What is said of a file by its first line: of one that is a table, which columns it has and which it should."""
+    separator = max(_SEPARATORS, key=first.count)
+    names = [name.strip(' "') for name in first.split(separator)]
+    is_named_so = bool(first) and path.lower().endswith((".csv", ".tsv"))
+    if not is_named_so and (len(names) < 2 or not all(map(_COLUMN.fullmatch, names))):
+        return InputError(f"{path}: expected {_EXPECTED}, found a file that begins with {first[:60]!r}")
+    has_commas = separator == ","
+    ways = [] if has_commas else ["write it with commas"]
+    if not {"image", "caption"} <= set(names):
+        ways.append("rename them in the first line")
+    return InputError(
+        f"{path}: expected the columns image and caption (split is optional){'' if has_commas else ', with commas'}, "
+        f"found {shortened(', '.join(names), 80)}{'' if has_commas else f', with {_SEPARATORS[separator]}'}; "
+        f"{' and '.join(ways)}"
+    )
 
 
 def chunks(listed: Iterable[Listed]) -> Iterator[tuple[int, list[Listed]]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from pipelines.settings.features import Data
+from pipelines.sources import captions_files
 from pipelines.sources.captioned_images import CaptionedImages, CaptionFile
 from pipelines.sources.places import has_captions
 from tfrecords_schema.errors import InputError, blaming, reading
@@ -22,6 +23,10 @@ def source_of(data: Data, rows_together: int) -> CaptionedImages:
       InputError: the flags contradict each other, or do not say what to read.
     """
     found = _coco_files(data) if data.coco_dir else _captions_files(data)
+    for file in found:
+        if file.field is None:
+            with blaming(file.flags[0]):
+                captions_files.check(file.path)
     if data.val_fraction is not None:
         if data.val_captions or not 0 < data.val_fraction < 1:
             why = "--val_captions as well" if data.val_captions else data.val_fraction

@@ -173,7 +173,8 @@ def _damage(error: Exception) -> Exception:
     if faults.is_of_the_machine(error):
         return error
     cut_short = "truncated" in str(error).lower() or isinstance(error, EOFError)
-    return ImageError("decode", "Truncated" if cut_short else "Damaged", f"{type(error).__name__}: {error}")
+    kind, told = ("Truncated", "the file ends early") if cut_short else ("Damaged", f"{type(error).__name__}: {error}")
+    return ImageError("decode", kind, told)
 
 
 @contextlib.contextmanager

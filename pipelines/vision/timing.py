@@ -66,6 +66,19 @@ def fastest(timed: Sequence[Timed]) -> str:
     return best.precision if best.images_per_second >= _FASTER * exact.images_per_second else exact.precision
 
 
+def told(timed: Sequence[Timed]) -> str:
+    """Why `fastest` takes what it takes: which one it must not take, if that would be faster, or else all figures."""
+    exact, *others = timed
+    best = max(others, key=lambda one: one.images_per_second, default=exact)
+    is_faster = best.images_per_second >= _FASTER * exact.images_per_second
+    if fastest(timed) != exact.precision or not is_faster:
+        return f"timed on this machine: {', '.join(map(str, timed))}"
+    return (
+        f"{best.precision} would be faster ({best.images_per_second:.1f} against {exact.images_per_second:.1f} "
+        f"images/s), but its features differ too much (least cosine {best.cosine:.4f}, needed {_NEAR})"
+    )
+
+
 def candidates(flags: frozenset[str], has_gpu: bool) -> tuple[str, ...]:
     """The precisions that may be the fastest, float32 first; it alone where there is nothing to be timed.
 

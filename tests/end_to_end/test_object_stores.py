@@ -117,7 +117,9 @@ def test_from_images_to_captions_in_a_bucket(
     report = commands.caption(images=[f"{at['coco']}/val2017"], output=at["captions"], format=["csv", "coco"], **model)
     monkeypatch.chdir(tmp_path)
     gallery.main(shlex.split(report["next_command"])[3:])
-    assert "8 images with their captions in gallery.html, 0.0 MB\n" in capsys.readouterr().out, "none is grey"
+    assert f"8 images with their captions in {at['captions']}-gallery.html, 0.0 MB\n" in capsys.readouterr().out, (
+        "none is grey"
+    )
     commands.caption(
         images=[f"{coco_dir}/val2017"], output=str(tmp_path / "captions"), model=str(tmp_path / "job/export")
     )

@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import re
 import shlex
 import shutil
 
@@ -88,6 +89,32 @@ def test_images_in_are_rows_and_rejects(run, odd_images):
         ("text", "decode", "NotAnImage"),
     ]
     assert report["inputs"] == 5 and report["records"] == 2 and report["rejects"] == 3
+    gallery.main(shlex.split(report["next_command"])[3:])
+    page = pathlib.Path(f"{output}-gallery.html").read_text()
+    assert "2 of 2 captioned images; 3 were rejected" in page
+
+
+def test_the_first_rejects_are_told(run, tmp_path, capsys):
+    (tmp_path / "images").mkdir()
+    Image.new("RGB", (9, 7), "red").save(tmp_path / "images/good.png")
+    for number in range(12):
+        (tmp_path / f"images/{number:02}.png").write_text("hello")
+    (tmp_path / "images/\x1b[31m.png").write_text("hello")
+    output, _ = run(images=[str(tmp_path / "images")], max_reject_fraction=1.0)
+    told = capsys.readouterr().out.partition("\nrejected    ")[2].splitlines()
+    names = [row["image_uri"] for row in pq.read_table(output / "rejects/captions.parquet").to_pylist()]
+    shown = [pathlib.Path(name).name.replace("\x1b", "\\x1b") for name in names[:10]]
+    assert [line.split()[0] for line in told[:10]] == shown
+    assert all("decode/NotAnImage: no known image format" in line for line in told[:10])
+    assert told[10:] == [f"{'':12}… and 3 more in {output}/rejects/captions.parquet"]
+
+
+def test_images_that_are_not_there_have_no_rate(run, tmp_path, capsys):
+    (tmp_path / "table.csv").write_text(f"image\n{tmp_path}/none.jpg\n")
+    _, report = run(images=[str(tmp_path / "table.csv")], max_reject_fraction=1.0)
+    assert report["rejects"] == 1 and report["images_per_second_per_worker"] is None
+    said = capsys.readouterr().out
+    assert "images/s" not in said and "\nnext" not in said and "\nrejected    none.jpg  " in said
 
 
 def test_images_that_only_their_endings_tell_apart_are_rows_of_their_own(run, tmp_path):
@@ -162,9 +189,17 @@ def test_a_model_without_finite_probabilities_is_told_of(run, export_dir, how):
         run(**how)
 
 
-def test_only_bad_images_leave_an_empty_table(run, odd_images):
-    with pytest.raises(report_json.RejectsError, match=r"100.0% of the images were rejected"):
-        run(images=[f"{odd_images}/text.png", f"{odd_images}/empty.png"], output=odd_images / "out")
+def test_only_bad_images_leave_an_empty_table(run, odd_images, capsys):
+    images = [f"{odd_images}/text.png", f"{odd_images}/empty.png"]
+    with pytest.raises(report_json.RejectsError) as told:
+        run(images=images, output=odd_images / "out")
+    assert str(told.value).startswith(
+        "2 of 2 images (100.0%) were rejected, more than --max_reject_fraction 0.05 allows, so the exit status is 1; "
+    )
+    assert re.search(rf"; the first: decode/(NotAnImage|Empty): {odd_images}/(text|empty).png: ", str(told.value))
+    assert str(told.value).endswith(f"complete, the rejects are in {odd_images}/out/rejects/captions.parquet")
+    said = capsys.readouterr().out
+    assert "\nnext" not in said
     (path,) = (odd_images / "out").glob("captions-*")
     assert pq.read_table(path).num_rows == 0
     assert pq.read_table(odd_images / "out/rejects/captions.parquet").num_rows == 2
@@ -213,7 +248,7 @@ def test_each_command_that_is_named_next_works_as_it_stands(kind, tiny_network, 
     following = shlex.split(report["next_command"])
     assert following[:3] == ["python", "-m", "pipelines.gallery"]
     gallery.main(following[3:])
-    assert pathlib.Path("gallery.html").stat().st_size > 1000
+    assert pathlib.Path("it's here-gallery.html").stat().st_size > 1000
 
     shutil.move(path, f"{path}-moved")
     shutil.rmtree(tmp_path / "of mine")

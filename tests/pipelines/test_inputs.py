@@ -155,7 +155,7 @@ def test_parquet_with_images_and_captions_gives_the_same_records(make_features, 
         )
 
 
-def test_validation_images_are_held_out_by_id(make_features, other_forms, coco_dir):
+def test_validation_images_are_held_out_by_id(make_features, other_forms, coco_dir, capsys):
     table = (other_forms / "table.csv").read_text().replace(",train\n", "\n").replace(",val\n", "\n")
     path = other_forms / "without.csv"
     path.write_text(table.replace(",split\n", "\n"))
@@ -163,8 +163,12 @@ def test_validation_images_are_held_out_by_id(make_features, other_forms, coco_d
     output, report = make_features(**flags, val_fraction=0.25)
     assert report["inputs"] == 32 and 3 <= report["splits"]["val"]["records"] <= 14
     assert not by_file(output, "train").keys() & by_file(output, "val").keys()
-    with pytest.raises(InputError, match=r"val_fraction was 0.25, now None.*--update"):
+    assert "\nsplits " not in capsys.readouterr().out
+    with pytest.raises(InputError, match=r"\(--val_fraction was 0.25, now not given\).*--update"):
         make_features(**flags)
+    make_features(**flags, update=True)
+    told = "splits      all 32 images are for training; --val_fraction 0.1 --update holds some out\nnext"
+    assert told in capsys.readouterr().out
 
 
 def test_a_bad_zip_member_is_rejected_and_its_neighbours_are_not(make_features, other_forms, tmp_path):
@@ -274,7 +278,7 @@ def test_other_words_keep_the_features_where_update_says_so(make_features, table
 def test_fewer_captions_keep_the_features_and_count_fewer_words(make_features, coco_dir, tmp_path, monkeypatch):
     output, _ = make_features()
     with pytest.raises(
-        InputError, match=r"max_captions was None, now 2\); give --update \(features of images that stay"
+        InputError, match=r"--max_captions was not given, now 2\); give --update \(features of images that stay"
     ):
         make_features(max_captions=2)
     never_loads(monkeypatch)
@@ -296,7 +300,7 @@ def test_a_trial_of_some_images_is_built_upon(make_features, coco_dir, tmp_path)
     for split in ("train", "val"):
         first = sorted(annotations(coco_dir, split), key=int)[:5]  # as the captions file has them
         assert sorted((r["image/id"] for r in read_split(output, split)), key=int) == first
-    with pytest.raises(InputError, match=r"limit was 5, now None\); give --update"):
+    with pytest.raises(InputError, match=r"limit was 5, now not given\); give --update"):
         make_features()
     _, report = make_features(update=True)
     assert (report["kept"], report["new"]) == (10, 22)

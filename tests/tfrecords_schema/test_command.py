@@ -91,6 +91,7 @@ def test_values_out_of_range_are_refused_where_the_config_is_made(flags, message
         ("--output o --share x", "error: --share: expected a number, found 'x'; see "),
         ("--batch_size 1", "error: the following arguments are required: --output; see "),
         ("--output o --unknown", "error: unrecognized arguments: --unknown; see "),
+        ("--output o --ouptut p", "error: unrecognized arguments: --ouptut p; did you mean --output? See "),
     ],
 )
 def test_mistakes_are_told_in_one_line(flags, message, capsys):

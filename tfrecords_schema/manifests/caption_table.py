@@ -10,6 +10,7 @@ from typing import Any, BinaryIO
 from tfrecords_schema import shards
 from tfrecords_schema.errors import InputError
 from tfrecords_schema.manifests import typed_json
+from tfrecords_schema.manifests.typed_json import Count
 from tfrecords_schema.text import one_line
 
 REPORT = "report.json"
@@ -23,9 +24,16 @@ _ROWS = 256  # in memory at a time
 
 @dataclasses.dataclass(frozen=True)
 class TableReport:
-    """What of a table's report.json its readers need: the names of its files by role, and what it was made with."""
+    """What of a table's report.json its readers need.
+
+    Attributes:
+      files: the names of its files, by role.
+      rejects: how many images could not be captioned.
+      options: what it was made with.
+    """
 
     files: dict[str, str]
+    rejects: Count = 0
     options: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     @property

@@ -129,8 +129,14 @@ def test_large_images_are_refused_from_their_header(trained):
         (lambda c: c([np.zeros([4, 4, 3])]), TypeError, r"found float64 \[4, 4, 3\]"),
         (lambda c: c(np.zeros([0, 4], np.uint8)), TypeError, r"found uint8 \[0, 4\]"),
         (lambda c: c(b"", beam_width=0), InputError, "--beam_width: expected at least 1, found 0"),
-        (lambda c: c(b"", beams=3), TypeError, "'beams'"),
+        (lambda c: c(b"", beams=3), TypeError, r"^unknown option 'beams'; there are beam_width, "),
+        (
+            lambda c: c(b"", beam_with=3),
+            TypeError,
+            r"^unknown option 'beam_with'; did you mean beam_width\? There are ",
+        ),
         (lambda c: c(b"", prefix="zebra"), InputError, "--prefix: expected words of the model's vocabulary"),
+        (lambda c: pipelines.load("nowhere", weihgts="x"), TypeError, r"'weihgts'; did you mean weights\? There are "),
         (lambda c: pipelines.load("nowhere"), InputError, "--model: expected an export directory"),
     ],
 )

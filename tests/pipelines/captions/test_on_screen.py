@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from pipelines import caption
-from pipelines.captions.on_screen import MOST, shown_names
+from pipelines.captions.on_screen import MOST
 from tests.support import commands, stores
 from tests.support.outputs import annotations, rows
 from tfrecords_schema.storage import clients
+from tfrecords_schema.text import shown_names
 
 
 @pytest.fixture
@@ -153,6 +154,8 @@ def test_more_than_a_few_hundred_images_are_to_have_an_output(printed, photos, t
             "--runner=DirectRunner",
             "--runner=DirectRunner: not a flag of this command; Beam gets other flags, but only with --output",
         ),
+        ("--beam_with 5", "--beam_with: not a flag of this command; did you mean --beam_width?\n"),
+        ("nope.jpg", "no file or directory nope.jpg\n"),
         ("--output out", "--images: expected it before '{photo}"),
         ("--output out --images x --references y", "--images: expected it before"),
     ],

@@ -164,7 +164,7 @@ def test_only_the_first_few(run, trained, coco_dir, tmp_path):
     assert report["inputs"] == 3 and sorted(rows(output)) == first
     _, report = run(tmp_path / "b", features=str(trained / "features"), limit=5)
     assert report["inputs"] == 5
-    with pytest.raises(InputError, match="limit was 3, now None"):
+    with pytest.raises(InputError, match="--limit was 3, now not given"):
         run(tmp_path / "a")
 
 

@@ -116,7 +116,7 @@ def test_what_was_found_is_recorded_and_kept_by_a_rerun(timed, make_features, tm
     _, report = make_features()
     assert report["kept"] == 32 and content(output) == before and timed == [32]
     assert "precision" not in capsys.readouterr().out
-    with pytest.raises(InputError, match="feature_precision was bfloat16, now float32"):
+    with pytest.raises(InputError, match="--precision was bfloat16, now float32"):
         make_features(precision="float32")
     make_features(overwrite=True)
     assert recorded(output) == ("float32", "float32"), "found out anew"

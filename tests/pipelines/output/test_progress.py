@@ -92,7 +92,7 @@ def test_nothing_is_listed_now_and_then_but_a_file_of_each_worker(often, tmp_pat
     assert len(names(asked[0])) == 1
 
 
-STEPS = [STARTING, LOADING, "working on the first ones"]
+STEPS = [STARTING, LOADING, "working"]
 
 
 def test_each_step_before_the_first_image_is_told(often, tmp_path, capsys):
@@ -101,7 +101,7 @@ def test_each_step_before_the_first_image_is_told(often, tmp_path, capsys):
     before = [line for line in lines if line.startswith("0/30")]
     told = [re.fullmatch(r"0/30 images, (.*), \d s", line)[1] for line in before]
     assert list(dict.fromkeys(told)) == STEPS
-    assert re.fullmatch(r"13/30 images, [\d.]+ images/s, 1 rejects, \d+ s left", lines[-1])
+    assert re.fullmatch(r"13/30 images, [\d.]+ images/s, 1 reject, \d+ s left", lines[-1])
 
 
 def test_each_step_before_the_first_image_is_told_on_a_terminal(often, tmp_path, monkeypatch):
@@ -109,7 +109,7 @@ def test_each_step_before_the_first_image_is_told_on_a_terminal(often, tmp_path,
         making(tmp_path)
     shown = written.decode()
     places = [shown.index(f"0/30 [00:00<?, ? images/s, {step}, ") for step in STEPS]
-    assert places == sorted(places) and "1 rejects" in shown
+    assert places == sorted(places) and "1 reject" in shown
 
 
 def test_a_run_tells_what_takes_the_time(often, make_features, monkeypatch, capsys):

@@ -193,13 +193,32 @@ def test_jsonl(tmp_path):
         ('{"images": [], "annotations": [', "found something unreadable"),
         ('{"images": [{"id": 1, "file_name": "x"}], "annotations": []} and more', "found something unreadable"),
         ({"images": []}, "a list 'annotations', found none"),
-        ("name,text\na.jpg,A dog\n", "found a file that begins with 'name,text'"),
+        ("a.jpg,A dog\n", "found a file that begins with 'a.jpg,A dog'"),
         ("image,caption\n\xe9.jpg,x\n".encode("latin-1"), "found something unreadable: 'utf-8' codec"),
     ],
 )
 def test_files_of_no_known_kind(tmp_path, content, message):
     with pytest.raises(InputError, match=f"captions: .*{message}"):
         read(tmp_path, content)
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("file,text\na.jpg,A dog\n", ", found file, text; rename them in the first line"),
+        ("image;caption\n", ", with commas, found image, caption, with semicolons; write it with commas"),
+        (
+            '"file"\ttext\n',
+            ", with commas, found file, text, with tabs; write it with commas and rename them in the first line",
+        ),
+    ],
+)
+def test_a_table_with_other_columns_says_which_it_should_have(tmp_path, content, told):
+    path = tmp_path / "captions"
+    path.write_text(content)
+    with pytest.raises(InputError) as refused:
+        captions_files.check(str(path))
+    assert str(refused.value) == f"{path}: expected the columns image and caption (split is optional){told}"
 
 
 def test_missing_files(tmp_path):

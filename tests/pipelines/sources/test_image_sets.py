@@ -648,6 +648,15 @@ def test_two_rows_of_one_id_are_one_row_and_a_reject(here):
     assert problems(items)[0] == ("list", "DuplicateId", "the id x was taken by a.parquet!/image/1")
 
 
+def test_one_file_in_several_rows_is_one_image_and_rejects_that_say_so(here):
+    write("t.csv", content=b"uri\na.jpg\nb.jpg\na.jpg\n")
+    write("a.jpg", "b.jpg")
+    items = items_of("t.csv")
+    assert [item.problem is None for item in items] == [True, True, False]
+    told = "this image was listed already, in an earlier row or place"
+    assert problems(items) == [("list", "DuplicateId", told)]
+
+
 def test_cells_without_an_image(here):
     rows = [{"bytes": b"0", "path": None}, {"bytes": None, "path": None}, None, {"bytes": b"", "path": "x.jpg"}]
     pq.write_table(pa.table({"image": pa.array(rows, HF_IMAGE)}), "hf.parquet")

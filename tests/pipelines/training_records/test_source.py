@@ -51,7 +51,7 @@ def test_one_split_alone_says_what_to_give(coco_dir, tmp_path):
             source(directory, val_fraction=share)
     (directory / "annotations/captions_val2017.json").unlink()
     with pytest.raises(InputError, match=r"^--coco_dir and --year: expected captions .*, found no file at .*_val2017"):
-        counted(source(directory, val_fraction=0.5))
+        source(directory, val_fraction=0.5)
 
 
 def test_both_splits_are_what_they_are(coco_dir, tmp_path):
@@ -61,3 +61,10 @@ def test_both_splits_are_what_they_are(coco_dir, tmp_path):
         source(coco_dir, val_fraction=0.1)
     with pytest.raises(InputError, match=r"^--coco_dir and --year: expected train2017 and val2017, .*found neither in"):
         source(tmp_path)
+
+
+def test_captions_files_are_looked_at_before_anything_takes_long(tmp_path):
+    path = tmp_path / "my.csv"
+    path.write_text("file,text\na.jpg,A dog\n")
+    with pytest.raises(InputError, match=f"^--train_captions: {path}: expected the columns image and caption .*file"):
+        source_of(Data(train_captions=(str(path),)), 1000)

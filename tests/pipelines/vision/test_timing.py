@@ -31,6 +31,16 @@ def test_the_fastest_that_is_near_enough(timed, expected):
     assert timing.fastest([Timed(*one) for one in timed]) == expected
 
 
+def test_why_the_faster_one_is_not_taken():
+    exact, near = Timed("float32", 16.2, 1.0), Timed("bfloat16", 28.1, 0.9998)
+    assert timing.told([exact, Timed("bfloat16", 28.1, 0.999)]) == (
+        "bfloat16 would be faster (28.1 against 16.2 images/s), but its features differ too much (least cosine 0.9990, "
+        "needed 0.9995)"
+    )
+    for other in (near, Timed("bfloat16", 13.2, 0.999)):
+        assert timing.told([exact, other]) == f"timed on this machine: {exact}, {other}"
+
+
 @pytest.mark.parametrize(
     ("flags", "has_gpu", "expected"),
     [
