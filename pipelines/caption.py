@@ -61,7 +61,8 @@ def parse(argv: Sequence[str] | None) -> tuple[CaptionConfig, list[str]]:
         way = near or "; Beam gets other flags, but only with --output; see --help"
         raise InputError(f"{shortened(beam_args[0])}: not a flag of this command{way}")
     for image in images:
-        if paths.is_local(image) and not paths.is_pattern(image) and not os.path.lexists(paths.absolute(image)):
+        is_pattern = paths.is_pattern(image) or "{" in image
+        if paths.is_local(image) and not is_pattern and not os.path.lexists(paths.absolute(image)):
             raise InputError(f"no file or directory {shortened(image, 200)}")
     if images:
         found["images"] = [*images, *found.get("images", ())]

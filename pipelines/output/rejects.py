@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import io
+import itertools
 import shutil
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -64,8 +65,8 @@ def read_first(tables: Sequence[str], most: int) -> list[Reject]:
         for path in tables:
             if len(found) < most:
                 with files.open_binary(path) as handle:
-                    batch = next(pq.ParquetFile(handle).iter_batches(batch_size=most))
-                found += [Reject(**row) for row in batch.to_pylist()[: most - len(found)]]
+                    for batch in itertools.islice(pq.ParquetFile(handle).iter_batches(batch_size=most), 1):
+                        found += [Reject(**row) for row in batch.to_pylist()[: most - len(found)]]
     return found
 
 

@@ -226,9 +226,8 @@ def _captions(report: dict[str, Any]) -> str:
 def _splits(report: dict[str, Any]) -> list[tuple[str, str]]:
     """What is said of records to train on, where there are none to validate with."""
     splits = report["splits"]
-    if "train" not in splits or "val" in splits:
+    if "train" not in splits or "val" in splits or not (count := splits["train"]["records"]):
         return []
-    count = splits["train"]["records"]
     told = "no image is for validation" if len(splits) > 1 else f"all {count:,} images are for training"
     way = "a larger --val_fraction" if report["options"].get("val_fraction") else "--val_fraction 0.1"
     return [("splits", f"{told}; {way} --update holds some out")]

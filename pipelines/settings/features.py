@@ -139,7 +139,9 @@ class FeaturesConfig(Settings):
     words: Words = group(Words, "words")
     records_per_shard: int = setting("about how many images go into one output file", 1000, heading=OUTPUT, least=1)
     update: bool = setting(
-        "write the records of an earlier run again with other captions, words or splits, keeping its features", False
+        "write the records of an earlier run again with other captions, words or splits, keeping its features; those "
+        "of images that move to another split are computed again",
+        False,
     )
     running: Running = group(Running, "speed and limits")
 

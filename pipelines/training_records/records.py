@@ -16,6 +16,7 @@ from pipelines.vision.extraction import extract
 from pipelines.vision.extractors import Extractor
 from pipelines.vision.reading import Reading, some_can_be_read
 from tfrecords_schema import record, shards
+from tfrecords_schema.quiet import import_tensorflow
 from tfrecords_schema.storage import files
 from tfrecords_schema.vocabulary import Vocabulary, tokenise
 
@@ -53,6 +54,7 @@ class RecordMaker:
 
     def make(self, job: ShardJob) -> Iterator[Written | Reject]:
         """Writes one record for each image; `job.context` has the text of vocabulary.txt."""
+        import_tensorflow()  # quietly, before `record` does: where all is kept, no network has done it
         words = Vocabulary.loads(job.context["vocabulary"])
         items = []
         for item in map(_with_worded_captions, job.items):

@@ -171,3 +171,11 @@ def test_a_read_only_output(start_features, small_images, small_disk):
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
     text = finish(start_features(small_images, small_disk / "out"), status=2)
     assert text.startswith("error: --output: expected a directory that can be written to") and text.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_a_rerun_that_keeps_all_features_says_nothing_of_tensorflow(start_features, small_images, tmp_path):
+    finish(start_features(small_images, tmp_path / "out"))
+    told = finish(start_features(small_images, tmp_path / "out", "--update", "--vocab_size", "9"))
+    assert ", 0 new, 0 tried again" in told
+    assert "absl" not in told and "oneDNN" not in told

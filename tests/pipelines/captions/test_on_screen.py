@@ -156,6 +156,7 @@ def test_more_than_a_few_hundred_images_are_to_have_an_output(printed, photos, t
         ),
         ("--beam_with 5", "--beam_with: not a flag of this command; did you mean --beam_width?\n"),
         ("nope.jpg", "no file or directory nope.jpg\n"),
+        ("{0..1}.jpg", "--images: expected "),
         ("--output out", "--images: expected it before '{photo}"),
         ("--output out --images x --references y", "--images: expected it before"),
     ],
