@@ -91,7 +91,7 @@ def earlier_output(given: pathlib.Path, _: pathlib.Path) -> Seen:
     """An output directory as a rerun meets it: whether it goes on, and what it takes over."""
     (directory,) = (path for path in given.iterdir() if path.name in ("captions", "begun"))
     options = lifecycle.Options(json.loads((given / "told/report.json").read_text())["options"], {})
-    overwrite = len(list(directory.rglob("*"))) % 2 == 0
+    overwrite = sum(path.stat().st_size for path in directory.rglob("*") if path.is_file()) % 2 == 0  # now so, now so
     found = lifecycle.check(str(directory), options, _NAMES, True)
     shards = found[1] or [] if found else [path.name for path in directory.glob(".work/finished/*.parquet")]
     kept = [sidecar for name in shards if (sidecar := sidecars.read_finished(str(directory), name))]

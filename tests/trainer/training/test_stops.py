@@ -90,7 +90,7 @@ def test_a_full_disk_leaves_the_earlier_checkpoints(data, tmp_path):
         _, stderr = process.communicate(timeout=240)
         assert process.returncode == 1, stderr
         assert stderr.splitlines()[-1].startswith("error: ") and "Traceback" not in stderr
-        assert "could not be written" in stderr and "goes on" in stderr
+        assert "could not be written" in stderr and "run the same command to continue" in stderr
         done = steps_done(disk / "job")
         assert done >= 0
         subprocess.run(["/bin/mount", "-o", "remount,size=200m", disk], check=True)
