@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Iterable, Sequence
 
+_DIGEST = re.compile("[0-9a-f]{64}")
 _NEAR = 0.75  # of difflib's ratio
 _LONE = re.compile("[\ud800-\udfff]")
 
@@ -31,6 +32,16 @@ def shortened(value: object, letters: int = 40) -> str:
 def one_line(error: Exception) -> str:
     """An error's message for the middle of ours: its first words, or its kind where it has none."""
     return " ".join(str(error).split()[:20]) or type(error).__name__
+
+
+def is_digest(text: str) -> bool:
+    """Whether a text is a SHA-256, in hexadecimal."""
+    return bool(_DIGEST.fullmatch(text))
+
+
+def digest_cut(text: str) -> str:
+    """A digest as people are shown it; any other text as it is."""
+    return f"{text[:12]}…" if is_digest(text) else text
 
 
 def did_you_mean(given: str, known: Iterable[str], mark: str = "") -> str:

@@ -11,6 +11,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from pipelines.output.report import totals_of
 from pipelines.output.sidecars import ShardResult
 from tfrecords_schema.manifests import caption_table
 from tfrecords_schema.storage import files, paths
@@ -88,9 +89,7 @@ def card(schema: Any, results: Sequence[ShardResult]) -> str:
     spec, search = json.loads(metadata["features"]), json.loads(metadata["search"])
     # A file of words has a path, which is nobody's business.
     said = {key: value for key, value in search.items() if value not in (None, "") and key != "forbid_words"}
-    totals = {
-        name: sum(getattr(result, name) for result in results) for name in ("inputs", "records", "rejects", "captions")
-    }
+    totals = totals_of(results)
     text = _CARD.format(
         **totals,
         # A table without rows is an error of theirs.

@@ -23,11 +23,10 @@ from tfrecords_schema import machine
 from tfrecords_schema.errors import InputError
 from tfrecords_schema.manifests import typed_json
 from tfrecords_schema.storage import files, finding, paths
-from tfrecords_schema.text import shortened
+from tfrecords_schema.text import digest_cut, is_digest, shortened
 
 _TEXT = re.compile(r'"([^"\\]+)"')  # in JSON, and in what is left of it: the names of files are among them
 _SHOWN = 80  # characters of a value in a message
-_DIGEST = re.compile("[0-9a-f]{64}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -195,8 +194,8 @@ def _require_same(directory: str, earlier: dict[str, Any], options: Options, upd
 
 def _change(name: str, before: Any, now: Any, flags: frozenset[str]) -> str:
     """What is said of an option that differs; a digest stands for what a flag named, and is not its value."""
-    is_digest = any(isinstance(value, str) and _DIGEST.fullmatch(value) for value in (before, now))
-    known = [flag for flag in (name, name.removeprefix("feature_")) if flag in flags and not is_digest]
+    has_digest = any(isinstance(value, str) and is_digest(value) for value in (before, now))
+    known = [flag for flag in (name, name.removeprefix("feature_")) if flag in flags and not has_digest]
     was, is_now = (shortened(_shown(value) or "not given", _SHOWN) for value in (before, now))
     return f"{f'--{known[0]}' if known else name} was {was}, now {is_now}"
 
@@ -211,5 +210,4 @@ def _shown(value: Any) -> str:
         return ", ".join(f"{key} {_shown(one)}" for key, one in value.items())
     if isinstance(value, list | tuple):
         return ", ".join(filter(None, map(_shown, value)))
-    text = " ".join(str(value).split())
-    return f"{text[:12]}…" if _DIGEST.fullmatch(text) else text
+    return digest_cut(" ".join(str(value).split()))

@@ -89,7 +89,7 @@ def make_report(
     """The content of report.json. See `publishing.publish` for the arguments."""
     results = [result for made in by_prefix.values() for result in made]
     making = sum(result.seconds for result in results)
-    totals = _totals(results)
+    totals = totals_of(results)
     stages: collections.Counter[str] = collections.Counter()
     for result in results:
         stages.update(result.stage_seconds)
@@ -98,7 +98,7 @@ def make_report(
         **totals,
         new=totals["inputs"] - totals["kept"] - totals["retried"],
         splits={
-            prefix: SplitReport(**_totals(made), reject_reasons=dict(reasons[prefix].most_common()))
+            prefix: SplitReport(**totals_of(made), reject_reasons=dict(reasons[prefix].most_common()))
             for prefix, made in by_prefix.items()
         },
         reject_reasons=dict(sum(reasons.values(), collections.Counter()).most_common()),
@@ -114,7 +114,8 @@ def make_report(
     )
 
 
-def _totals(results: list[ShardResult]) -> dict[str, int]:
+def totals_of(results: Sequence[ShardResult]) -> dict[str, int]:
+    """What is counted of shards, summed over them, by name."""
     return {key: sum(getattr(result, key) for result in results) for key in _TOTALS}
 
 

@@ -15,6 +15,7 @@ from tfrecords_schema import machine
 from tfrecords_schema.errors import InputError
 from tfrecords_schema.manifests import typed_json
 from tfrecords_schema.storage import files, paths
+from tfrecords_schema.text import digest_cut
 from trainer.config import FREE_SETTINGS, GROWING_SETTINGS, PHASES, defaults
 from trainer.training import journal
 from trainer.training.checkpoints import numbered
@@ -32,7 +33,6 @@ _DIRECTORIES = (CHECKPOINTS, BEST, journal.TENSORBOARD, REMADE)
 _SENT = (CONFIG, journal.TENSORBOARD, *_FILES, BEST, CHECKPOINTS)  # in this order: checkpoints say how good the best is
 # What is written into the directories; what else lies there is somebody else's.
 _WRITTEN = re.compile(r"(ckpt-[0-9]+|checkpoint|events\.out\.tfevents)([._].*)?|(train|val)\.features")
-_DIGEST = re.compile("[0-9a-f]{64}")
 _GROUPS = ("DecoderConfig", "TrainConfig", "Data")  # of config.json
 
 
@@ -112,8 +112,7 @@ def _require_same(job_dir: str, settings: dict[str, dict[str, Any]], earlier: di
 
 def _told(value: Any) -> str:
     """A setting as people read it, digests cut short."""
-    text = str(value) or "none"
-    return f"{text[:12]}…" if _DIGEST.fullmatch(text) else text
+    return digest_cut(str(value) or "none")
 
 
 def has_begun(job_dir: str, phase: str) -> bool:
