@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
+import threading
 from types import ModuleType
 
+# An engine's worker loads models in several threads. While one imports TensorFlow, its module is there but half empty.
+_LOCK = threading.Lock()
 _NOTES = (b"I0000", b"W0000", b"WARNING: All log messages before absl")
 
 
@@ -17,8 +20,15 @@ def import_tensorflow() -> ModuleType:
     descriptor 2 before any log level counts. They are held back while it is imported for the first time; everything
     else that was written is passed on.
     """
-    if "tensorflow" in sys.modules:
-        return sys.modules["tensorflow"]
+    with _LOCK:
+        if "tensorflow" not in sys.modules:
+            _first_import()
+    import tensorflow  # waits where somebody else's plain import is under way
+
+    return tensorflow
+
+
+def _first_import() -> None:
     # Errors too reach Python as exceptions; what is logged as one besides ("oneDNN supports DT_HALF only on platforms
     # with AVX-512", on a CPU without it) only names a slower way that is taken.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -39,4 +49,3 @@ def import_tensorflow() -> ModuleType:
             for line in held:
                 if not line.startswith(_NOTES) and b"cuInit" not in line:  # without a GPU, that is no failure
                     os.write(2, line)
-    return tensorflow

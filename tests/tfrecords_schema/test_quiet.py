@@ -26,3 +26,25 @@ def test_onednn_is_on_unless_it_is_switched_off_and_nothing_is_said_of_it(given,
     command = [sys.executable, "-c", CODE]
     found = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
     assert (found.stdout.strip(), found.stderr) == (expected, "")
+
+
+THREADS = """
+import threading
+from tfrecords_schema.quiet import import_tensorflow
+found = []
+def use():
+    found.append(import_tensorflow().config.list_physical_devices())
+threads = [threading.Thread(target=use) for _ in range(8)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+print(len(found))
+"""
+
+
+def test_threads_that_need_it_at_once_all_get_the_whole_module():
+    """As in the workers of engines: the module of an import under way has no `config` yet."""
+    command = [sys.executable, "-c", THREADS]
+    found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert (found.stdout.strip(), found.stderr) == ("8", "")
