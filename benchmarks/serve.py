@@ -176,7 +176,7 @@ def measure(args: argparse.Namespace) -> None:
     expected = json.loads(ways["batch"].told)
     photos = [(path.read_bytes(), expected[str(n)]) for n, path in enumerate(photos_in(args.images, args.count))]
     with serving(args) as service:
-        clients.run(service.port, photos, 64, args.clients)
+        clients.run(service.port, photos, min(64, args.count), args.clients)
         _take_turns(args, ways, service, photos)
         for one in ways.values():
             one.end()

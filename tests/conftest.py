@@ -28,8 +28,9 @@ def pytest_configure(config):
 
 
 def pytest_collection_modifyitems(items):
-    """Training first: its modules take longest, and one that came last would keep one process busy and others idle."""
-    items.sort(key=lambda item: "tests/trainer/" not in item.nodeid)
+    """What takes longest first: a long module that came last would keep one process busy and the others idle."""
+    long = ("tests/test_docs", "tests/trainer/")  # the pages' commands, then training
+    items.sort(key=lambda item: next((place for place, name in enumerate(long) if name in item.nodeid), len(long)))
 
 
 def pytest_collection_finish(session):

@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+from benchmarks.photo import make_export
+from benchmarks.support.seeded import write_weights
 from tests.support import ROOT
 
 
@@ -18,6 +20,14 @@ def run(name: str, *flags: str) -> str:
 def cells(table: str, name: str) -> list[str]:
     (row,) = re.findall(rf"^\| {re.escape(name)} \|(.*)\|$", table, re.MULTILINE)
     return [cell.strip() for cell in row.split("|")]
+
+
+@pytest.fixture(scope="module")
+def export(tmp_path_factory) -> str:
+    """What those make for themselves that are given no model."""
+    directory = tmp_path_factory.mktemp("model")
+    write_weights("inception_v3", f"{directory}/seeded.weights.h5")
+    return make_export("inception_v3", f"{directory}/seeded.weights.h5", directory)
 
 
 @pytest.mark.slow
@@ -41,19 +51,19 @@ def test_peers():
 
 
 @pytest.mark.slow
-def test_photo():
+def test_photo(export):
     """Both say something of the photo, or it ends with a message; the memory is that of the same two models."""
-    told = run("photo", "--rounds", "1")
+    told = run("photo", "--model", export, "--rounds", "1")
     assert cells(told, "plain script")[0].endswith("(1.00)")
     for way in ("**`pipelines.caption PHOTO`**", "**`pipelines.load(…)(PHOTO)`**"):
         assert float(re.search(r"\((.*)\)", cells(told, way)[2])[1]) < 2
 
 
 @pytest.mark.slow
-def test_serve():
+def test_serve(export):
     """Every answer has the captions of the batch job, hostile clients are answered as they should be."""
     sizes = ("--count", "16", "--alone", "2", "--rounds", "1", "--clients", "4", "--requests", "60", "--hostile", "0.2")
-    told = run("serve", *sizes)
+    told = run("serve", "--model", export, *sizes)
     assert re.search(r"^4 clients over the batch job, images/s: [\d.]+; ", told, re.MULTILINE)
     assert "answered otherwise than they should have been: 0\n" in told
     assert told.endswith("after SIGTERM the service ended with exit status 0\n")
