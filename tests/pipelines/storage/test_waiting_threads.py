@@ -7,9 +7,12 @@ import threading
 import time
 import zipfile
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from pipelines.items import ImageError
+from pipelines.storage import parquet_cells
 from pipelines.vision import reading
 from tests.support.shelf import SHELF, ShelfFileSystem
 
@@ -53,3 +56,32 @@ def test_who_is_more_patient_asks_again(tmp_path, monkeypatch, name, write):
         with pytest.raises(ImageError) as error:
             looking.result(60)
     assert error.value.error == "Unreachable"
+
+
+def test_rows_that_were_read_ahead_in_vain_are_asked_for_again(tmp_path, monkeypatch):
+    """A thread that tries once decodes rows for others too; what it does not get of these, they get."""
+    monkeypatch.setattr(ShelfFileSystem, "root", str(tmp_path))
+    cells = [bytes([row]) * 700_000 for row in range(8)]
+    pq.write_table(
+        pa.table({"image": cells}),
+        tmp_path / "ahead.parquet",
+        compression="none",
+        use_dictionary=False,
+        data_page_size=1,
+        write_batch_size=1,
+    )
+    real, asked = ShelfFileSystem.cat_file, []
+
+    def cat_file(self, path, start=None, end=None, **named):
+        if start and start > 3_000_000 and not asked:
+            asked.append(start)
+            raise ConnectionResetError("by peer")
+        return real(self, path, start=start, end=end, **named)
+
+    def read(row: int, retries: int) -> bytes:
+        return reading.read(f"{SHELF}ahead.parquet!/image/{row}", retries)
+
+    parquet_cells.open_cells(f"{SHELF}ahead.parquet", "image")
+    monkeypatch.setattr(ShelfFileSystem, "cat_file", cat_file)
+    assert read(0, 0) == cells[0] and asked
+    assert [read(row, 3) for row in range(1, 8)] == cells[1:]
