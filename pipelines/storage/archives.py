@@ -17,7 +17,7 @@ from typing import BinaryIO
 
 from pipelines.items import ImageError
 from pipelines.storage import ranges
-from tfrecords_schema.storage import files
+from tfrecords_schema.storage import faults, files
 from tfrecords_schema.text import one_line
 
 _SEPARATOR = "!/"
@@ -44,6 +44,14 @@ def parse_uri(uri: str) -> tuple[str, str] | None:
     return (uri[: match.end() - len(_SEPARATOR)], uri[match.end() :]) if match else None
 
 
+class _Opening(Future):
+    """An archive to be; `patience` tells how soon the thread that opens it gives up."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patience = faults.patience()
+
+
 class _Open:
     """The archive of a path, its directory read once per process, by the first of the threads that come to it.
 
@@ -51,22 +59,30 @@ class _Open:
     """
 
     def __init__(self) -> None:
-        self._archives: collections.OrderedDict[str, Future[Archive]] = collections.OrderedDict()
+        self._archives: collections.OrderedDict[str, _Opening] = collections.OrderedDict()
         self._lock = threading.Lock()
 
     def __call__(self, path: str) -> Archive:
-        with self._lock:
-            kept = self._archives.pop(path, None)
-            future = self._archives[path] = kept or Future()  # the one used last stands last
-        if not kept:
+        while True:
+            with self._lock:
+                kept = self._archives.pop(path, None)
+                opening = self._archives[path] = kept or _Opening()  # the one used last stands last
+            if not kept:
+                self._open(path, opening)
             try:
-                future.set_result(Archive(path))
-            except BaseException as error:
-                with self._lock:
-                    self._archives.pop(path, None)
-                future.set_exception(error)
-            self._shrink()
-        return future.result()
+                return opening.result()
+            except faults.UnreachableError:
+                if not kept or opening.patience >= faults.patience():
+                    raise
+
+    def _open(self, path: str, opening: _Opening) -> None:
+        try:
+            opening.set_result(Archive(path))
+        except BaseException as error:
+            with self._lock:
+                self._archives.pop(path, None)
+            opening.set_exception(error)
+        self._shrink()
 
     def cache_clear(self) -> None:
         """Has every directory be read anew."""

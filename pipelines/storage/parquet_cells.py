@@ -159,6 +159,8 @@ class _Cursor:
             except Exception as error:
                 self._error = error
                 if self.next_row > wanted:
+                    if isinstance(error, UnreachableError):  # who wants the next row asks again, as often as it may
+                        self.end = self.next_row
                     break
                 raise
             values = values.flatten()[0] if hasattr(values, "field") else values  # the only leaf of a struct

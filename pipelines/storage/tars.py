@@ -16,7 +16,7 @@ from concurrent.futures import Future
 from pipelines.items import ImageError
 from pipelines.storage import ranges, tar_headers
 from pipelines.storage.tar_headers import Member, TarError
-from tfrecords_schema.storage import files, paths
+from tfrecords_schema.storage import faults, files, paths
 
 _ENDING = ".tar"
 _PACKED = re.compile(r"(?i)\.(tar\.\w+|tgz|tbz2?|txz|tzst)$")
@@ -101,11 +101,15 @@ def _forward(path: str) -> _Forward:
 
 
 class _Piece(Future):
-    """Bytes from `start`, to `stop` or the file's end, which one thread fetches and others wait for."""
+    """Bytes from `start`, to `stop` or the file's end, which one thread fetches and others wait for.
+
+    `patience` tells how soon that thread gives up.
+    """
 
     def __init__(self, start: int, stop: int):
         super().__init__()
         self.start, self.stop = start, stop
+        self.patience = faults.patience()
 
 
 class _Forward:
@@ -126,7 +130,12 @@ class _Forward:
                 break
             if is_mine:
                 self._fetch(piece)
-            part = piece.result()[start - piece.start : stop - piece.start]
+            try:
+                part = piece.result()[start - piece.start : stop - piece.start]
+            except faults.UnreachableError:
+                if is_mine or piece.patience >= faults.patience():
+                    raise
+                continue
             if not part:  # the file ends here
                 break
             found.append(part)

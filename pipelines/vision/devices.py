@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
+from typing import Any
 
 from tfrecords_schema import machine
 from tfrecords_schema.errors import InputError
 
 _GPU_IN_FLIGHT = 2  # one batch is copied to the GPU while it computes another
 _CPU_IN_FLIGHT = 4
-_claimed: list = []  # lock files, open and so locked while the process lives
+_claimed: dict[int, Any] = {}  # lock files by GPU, open and so locked while the process lives
 
 
 def configure(tf) -> int:
@@ -52,10 +53,15 @@ def cpu_in_flight() -> int:
 
 
 def claim(count: int, directory: str | None = None) -> int:
-    """The number of a GPU, from 0 to `count` - 1: the first that no living process has claimed, else by process id."""
+    """The number of a GPU, from 0 to `count` - 1: the first that no living process has claimed, else by process id.
+
+    What this process has claimed, for a model that it loaded before, is its own still.
+    """
+    if _claimed:
+        return next(iter(_claimed))
     for number in range(count):
         path = os.path.join(directory or tempfile.gettempdir(), f"captioning-gpu-{number}.lock")
         with contextlib.suppress(InputError, OSError):
-            _claimed.append(machine.hold(path, busy=f"GPU {number} is another process's"))
+            _claimed[number] = machine.hold(path, busy=f"GPU {number} is another process's")
             return number
     return os.getpid() % count

@@ -128,7 +128,7 @@ class Encoded:
         if self._as_im2txt:  # whose resize is another one upside down
             square = resizing.im2txt(_turned(rgb, orientation), size)
         else:
-            square = _turned(resizing.resize(resizing.cut(rgb, axis), size, axis), orientation)
+            square = _turned(resizing.square(rgb, size, axis), orientation)
         return Pixels(square, *((self._width, self._height) if sideways else (self._height, self._width)), jpeg)
 
 

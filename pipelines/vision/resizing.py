@@ -37,6 +37,15 @@ def resize(strips: Iterable[np.ndarray], size: int, axis: int = 1) -> np.ndarray
     return to_shape(strips, (size, size), axis)
 
 
+def square(rgb: np.ndarray, size: int, axis: int = 1) -> np.ndarray:
+    """The same of an image `[h, w, 3]`, in memory of its own: what has the size already would be the image itself.
+
+    That may lie where its thread decodes the next one.
+    """
+    made = resize(cut(rgb, axis), size, axis)
+    return made.copy() if np.may_share_memory(made, rgb) else made
+
+
 def to_shape(strips: Iterable[np.ndarray], shape: tuple[int, int], axis: int = 1) -> np.ndarray:
     """uint8 `[*shape, 3]` of an image that comes in strips, as `resize` gives it at one size."""
     narrow = [_along(strip, shape[axis], axis) for strip in strips]

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import random
+import threading
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,6 +16,7 @@ if TYPE_CHECKING:
 RECIPE = "seed 0; He normal, centred kernels; batch norm measured on 16 seeded pictures, shift 4; version 1"
 _SHIFT = 4.0
 _PICTURES = 16
+_SEEDING = threading.Lock()
 
 
 def build(network: Network):
@@ -26,8 +31,8 @@ def build(network: Network):
     """
     import keras
 
-    keras.utils.set_random_seed(0)  # for layers of other kinds, which keep Keras' own initial weights
-    model = network.build(None)
+    with _seeded():  # for layers of other kinds, which keep Keras' own initial weights
+        model = network.build(None)
     generator = np.random.default_rng(0)
     for layer in model.layers:
         if type(layer) is keras.layers.Conv2D:
@@ -45,6 +50,23 @@ def build(network: Network):
 
     tf.function(lambda pictures: model(pictures, training=True))(network.preprocess(_pictures(generator, network.size)))
     return model
+
+
+@contextlib.contextmanager
+def _seeded() -> Iterator[None]:
+    """Keras draws the seeds of layers that are made meanwhile from a generator of their own, which begins with 0.
+
+    By itself it has Python's, from which other threads of a worker draw too, Beam's and those that wait before they ask
+    a store again: each process would make another network.
+    """
+    from keras.src.random import seed_generator
+
+    with _SEEDING:
+        before, seed_generator.python_random = seed_generator.python_random, random.Random(0)
+        try:
+            yield
+        finally:
+            seed_generator.python_random = before
 
 
 def _fading(height: int, width: int) -> np.ndarray:

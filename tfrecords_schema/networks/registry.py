@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
+import tempfile
 from collections.abc import Callable
 from typing import Any
 
+from tfrecords_schema import machine
 from tfrecords_schema.errors import InputError
 from tfrecords_schema.manifests.features_info import IM2TXT_RESIZE, RESIZE
 from tfrecords_schema.quiet import import_tensorflow
@@ -134,14 +137,33 @@ def weights_file(name: str, weights: str) -> str:
     path = os.path.join(home, "models", file_name)
     if os.path.isfile(path):
         return path
+    folder = _folder(home)
+    kept = os.path.join(folder, file_name)
+    if os.path.isfile(kept):
+        return kept
     import_tensorflow()
     import keras
 
     try:
-        return keras.utils.get_file(file_name, url, cache_subdir="models")
+        # Keras writes to the name that it is given, and another process would take what has come for all of it.
+        with tempfile.TemporaryDirectory(prefix=".captioning-", dir=folder) as making:
+            os.replace(keras.utils.get_file(file_name, url, cache_dir=making, cache_subdir=""), kept)
+        return kept
     except Exception as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(
             f"--weights imagenet: not in {os.path.dirname(path)} and the download failed ({reason}); put {file_name} "
             "there, or give --weights FILE.h5 (or --weights random to try things out)"
         ) from None
+
+
+def _folder(home: str) -> str:
+    """Where weights that are downloaded are kept: Keras' own folder, or a temporary one if that cannot be written to.
+
+    Raises:
+      InputError: the temporary one is somebody else's.
+    """
+    folder = os.path.join(home, "models")
+    with contextlib.suppress(OSError):
+        os.makedirs(folder, exist_ok=True)
+    return folder if os.access(folder, os.W_OK) else machine.private_directory("copies")

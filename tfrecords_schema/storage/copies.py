@@ -9,6 +9,7 @@ import os
 import posixpath
 import shutil
 import tempfile
+import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 
@@ -90,7 +91,7 @@ def feature_directory(
         print(f"copying {len(missing)} shards, {_gb(needed)}, from {directory} to {target}", flush=True)
         _parallel([functools.partial(_fetch, directory, target, shard) for shard in missing], check, "shards")
     for name, text in texts.items():
-        files.replace(target, {name: text.encode("utf-8")})
+        files.write_text(target, name, text)
     return target
 
 
@@ -133,7 +134,7 @@ def fetch(directory: str, names: list[str], target: str) -> None:
 
 def _fetch(directory: str, target: str, shard: ShardInfo) -> None:
     source, path = posixpath.join(directory, shard.name), os.path.join(target, shard.name)
-    temporary = f"{path}.{os.getpid()}.part"
+    temporary = f"{path}.{uuid.uuid4().hex}.part"  # containers that share a disk have the same process numbers
     try:
         files.download(source, temporary)
         if not _is_there(temporary, shard):

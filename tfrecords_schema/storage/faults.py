@@ -63,6 +63,12 @@ def retries(count: int | None) -> Iterator[None]:
         _retries.reset(token)
 
 
+def patience() -> int:
+    """How often this thread tries again: what `retries` says, or the default."""
+    count = _retries.get()
+    return READ_RETRIES if count is None else count
+
+
 async def patiently(ask: Callable[[], Awaitable[_Answer]], place: str) -> _Answer:
     """The answer to a question, which is asked again, ever more slowly, after passing faults; raises the last one.
 
@@ -70,8 +76,7 @@ async def patiently(ask: Callable[[], Awaitable[_Answer]], place: str) -> _Answe
     it is a wrong address more often than an outage, and somebody is waiting. Where `retries` says how often to ask,
     that is so only of a place that nobody can connect to.
     """
-    count = _retries.get()
-    most = 1 + (READ_RETRIES if count is None else count)
+    count, most = _retries.get(), 1 + patience()
 
     def is_enough(state: RetryCallState) -> bool:
         assert state.outcome

@@ -37,10 +37,11 @@ class Store(Protocol):
 
 def flag(name: str) -> Any:
     """The value of one of Beam's flags: as told to `use_flags`, or as the job of a worker has it, or None."""
-    # Not imported, since this package knows nothing of Beam; who runs in a worker of Beam's has it.
-    beams = sys.modules.get("apache_beam.options.value_provider")
+    # Not imported, since this package knows nothing of Beam; who runs in a worker of Beam's has it. Elsewhere another
+    # thread may be importing it, and have made half of the module.
+    beams = getattr(sys.modules.get("apache_beam.options.value_provider"), "RuntimeValueProvider", None)
     found = FLAGS.get(name)
-    return beams.RuntimeValueProvider.get_value(name, lambda value: value, None) if beams and not found else found
+    return beams.get_value(name, lambda value: value, None) if beams and not found else found
 
 
 def run(ask: Callable[..., Coroutine[Any, Any, _Answer]], *arguments: Any) -> _Answer:

@@ -4,6 +4,8 @@ import importlib
 import inspect
 import logging
 import subprocess
+import sys
+import types
 
 import apache_beam as beam
 import pytest
@@ -26,6 +28,13 @@ def test_a_workers_options_are_where_our_stores_take_them_from(monkeypatch):
     pipeline_options(["--s3_region_name=the launcher's"])
     assert stores.flag("s3_region_name") == "the launcher's"
     pipeline_options([])
+
+
+def test_flags_can_be_asked_for_while_another_thread_imports_beam(monkeypatch):
+    """Its module is there from the start of that, and empty."""
+    name = RuntimeValueProvider.__module__
+    monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
+    assert stores.flag("s3_region_name") is None
 
 
 def write_level(path: str) -> None:

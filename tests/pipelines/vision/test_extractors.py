@@ -218,6 +218,12 @@ def test_each_process_has_a_gpu_of_its_own_until_it_ends(tmp_path):
         process.communicate()
 
 
+def test_a_process_that_loads_another_model_keeps_its_gpu(tmp_path):
+    code = "from pipelines.vision.devices import claim\nimport sys; print(claim(2, sys.argv[1]), claim(2, sys.argv[1]))"
+    found = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True)
+    assert found.stdout == "0 0\n"
+
+
 def test_passes_at_a_time_and_their_threads_fill_the_cores(monkeypatch):
     for cores, expected in ((1, 1), (2, 2), (4, 4), (64, 4)):
         monkeypatch.setattr(devices, "cores", lambda cores=cores: cores)

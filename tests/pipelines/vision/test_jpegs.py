@@ -104,6 +104,17 @@ def test_large_ones_do_not_share_memory(monkeypatch):
     assert np.shares_memory(decoded(kept), decoded(kept))
 
 
+@pytest.mark.parametrize("orientation", [1, 3, 6])
+def test_what_has_the_size_already_outlives_the_next_image(orientation):
+    """A thread decodes them ahead of whoever takes them, all into the same memory."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    pictures = [encoded(smooth(48, 48, seed), "JPEG", exif=exif) for seed in range(3)]
+    found = [images.decode(data, 48).rgb for data in pictures]
+    for data, rgb in zip(pictures, found, strict=True):
+        assert np.array_equal(rgb, np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(data)))))
+
+
 def verdict(data: bytes) -> object:
     try:
         return images.decode(data, 16).rgb.tolist()
