@@ -67,7 +67,6 @@ def run(config: FeaturesConfig, beam_args: Sequence[str] = ()) -> dict[str, Any]
     from tfrecords_schema.networks.registry import AUTO
 
     data, network, words, running = config.data, config.network, config.words, config.running
-    keep = StoredImages(config.store.store_size, QUALITY) if config.store.store_images else None
     engine = choose(beam_args, running.gpu, running.accelerator, command.names(FeaturesConfig))
     engine.require_reachable(**command.places(config))
     images = source_of(data, config.records_per_shard)
@@ -75,6 +74,7 @@ def run(config: FeaturesConfig, beam_args: Sequence[str] = ()) -> dict[str, Any]
     exact = "float32" if asked == AUTO else asked
     extractor = extractors.parse(network.extractor, network.weights, running.batch_size, network.feature_grid, exact)
     spec = extractor.spec(network.feature_dtype)
+    keep = StoredImages(config.store.short_side(extractor.size), QUALITY) if config.store.store_images else None
     if network.weights == "random":
         print("WARNING: --weights random is an untrained network, only for trying things out.", flush=True)
     reading = Reading(running.read_threads, running.max_pixels, running.read_retries, keep, extractor.resize)

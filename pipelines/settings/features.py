@@ -105,14 +105,22 @@ class Store(Settings):
     store_images: bool = setting(
         "put each image into its record too, as a small JPEG; trainer.task --fine_tune needs it", False
     )
-    store_size: int = setting(
-        "short side of these JPEGs in pixels; smaller images keep their size", 346, least=1, most=4000
+    store_size: int | None = setting(
+        "short side of these JPEGs in pixels; smaller images keep their size",
+        None,
+        unset="346, or 346/299 of the network's input if that is larger",
+        least=1,
+        most=4000,
     )
 
     def __post_init__(self):
         super().__post_init__()
-        if self.store_size != 346 and not self.store_images:
+        if self.store_size and not self.store_images:
             raise InputError("--store_size: expected --store_images beside it; leave it out")
+
+    def short_side(self, network: int) -> int:
+        """Of these JPEGs, for a network whose input has sides of so many pixels; im2txt's training crops 299 of 346."""
+        return self.store_size or max(346, round(network * 346 / 299))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -13,6 +13,7 @@ from PIL import Image
 from pipelines import features
 from pipelines.engines import running
 from pipelines.output import report as report_json
+from pipelines.settings.features import Store
 from pipelines.training_records import records
 from scripts import scenes
 from tests.support.full_disk import full_after
@@ -322,6 +323,13 @@ def test_images_are_stored_where_asked_for(make_features, coco_dir, tmp_path):
             assert image.size == (64, 48)
             given = Image.open(without["image/uri"]).convert("RGB").resize((64, 48), Image.Resampling.BILINEAR)
             assert np.abs(np.asarray(image, float) - np.asarray(given, float)).mean() < 4
+
+
+@pytest.mark.parametrize(
+    ("asked", "network", "expected"), [(None, 299, 346), (None, 448, 518), (None, 32, 346), (48, 448, 48)]
+)
+def test_images_are_stored_with_room_to_crop_what_the_network_takes(asked, network, expected):
+    assert Store(store_images=True, store_size=asked).short_side(network) == expected
 
 
 def test_stored_images_are_kept_by_a_rerun_and_their_size_is_not_mixed(make_features, coco_dir):

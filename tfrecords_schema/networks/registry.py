@@ -106,6 +106,10 @@ NETWORKS = {
         grid=Endpoint("top_activation", (144, 1280), layer="top_activation"),
         keras_file=_keras_file("efficientnet_v2", "efficientnetv2-s_notop.h5"),
     ),
+    # Inception-v3 over larger images: half as many positions again along each side of its grid.
+    "inception_v3_448": dataclasses.replace(
+        _INCEPTION_V3, size=448, grid=dataclasses.replace(_INCEPTION_V3.grid, shape=(144, 2048))
+    ),
     # Inception-v3 that looks at images as im2txt does; for its models (trainer.import_im2txt).
     "inception_v3_im2txt": dataclasses.replace(_INCEPTION_V3, resize=IM2TXT_RESIZE),
 }

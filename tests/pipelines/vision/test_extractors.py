@@ -49,7 +49,7 @@ def test_the_spec_builds_the_same_extractor_again(tiny_network):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["inception_v3", "vgg16", "efficientnet_v2_s"])
+@pytest.mark.parametrize("name", ["inception_v3", "inception_v3_448", "vgg16", "efficientnet_v2_s"])
 def test_registered_networks_have_the_shapes_they_say_and_equal_keras_own(name):
     """Through keras.applications' own preprocessing, from the same seeded weights."""
     network = registry.NETWORKS[name]
