@@ -171,8 +171,8 @@ class StoredFeatures:
             return ImageError("extract", "NotFinite", "its feature holds infinity or NaN")
         named = shards.parse_shard_name(path.rpartition("/")[2])
         # What stands together in a tar or Parquet file is together in a shard, whatever its ids are.
-        follows_from_id = named and not is_inside_a_file(values["image/uri"])
-        if follows_from_id and shards.shard_of(escape(values["image/id"]), named[2]) != named[1]:
+        is_by_id = not is_inside_a_file(values["image/uri"])
+        if named and is_by_id and shards.shard_of(escape(values["image/id"]), named[2]) != named[1]:
             return ImageError("read", "DamagedRecord", f"image {values['image/id']!r} belongs in another shard")
         return values
 
