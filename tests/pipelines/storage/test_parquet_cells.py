@@ -38,6 +38,14 @@ def test_a_value_that_is_repeated_in_each_row_is_not_decoded_for_all(tmp_path, c
     assert peak_mb < 150
 
 
+@pytest.mark.parametrize("column", ["image", "image.bytes"])
+def test_a_column_that_is_called_as_the_leaf_of_another(tmp_path, column):
+    path = str(tmp_path / "a.parquet")
+    images = {"image.bytes": [b"thumbnail"], "image": [{"bytes": b"photo", "path": "a.jpg"}]}
+    pq.write_table(pa.table(images), path)
+    assert parquet_cells.read(path, column, 0, int) == (b"photo" if column == "image" else b"thumbnail")
+
+
 def test_what_is_held_for_other_threads_has_an_end(tmp_path, monkeypatch):
     """And what was let go of is decoded again."""
     path = tmp_path / "a.parquet"
