@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Generic, TypeVar
 
 _COCO_NAME = re.compile(r"(?:COCO_\w+_)?(?P<id>\d{12})")
+_ROW = re.compile(r".+\.parquet!/.+/\d+", re.IGNORECASE | re.DOTALL)  # of an image in Parquet: no name, but a number
 
 Prediction = TypeVar("Prediction")
 
@@ -48,7 +49,7 @@ def match(predictions: Iterable[tuple[Prediction, str, str]], names: Mapping[str
         last = posixpath.basename(image_id)
         numbered = _COCO_NAME.fullmatch(_stem(last))
         tries = (
-            by_stem.get(_stem(uri)) if uri else None,
+            by_stem.get(_stem(uri)) if uri and not _ROW.fullmatch(uri) else None,
             [image_id] if image_id in names else None,
             by_stem.get(last),
             by_stem.get(_stem(last)),

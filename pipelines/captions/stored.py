@@ -13,8 +13,10 @@ from google.protobuf.message import DecodeError
 from pipelines.captions.captioner import BATCH
 from pipelines.items import ImageError, Item, Reject
 from pipelines.listing.catalogue import Catalogue
+from pipelines.listing.entries import escape
 from pipelines.vision import devices
 from pipelines.vision.extraction import FeatureBatch
+from pipelines.vision.reading import is_inside_a_file
 from tfrecords_schema import record, shards
 from tfrecords_schema.errors import InputError
 from tfrecords_schema.manifests.features_info import FEATURES_INFO, FeaturesInfo, ShardInfo, open_info
@@ -168,7 +170,9 @@ class StoredFeatures:
         if not np.isfinite(values["image/feature"]).all():
             return ImageError("extract", "NotFinite", "its feature holds infinity or NaN")
         named = shards.parse_shard_name(path.rpartition("/")[2])
-        if named and shards.shard_of(values["image/id"], named[2]) != named[1]:
+        # What stands together in a tar or Parquet file is together in a shard, whatever its ids are.
+        is_by_id = not is_inside_a_file(values["image/uri"])
+        if named and is_by_id and shards.shard_of(escape(values["image/id"]), named[2]) != named[1]:
             return ImageError("read", "DamagedRecord", f"image {values['image/id']!r} belongs in another shard")
         return values
 

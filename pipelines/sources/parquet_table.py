@@ -73,7 +73,7 @@ class ParquetTable:
                 continue
             with self._open(self.metadata) as parquet:
                 for batch in parquet.iter_batches(_IMAGES_PER_BATCH, [number], [leaf], use_threads=False):
-                    yield from batch.column(0).flatten()[0].is_valid().to_pylist()
+                    yield from batch.column(column).flatten()[0].is_valid().to_pylist()
 
     def rows(self, names: Sequence[str], carried: Sequence[str] = ()) -> Iterator[Rows]:
         """Rows count from 0. A name may be that of a leaf: `image.path`."""

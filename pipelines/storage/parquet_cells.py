@@ -127,7 +127,7 @@ class Cells:
         if cursor is None:
             group = next(g for g, start in enumerate(self._starts[1:]) if row < start)
             batches = self._parquet.iter_batches(1, row_groups=[group], columns=[self._leaf], use_threads=False)
-            cursor = _Cursor(batches, self._starts[group], self._starts[group + 1])
+            cursor = _Cursor(batches, self._column, self._starts[group], self._starts[group + 1])
         else:
             self._cursors.remove(cursor)
         self._cursors = [*self._cursors[1 - _CURSORS :], cursor]
@@ -137,8 +137,8 @@ class Cells:
 class _Cursor:
     """Goes forward through one row group."""
 
-    def __init__(self, batches, start: int, end: int):
-        self._batches, self.next_row, self.end = batches, start, end
+    def __init__(self, batches, column: str, start: int, end: int):
+        self._batches, self._column, self.next_row, self.end = batches, column, start, end
         self.held: dict[int, bytes | None] = {}  # decoded rows that were not asked for yet
         self._error: Exception | None = None
 
@@ -154,8 +154,9 @@ class _Cursor:
         start, taken = self.next_row, 0
         while self.next_row < min(start + _WINDOW, self.end) and taken < _WINDOW_BYTES:
             try:
-                # One by one: Arrow repeats a dictionary's value in each row of a batch, however large it is.
-                values = next(self._batches).column(0)
+                # One by one: Arrow repeats a dictionary's value in each row of a batch, however large it is. By name:
+                # Arrow reads a column "image.bytes" along with the leaf that is called so.
+                values = next(self._batches).column(self._column)
             except Exception as error:
                 self._error = error
                 if self.next_row > wanted:

@@ -121,7 +121,7 @@ class Encoded:
         height, width = rgb.shape[:2]
         jpeg = None
         if keep and orientation == 1 and self._image.format == "JPEG":
-            jpeg = self._data if keeping.is_kept_as_it_is(self._data, height, width, keep) else None
+            jpeg = self._data if keeping.is_kept_as_it_is(self._data, self._height, self._width, keep) else None
         if keep and jpeg is None:
             small = keeping.shrunk(resizing.cut(rgb, axis), height, width, keep, axis)
             jpeg = keeping.as_jpeg(_turned(small, orientation), keep)

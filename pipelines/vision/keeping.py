@@ -22,7 +22,10 @@ def target(height: int, width: int, stored: StoredImages) -> tuple[int, int]:
 
 
 def is_kept_as_it_is(data: bytes, height: int, width: int, stored: StoredImages) -> bool:
-    """Whether an upright JPEG that decodes without a word needs no other: it is small, and hides nothing behind it."""
+    """Whether an upright JPEG that decodes without a word needs no other: it is small, and hides nothing behind it.
+
+    Height and width are those in the file: at a part of its scale a large one may have just the size asked for.
+    """
     return target(height, width, stored) == (height, width) and len(data) <= 3 * height * width
 
 

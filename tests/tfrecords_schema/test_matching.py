@@ -25,6 +25,8 @@ NAMES = {
         ("COCO_val2014_000000000139", "/x/COCO_val2014_000000000139.jpg", "139"),
         ("anything", "gs://b/000000000139.jpg", "139"),
         ("anything", "a.zip!/b/000000000139.jpg", "139"),
+        ("139", "images.parquet!/image/7", "139"),  # the number of its row
+        ("other", "images.parquet!/image/000000000139", None),
         ("7", "", "7"),
         ("7", "/images/7.jpg", "1"),  # made from a pattern: the id is the name of a file
         ("7", "/images/other.jpg", "7"),

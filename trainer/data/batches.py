@@ -202,6 +202,8 @@ def windows_of(sizes: Sequence[int], budget_bytes: float, seed: Sequence[int]) -
     windows: list[list[int]] = []
     free = 0.0
     for shard in np.random.default_rng(list(seed)).permutation(len(sizes)):
+        if not sizes[shard]:  # a shard without images, of which no batch could be made
+            continue
         if not windows or free < sizes[shard]:
             windows.append([])
             free = budget_bytes / 2

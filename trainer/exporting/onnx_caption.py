@@ -25,6 +25,8 @@ def pixels(image, size=INFO["image_size"]):
     """An image of Pillow's -> uint8 [1, size, size, 3]."""
     image.draft("RGB", (4 * size, 4 * size))  # a large JPEG at reduced scale, as for training
     image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I;16"):  # of 16 bits Pillow would make all but the darkest white
+        image = Image.fromarray((np.asarray(image) / 257 + 0.5).astype(np.uint8))
     if image.has_transparency_data:
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
     return np.asarray(image.convert("RGB").resize((size, size), Image.Resampling.BILINEAR))[None]

@@ -57,10 +57,12 @@ class Validation:
         for batch in self._captioned():
             check()
             captioned += batch
+        # By their places: of ids that are no UTF-8, several may be shown alike.
+        by_place = {str(place): image for place, image in enumerate(captioned)}
         if self._scorer is None:
-            self._scorer = Scorer({image.id: image.references for image in captioned})
+            self._scorer = Scorer({place: image.references for place, image in by_place.items()})
         check()
-        return self._scorer({image.id: image.caption for image in captioned}), captioned
+        return self._scorer({place: image.caption for place, image in by_place.items()}), captioned
 
     def forget(self) -> None:
         """Has features read again, since they are others now."""

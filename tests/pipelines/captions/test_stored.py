@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import itertools
 import json
 import os
 import pathlib
@@ -15,7 +16,8 @@ import tensorflow as tf
 
 from pipelines import caption
 from pipelines.captions.stored import FeatureRecords, StoredFeatures
-from tests.support import commands, hurting, stores
+from pipelines.vision.extraction import FeatureBatch
+from tests.support import commands, hurting, stores, tar_files
 from tests.support.outputs import content, rows
 from tests.support.shelf import SHELF, ShelfFileSystem
 from tfrecords_schema import shards
@@ -114,6 +116,25 @@ def test_records_that_were_changed_with_their_checksums_are_rejects(run, make_fe
     places = {f"{paths[0].name}#1", f"{paths[1].name}#2", f"{paths[2].name}#0", f"{paths[2].name}#1"}
     assert {row["image_id"] for row in rejects} == places
     assert sum("belongs in another shard" in row["message"] for row in rejects) == 2
+
+
+@pytest.mark.parametrize("kind", ["a tar file", "names that are no UTF-8"])
+def test_every_record_is_in_the_shard_that_it_belongs_in(make_features, coco_dir, tmp_path, kind):
+    """Images of a tar file lie where their neighbours do, and others by a hash of their ids as the listing has them."""
+    images, said = sorted((coco_dir / "val2017").iterdir()), b"Said of it."
+    if kind == "a tar file":
+        members = [((p.name, p.read_bytes()), (f"{p.stem}.txt", said)) for p in images]
+        place = tar_files.write(tmp_path / "images.tar", itertools.chain.from_iterable(members))
+    else:
+        (place := tmp_path / "images").mkdir()
+        for number, image in enumerate(images):
+            name = os.fsdecode(b"\xe9%d" % number)
+            (place / f"{name}.jpg").write_bytes(image.read_bytes())
+            (place / f"{name}.txt").write_bytes(said)
+    directory, report = make_features(coco_dir=None, captions=[str(place)], records_per_shard=2)
+    assert report["records"] == 8
+    found = list(StoredFeatures((48,), "float16").batches(list(FeatureRecords(str(directory)).read()), None, None))
+    assert sum(len(one.items) if isinstance(one, FeatureBatch) else 0 for one in found) == 8
 
 
 def test_features_that_the_model_was_not_trained_on_are_refused(run, features_dir, tmp_path):

@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipelines.items import ImageError
+from pipelines.sources.parquet_table import ParquetTable
 from pipelines.storage import parquet_cells
 from pipelines.vision import memory, reading
 from tests.support import bounded
@@ -36,6 +37,15 @@ def test_a_value_that_is_repeated_in_each_row_is_not_decoded_for_all(tmp_path, c
     outcomes, peak_mb = bounded.read(cells(path, range(8)), limit_mb=1000)
     assert outcomes == [20 * MEGABYTE] * 8
     assert peak_mb < 150
+
+
+@pytest.mark.parametrize("column", ["image", "image.bytes"])
+def test_a_column_that_is_called_as_the_leaf_of_another(tmp_path, column):
+    path = str(tmp_path / "a.parquet")
+    photos = [{"bytes": b"photo", "path": "a.jpg"}, {"bytes": None, "path": "b.jpg"}]
+    pq.write_table(pa.table({"image.bytes": [b"thumbnail"] * 2, "image": photos}), path)
+    assert parquet_cells.read(path, column, 0, int) == (b"photo" if column == "image" else b"thumbnail")
+    assert list(ParquetTable(path).has_bytes("image")) == [True, False]
 
 
 def test_what_is_held_for_other_threads_has_an_end(tmp_path, monkeypatch):

@@ -69,6 +69,13 @@ def test_larger_ones_get_the_short_side_asked_for_and_others_their_own(kind, siz
     assert read(kept(data)).size == expected[::-1]
 
 
+def test_a_large_jpeg_that_is_decoded_at_just_the_size_asked_for_is_kept_at_that_size():
+    """For a network of small images, at half of the scale: it was kept whole."""
+    data = encoded(smooth(128, 192), "JPEG", quality=60)
+    jpeg = images.encoded(data, 8, keep=KEEP).pixels(8, KEEP).jpeg
+    assert read(jpeg).size == (96, 64)
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("side", [60, 300])
 def test_they_stand_upright(orientation, side):

@@ -6,7 +6,7 @@ import pytest
 from tests.support.small import write_features
 from tfrecords_schema.vocabulary import END, PAD, START, UNK, tokenise
 from trainer.data import dataset
-from trainer.data.batches import Batches, _side_by_side, references
+from trainer.data.batches import Batches, _side_by_side, references, windows_of
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +55,11 @@ def test_every_caption_is_there_once_with_its_image(directory, records, budget, 
         assert (batch.ids[..., -1] != PAD).any(), "no wider than its longest caption"
         for image, feature in zip(batch.image, batch.features, strict=True):
             assert np.array_equal(feature, records[image]["image/feature"])
+
+
+def test_a_shard_without_images_is_no_window():
+    for seed in range(20):
+        assert sorted(windows_of([5, 0, 7, 0], 2, [seed])) == [[0], [2]]
 
 
 def test_streaming_really_streams(directory):

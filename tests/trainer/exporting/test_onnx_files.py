@@ -87,12 +87,14 @@ def models(trained, attentive, tmp_path_factory):
 
 @pytest.fixture
 def photos(coco_dir, tmp_path) -> list[pathlib.Path]:
-    """Of the network's size, in a format of which all decoders give the same pixels; one is transparent."""
+    """Of the network's size, of which all decoders give the same pixels; one is transparent, one has 16 bits."""
     found = []
     for path in sorted((coco_dir / "val2017").glob("*.jpg"))[:4]:
         image = Image.open(path).resize((32, 32))
         if not found:
             image.putalpha(128)
+        elif len(found) == 1:
+            image = Image.fromarray(np.asarray(image.convert("L")).astype(np.uint16) * 257)
         found.append(tmp_path / f"{path.stem}.png")
         image.save(found[-1])
     return found
