@@ -29,7 +29,7 @@ def pytest_configure(config):
 
 def pytest_collection_modifyitems(items):
     """What takes longest first: a long module that came last would keep one process busy and the others idle."""
-    long = ("tests/test_docs", "tests/trainer/")  # the pages' commands, then training
+    long = ("tests/test_docs", "tests/end_to_end/test_object_stores", "tests/trainer/")
     items.sort(key=lambda item: next((place for place, name in enumerate(long) if name in item.nodeid), len(long)))
 
 
