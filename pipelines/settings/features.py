@@ -7,6 +7,7 @@ import dataclasses
 from pipelines.settings.running import OUTPUT, Running, check_output
 from tfrecords_schema.command import Settings, group, setting
 from tfrecords_schema.errors import InputError
+from tfrecords_schema.manifests.features_info import IM2TXT_CROP
 from tfrecords_schema.networks.registry import AUTO, NETWORKS, PRECISIONS
 from tfrecords_schema.shards import SPLITS
 
@@ -119,8 +120,8 @@ class Store(Settings):
             raise InputError("--store_size: expected --store_images beside it; leave it out")
 
     def short_side(self, network: int) -> int:
-        """Of these JPEGs, for a network whose input has sides of so many pixels; im2txt's training crops 299 of 346."""
-        return self.store_size or max(346, round(network * 346 / 299))
+        """Of these JPEGs, for a network whose input has sides of so many pixels, which training crops from them."""
+        return self.store_size or max(346, round(network * IM2TXT_CROP))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -12,12 +12,12 @@ import threading
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
 from typing import BinaryIO
 
 from pipelines.items import ImageError
 from pipelines.storage import ranges
-from tfrecords_schema.storage import faults, files
+from tfrecords_schema.storage import files
+from tfrecords_schema.storage.faults import Awaited
 from tfrecords_schema.text import one_line
 
 _SEPARATOR = "!/"
@@ -44,14 +44,6 @@ def parse_uri(uri: str) -> tuple[str, str] | None:
     return (uri[: match.end() - len(_SEPARATOR)], uri[match.end() :]) if match else None
 
 
-class _Opening(Future):
-    """An archive to be; `patience` tells how soon the thread that opens it gives up."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.patience = faults.patience()
-
-
 class _Open:
     """The archive of a path, its directory read once per process, by the first of the threads that come to it.
 
@@ -59,23 +51,20 @@ class _Open:
     """
 
     def __init__(self) -> None:
-        self._archives: collections.OrderedDict[str, _Opening] = collections.OrderedDict()
+        self._archives: collections.OrderedDict[str, Awaited[Archive]] = collections.OrderedDict()
         self._lock = threading.Lock()
 
     def __call__(self, path: str) -> Archive:
         while True:
             with self._lock:
                 kept = self._archives.pop(path, None)
-                opening = self._archives[path] = kept or _Opening()  # the one used last stands last
+                opening = self._archives[path] = kept or Awaited()  # the one used last stands last
             if not kept:
                 self._open(path, opening)
-            try:
+            if not opening.was_given_up():
                 return opening.result()
-            except faults.UnreachableError:
-                if not kept or opening.patience >= faults.patience():
-                    raise
 
-    def _open(self, path: str, opening: _Opening) -> None:
+    def _open(self, path: str, opening: Awaited[Archive]) -> None:
         try:
             opening.set_result(Archive(path))
         except BaseException as error:

@@ -11,12 +11,12 @@ import functools
 import re
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
 
 from pipelines.items import ImageError
 from pipelines.storage import ranges, tar_headers
 from pipelines.storage.tar_headers import Member, TarError
-from tfrecords_schema.storage import faults, files, paths
+from tfrecords_schema.storage import files, paths
+from tfrecords_schema.storage.faults import Awaited
 
 _ENDING = ".tar"
 _PACKED = re.compile(r"(?i)\.(tar\.\w+|tgz|tbz2?|txz|tzst)$")
@@ -100,16 +100,12 @@ def _forward(path: str) -> _Forward:
     return _Forward(path)
 
 
-class _Piece(Future):
-    """Bytes from `start`, to `stop` or the file's end, which one thread fetches and others wait for.
-
-    `patience` tells how soon that thread gives up.
-    """
+class _Piece(Awaited[bytes]):
+    """Bytes from `start`, to `stop` or the file's end, which one thread fetches and others wait for."""
 
     def __init__(self, start: int, stop: int):
         super().__init__()
         self.start, self.stop = start, stop
-        self.patience = faults.patience()
 
 
 class _Forward:
@@ -130,12 +126,9 @@ class _Forward:
                 break
             if is_mine:
                 self._fetch(piece)
-            try:
-                part = piece.result()[start - piece.start : stop - piece.start]
-            except faults.UnreachableError:
-                if is_mine or piece.patience >= faults.patience():
-                    raise
+            if piece.was_given_up():
                 continue
+            part = piece.result()[start - piece.start : stop - piece.start]
             if not part:  # the file ends here
                 break
             found.append(part)

@@ -17,12 +17,13 @@ from typing import Any
 
 import numpy as np
 
+from tfrecords_schema.manifests.features_info import IM2TXT_CROP
+
 try:
     import cykooz_resizer as fast
 except ImportError:
     fast = None
 
-_IM2TXT = 346 / 299  # the side of what im2txt resizes to, over the side of the middle that it looks at
 STRIP_PIXELS = 1 << 19  # of an image at a time, since the resizer works on copies; one strip of most photographs
 _thread = threading.local()
 
@@ -70,7 +71,7 @@ def im2txt(rgb: np.ndarray, size: int) -> np.ndarray:
 
 def _neighbours(length: int, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(pixel before, pixel behind, how far between them in 0..1), `[size]` each, along an axis of so many pixels."""
-    side = round(size * _IM2TXT)
+    side = round(size * IM2TXT_CROP)
     first = (side - size) // 2
     place = np.arange(first, first + size, dtype=np.float32) * np.float32(length / side)
     before = place.astype(np.int64)

@@ -34,6 +34,7 @@ RESIZE = (
 IM2TXT_RESIZE = (
     "im2txt: bilinear to 346/299 of the size, not antialiased, not rounded; its middle; JPEGs by the fast DCT"
 )
+IM2TXT_CROP = 346 / 299  # the side of what im2txt resizes to, over the side of what it crops from that
 # What earlier versions wrote, of which features agree to a cosine of 0.9999 (benchmarks/README.md, Decoding).
 _AGREEING = (
     RESIZE,

@@ -10,6 +10,7 @@ import contextlib
 import contextvars
 import errno
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from concurrent.futures import Future
 from typing import Any, TypeVar
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_exponential_jitter
@@ -63,10 +64,22 @@ def retries(count: int | None) -> Iterator[None]:
         _retries.reset(token)
 
 
-def patience() -> int:
+def _patience() -> int:
     """How often this thread tries again: what `retries` says, or the default."""
     count = _retries.get()
     return READ_RETRIES if count is None else count
+
+
+class Awaited(Future[_Answer]):
+    """What one thread, which makes this, asks a store for, and others wait for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._patience = _patience()
+
+    def was_given_up(self) -> bool:
+        """Waits; whether that thread ended in vain where this one, which tries more often, should ask by itself."""
+        return isinstance(self.exception(), UnreachableError) and self._patience < _patience()
 
 
 async def patiently(ask: Callable[[], Awaitable[_Answer]], place: str) -> _Answer:
@@ -76,7 +89,7 @@ async def patiently(ask: Callable[[], Awaitable[_Answer]], place: str) -> _Answe
     it is a wrong address more often than an outage, and somebody is waiting. Where `retries` says how often to ask,
     that is so only of a place that nobody can connect to.
     """
-    count, most = _retries.get(), 1 + patience()
+    count, most = _retries.get(), 1 + _patience()
 
     def is_enough(state: RetryCallState) -> bool:
         assert state.outcome

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-_CROPPED_OF = 346 / 299  # im2txt's: the side of what is cropped from, over the side of the crop
+from tfrecords_schema.manifests.features_info import IM2TXT_CROP
+
 _BRIGHTNESS, _HUE = 32 / 255, 0.032  # largest change, as im2txt's, of values in 0..1
 _FACTORS = (0.5, 1.5)  # of saturation and contrast
 
@@ -24,7 +25,7 @@ def distorted(jpeg, size: int, seed):
     the image is made a square a seventh larger and cropped; colours change in one of two orders.
     """
     seeds = tf.unstack(tf.random.experimental.stateless_split(seed, 7), num=7)
-    image = _resized(jpeg, round(size * _CROPPED_OF))
+    image = _resized(jpeg, round(size * IM2TXT_CROP))
     image = tf.image.stateless_random_crop(image, [size, size, 3], seeds[0])
     image = tf.image.stateless_random_flip_left_right(image, seeds[1]) / 255
     image = tf.image.stateless_random_brightness(image, _BRIGHTNESS, seeds[2])
