@@ -5,8 +5,8 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	then echo $$p; break; fi; done)
 BIN := .venv/bin
 INSTALLED := .venv/.installed
-# A test that hangs ends its process and shows where pytest is, instead of nothing when CI's time is up.
-PYTEST := $(BIN)/python -m pytest -o faulthandler_timeout=1500 -o faulthandler_exit_on_timeout=true
+# A test that hangs ends its process and shows where pytest is, instead of nothing when CI's time is up; a command that crashes shows where it was.
+PYTEST := PYTHONFAULTHANDLER=1 $(BIN)/python -m pytest -o faulthandler_timeout=1500 -o faulthandler_exit_on_timeout=true
 # Several processes, a test module in each. Each needs up to 4 GB; a quarter of the time they wait, for Java, servers and clocks, so two cores keep three busy.
 TESTERS ?= $(shell awk '/^MemTotal/ {print ($$2 > 15000000 ? 3 : 2)}' /proc/meminfo 2>/dev/null || echo 2)
 PARALLEL := -n $(TESTERS) --dist loadfile --no-loadscope-reorder --max-worker-restart 0

@@ -77,4 +77,5 @@ def root(tmp_path_factory):
 @pytest.mark.slow
 @pytest.mark.parametrize("page", docs_check.PAGES)
 def test_every_command_runs(page, root):
-    assert not docs_check.check([page], root)
+    failed = docs_check.check([page], root)
+    assert not failed, "\n".join(failed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import tempfile
@@ -36,6 +37,8 @@ def _first_import() -> None:
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     sys.stderr.flush()
     kept = os.dup(2)
+    collects = gc.isenabled()
+    gc.disable()  # else half a million objects that stay are looked through again and again, a fifth of the time
     with tempfile.TemporaryFile() as held:
         os.dup2(held.fileno(), 2)
         try:
@@ -43,6 +46,8 @@ def _first_import() -> None:
 
             tensorflow.config.list_physical_devices()  # looks for GPUs now, which writes notes of its own
         finally:
+            if collects:
+                gc.enable()
             os.dup2(kept, 2)
             os.close(kept)
             held.seek(0)

@@ -157,7 +157,9 @@ def test_a_machine_at_its_end_rejects_no_image(
     wait_for_shards(process, output, 3)
     happens(process)
     text = process.communicate(timeout=100)[0]
-    assert process.returncode == 1 and not (output / "report.json").exists(), text
+    # TensorFlow aborts where one of its threads begins and finds no descriptor for /dev/urandom.
+    aborted = process.returncode == -signal.SIGABRT and "random_device" in text and happens is no_more_files
+    assert (process.returncode == 1 or aborted) and not (output / "report.json").exists(), text
     before = finished(output)
     assert 3 <= len(before) < 20
     text = finish(start_features(many_images, output))

@@ -108,13 +108,13 @@ def loop(directory):
     return module
 
 
-def check_same(captioner, module, photos, **search):
+def check_same(captioner, module, photos, atol=1e-4, **search):
     """Texts and log probabilities of the loop are those of the SavedModel with the same search."""
     for photo in photos:
         expected = captioner(photo, **search)
         found = module.captions(Image.open(photo), *search.values())
         assert [text for text, _ in found] == [caption.text for caption in expected]
-        np.testing.assert_allclose([p for _, p in found], [caption.log_prob for caption in expected], atol=1e-4)
+        np.testing.assert_allclose([p for _, p in found], [caption.log_prob for caption in expected], atol=atol)
 
 
 @pytest.mark.parametrize("name", ["trained", "attentive"])
@@ -220,7 +220,13 @@ def test_a_missing_package_is_told_with_what_to_install(export_dir, tmp_path):
 
 @pytest.mark.slow
 def test_inception(coco_dir, tmp_path):
-    """Real Inception, with weights that an export carries, and photographs that are resized."""
+    """Real Inception, with weights that an export carries.
+
+    The last of onnxruntime's optimisations adds up convolutions in another order, which on processors without AVX-512
+    changes a log probability of -17 by up to 5e-4. Without it the graph is as exact as small ones are.
+    """
+    import onnxruntime
+
     from tfrecords_schema.networks import building
 
     weights = tmp_path / "inception.weights.h5"
@@ -234,4 +240,9 @@ def test_inception(coco_dir, tmp_path):
     for path in sorted((coco_dir / "val2017").glob("*.jpg"))[:3]:
         photos.append(tmp_path / f"{path.stem}.png")
         Image.open(path).resize((299, 299)).save(photos[-1])
-    check_same(pipelines.load(tmp_path / "job/export"), loop(tmp_path / "onnx"), photos)
+    captioner, module = pipelines.load(tmp_path / "job/export"), loop(tmp_path / "onnx")
+    check_same(captioner, module, photos, atol=1e-3)
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+    module.ENCODER = onnxruntime.InferenceSession(tmp_path / "onnx/encoder.onnx", options)
+    check_same(captioner, module, photos)
