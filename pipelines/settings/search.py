@@ -7,7 +7,7 @@ from typing import Any
 
 from tfrecords_schema.command import Settings, setting
 from tfrecords_schema.errors import InputError
-from tfrecords_schema.manifests.model_info import ModelInfo
+from tfrecords_schema.manifests.model_info import LEAST_LENGTH, ModelInfo
 
 _WIDEST = 1000  # more would not fit into memory for the images that are searched together
 _LONGEST = 1000  # ids; no caption has a hundred
@@ -147,7 +147,7 @@ class Search(Settings):
             follows = {"beam_width": width, "captions_per_image": width, "length_penalty": penalty}
         said = {name: value for name, value in vars(self).items() if value is not None}
         follows["max_length"] = info.max_caption_length
-        follows["min_length"] = int(info.search.get("min_length", 3))
+        follows["min_length"] = int(info.search.get("min_length", LEAST_LENGTH))
         follows["forbid_unk"] = bool(info.search.get("forbid_unk", True))
         return Search(**{**follows, **said})
 

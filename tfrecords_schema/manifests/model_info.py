@@ -31,6 +31,7 @@ MODEL_INFO = "model_info.json"
 # TensorFlow's name for a variable by its place in the saved object (its guide to checkpoints has it).
 _WEIGHT = "weights/{}/.ATTRIBUTES/VARIABLE_VALUE"
 _SEARCH = {"beam_width": (1, 1000), "length_penalty": (0, 10)}  # the bounds that the flags have
+LEAST_LENGTH = 3  # ids of a caption, START and END counted: a word at least, for whoever does not say otherwise
 _EXPORT_DIRECTORY = ("an export directory", "the trainer writes one at <job_dir>/export")
 
 

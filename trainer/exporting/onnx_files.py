@@ -20,7 +20,7 @@ import tensorflow as tf
 
 from tfrecords_schema.errors import InputError
 from tfrecords_schema.manifests.features_info import VOCABULARY
-from tfrecords_schema.manifests.model_info import ModelInfo
+from tfrecords_schema.manifests.model_info import LEAST_LENGTH, ModelInfo
 from tfrecords_schema.networks import building
 from tfrecords_schema.networks.registry import NETWORKS
 from tfrecords_schema.storage import carried, paths
@@ -32,7 +32,6 @@ INFO = "onnx_info.json"
 OPSET = 18
 _ENCODER, _STEP, _LOOP = "encoder.onnx", "decoder_step.onnx", "caption.py"
 _LOOP_SOURCE = pathlib.Path(__file__).with_name("onnx_caption.py")  # not imported: it needs ONNX Runtime
-_MIN_LENGTH = 3  # ids, START and END counted: a word at least, as captions have by default
 
 
 def converted(decoder: Decoder, vocabulary: Vocabulary, info: ModelInfo, directory: str) -> dict[str, bytes]:
@@ -59,7 +58,7 @@ def converted(decoder: Decoder, vocabulary: Vocabulary, info: ModelInfo, directo
         "end": END,
         "unk": UNK,
         "max_length": info.max_caption_length,
-        "min_length": _MIN_LENGTH,
+        "min_length": LEAST_LENGTH,
         "beam_width": int(info.search["beam_width"]),
         "length_penalty": info.search["length_penalty"],
     }

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from tfrecords_schema.manifests.model_info import LEAST_LENGTH
 from trainer.config import TrainConfig
 from trainer.data import dataset
 from trainer.data.batches import Batches
@@ -31,7 +32,7 @@ class Captioned(NamedTuple):
 
 
 class Validation:
-    """Measures a decoder on a split; captions with the beam search that is exported.
+    """Measures a decoder on a split; captions with the beam search that is exported, as a table's are.
 
     `check` is called between batches, and may raise to stop.
     """
@@ -83,6 +84,7 @@ class Validation:
                 tf.constant(config.beam_width),
                 tf.constant(directory.info.max_caption_length),
                 tf.constant(config.length_penalty),
+                min_length=tf.constant(LEAST_LENGTH),
             )
             best = found["ids"].numpy()[:, 0]  # [B, T]
             names = zip(batch["image/id"].numpy(), batch["image/uri"].numpy(), strict=True)
