@@ -8,6 +8,7 @@ import tensorflow as tf
 
 _COMPONENTS = 512
 _SMALLEST = 0.1  # of the median deviation: what hardly varies would be blown up to noise
+_NONE = 1e-3  # of the greatest deviation: what varies less was the same in all images, but for rounding
 
 
 def pool(features):
@@ -42,17 +43,22 @@ class FeatureScaling(keras.layers.Layer):
     def measure(self, mean: np.ndarray, spread: np.ndarray) -> None:
         """Sets the weights from the features' mean `[F]` and variance `[F]`; to whiten, covariance `[F, F]`."""
         deviation = np.sqrt(np.maximum(np.diag(spread) if spread.ndim == 2 else spread, 0))
-        scale = 1 / np.maximum(deviation, max(_SMALLEST * float(np.median(deviation)), 1e-6))
+        scale = 1 / np.maximum(deviation, _smallest(deviation))
         self.mean.assign(mean.astype(np.float32))
         self.scale.assign(scale.astype(np.float32))
         if self.kind == "whiten":
             values, vectors = np.linalg.eigh(spread * np.outer(scale, scale))  # of the standardised features
             largest = np.argsort(values)[::-1][: self.components.shape[1]]
             values = np.maximum(values, 0)
-            self.components.assign(
-                (vectors[:, largest] / np.sqrt(np.maximum(values[largest] + values.mean(), 1e-6))).astype(np.float32)
-            )
+            raised = np.maximum(values[largest] + values.mean(), 1 / values.size)  # as if one feature at least varied
+            self.components.assign((vectors[:, largest] / np.sqrt(raised)).astype(np.float32))
 
     def call(self, features):
         scaled = (features - self.mean) * self.scale
         return tf.matmul(scaled, self.components) if self.kind == "whiten" else scaled
+
+
+def _smallest(deviation: np.ndarray) -> float:
+    """What smaller deviations count as. The median is of features that vary: of few images, most may be 0 in all."""
+    varying = deviation[deviation > max(_NONE * deviation.max(), 1e-6)]
+    return _SMALLEST * float(np.median(varying)) if varying.size else 1.0

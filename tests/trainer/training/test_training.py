@@ -49,6 +49,19 @@ def test_whitening_makes_features_uncorrelated():
             np.testing.assert_allclose(correlations - np.diag(np.diag(correlations)), 0, atol=1e-3)
 
 
+@pytest.mark.parametrize("kind", ["standardise", "whiten"])
+@pytest.mark.parametrize("varying", [0, 2])
+def test_features_that_were_the_same_in_all_images_are_not_blown_up(kind, varying):
+    """As most of VGG16's are in few images; one of them in another image is no million deviations."""
+    values = np.full((40, 6), 0.3)
+    values[:, :varying] = np.random.default_rng(0).normal(size=(40, varying))
+    scaling = FeatureScaling(kind)
+    scaling.build((None, 6))
+    covariance = np.cov(values.T, bias=True)
+    scaling.measure(values.mean(0), covariance if kind == "whiten" else np.diag(covariance))
+    assert np.abs(scaling(np.full((1, 6), 1.3, np.float32)).numpy()).max() < 50
+
+
 @pytest.fixture(autouse=True)
 def without_java(request):
     """Scores come quickly without Java; one test has it."""
