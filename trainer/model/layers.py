@@ -16,6 +16,11 @@ _CELLS = {"lstm": keras.layers.LSTM, "gru": keras.layers.GRU}
 STATE_TENSORS = {"lstm": 2, "gru": 1}  # of a cell
 
 
+def _uniform() -> keras.initializers.Initializer:
+    """As im2txt. A new one for each weight: one of Keras' gives the same numbers every time."""
+    return keras.initializers.RandomUniform(-0.08, 0.08)
+
+
 class Layers(keras.Model):
     """What a DecoderConfig asks for. Weights are saved in the order in which layers are made here.
 
@@ -29,14 +34,13 @@ class Layers(keras.Model):
         self.config = config
         self.runs_whole_layers = bool(tf.config.list_physical_devices("GPU"))
         self.looks_before, self.looks_after = config.attention == "bahdanau", config.attention == "luong"
-        uniform = keras.initializers.RandomUniform(-0.08, 0.08)  # as im2txt
         policy, embedding_dim = {"dtype": self.dtype_policy}, config.embedding_dim
         self.scaling = FeatureScaling(config.feature_scaling, name="scaling")
         self.image_embedding: Any = None
         if config.image_input != "shared_state":
             self.image_embedding = keras.layers.Dense(embedding_dim, name="image_embedding", **policy)
         self.word_embedding = keras.layers.Embedding(
-            config.vocabulary_size, embedding_dim, embeddings_initializer=uniform, name="word_embedding", **policy
+            config.vocabulary_size, embedding_dim, embeddings_initializer=_uniform(), name="word_embedding", **policy
         )
         # `reset_after`, `recurrent_dropout` and the activations stay as they are: others would switch cuDNN off.
         self.recurrent = [
@@ -68,7 +72,7 @@ class Layers(keras.Model):
             )
         else:
             self.logits = keras.layers.Dense(
-                config.vocabulary_size, kernel_initializer=uniform, name="logits", **policy
+                config.vocabulary_size, kernel_initializer=_uniform(), name="logits", **policy
             )
 
     def build(self, input_shape=None):

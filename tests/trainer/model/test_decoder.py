@@ -1,6 +1,8 @@
 """Every kind of decoder: whole sequences equal single steps, padding changes nothing, and all can learn."""
 
+import dataclasses
 import functools
+import itertools
 
 import keras
 import numpy as np
@@ -12,6 +14,7 @@ from tfrecords_schema.errors import InputError
 from tfrecords_schema.vocabulary import END, PAD, START
 from trainer.config import TrainConfig
 from trainer.model.bahdanau import BahdanauAttention, attend
+from trainer.model.decoder import Decoder
 from trainer.model.luong import LuongAttention
 from trainer.model.packing import pack
 from trainer.model.variables import tensors
@@ -151,6 +154,14 @@ def test_every_decoder_learns_ten_captions_by_heart(kind):
         caption = [i for i in ids if i not in (START, PAD)]
         assert list(said[: len(caption)]) == caption and caption[-1] == END
     assert float(total) == float(tokens), "every word is predicted"
+
+
+def test_no_two_weights_begin_with_the_same_numbers():
+    decoder = Decoder(dataclasses.replace(decoders.BASE, embedding_dim=8))
+    decoder.build()
+    drawn = [weight.numpy().ravel()[:50] for weight in decoder.trainable_weights if len(weight.shape) == 2]
+    assert len(drawn) == 5
+    assert not any(np.array_equal(one, other) for one, other in itertools.combinations(drawn, 2))
 
 
 def test_dropout_is_a_function_of_the_seed():
