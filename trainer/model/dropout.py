@@ -27,4 +27,6 @@ def drop(x, rate: float, seed, name: str):
     """
     if seed is None or not rate:
         return x
-    return tf.nn.experimental.stateless_dropout(x, rate, fold(seed, name))
+    # In float32: TensorFlow's own dropout draws in the type of x, and bfloat16's 128 numbers miss most rates.
+    is_kept = tf.random.stateless_uniform(tf.shape(x), fold(seed, name)) >= rate
+    return tf.where(is_kept, x * tf.cast(1 / (1 - rate), x.dtype), tf.zeros([], x.dtype))

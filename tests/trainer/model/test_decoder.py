@@ -15,6 +15,7 @@ from tfrecords_schema.vocabulary import END, PAD, START
 from trainer.config import TrainConfig
 from trainer.model.bahdanau import BahdanauAttention, attend
 from trainer.model.decoder import Decoder
+from trainer.model.dropout import drop
 from trainer.model.luong import LuongAttention
 from trainer.model.packing import pack
 from trainer.model.variables import tensors
@@ -175,6 +176,14 @@ def test_dropout_is_a_function_of_the_seed():
             one, same, other = (run(seed=seed)[0].numpy() for seed in seeds)
             without = run(seed=None)[0].numpy()
             assert np.array_equal(one, same) and not np.allclose(one, other) and not np.allclose(one, without)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+@pytest.mark.parametrize("rate", [0.01, 0.4, 0.95])
+def test_the_share_that_is_dropped_is_the_rate_in_every_precision(dtype, rate):
+    found = tf.cast(drop(tf.ones([500_000], dtype), rate, tf.constant([1, 2], tf.int64), "words"), tf.float32).numpy()
+    assert (found == 0).mean() == pytest.approx(rate, abs=0.002)
+    np.testing.assert_allclose(found[found != 0], 1 / (1 - rate), rtol=0.004)
 
 
 @pytest.mark.parametrize("whole", [False, True])
