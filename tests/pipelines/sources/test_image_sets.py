@@ -172,6 +172,27 @@ def test_a_directory_takes_what_is_called_like_an_image(here, capsys):
     assert line in capsys.readouterr().err.splitlines()
 
 
+def test_hidden_names_are_skipped_wherever_they_are(here, monkeypatch):
+    """Unless a pattern says so: on a disk, in a zip file and in a store."""
+    monkeypatch.setattr(ShelfFileSystem, "root", str(here))
+    names = ["a.jpg", ".b.jpg", "._a.jpg", ".c/d.jpg", "e/f.jpg", "e/.g.jpg", "e/.h/i.jpg", "e/.h/.j/k.jpg"]
+    write(*(f"d/{name}" for name in names))
+    with zipfile.ZipFile("d.zip", "w") as archive:
+        for name in names:
+            archive.write(f"d/{name}", name)
+    assert ids("d") == ids("d.zip") == ids("shelf://d") == ["a", "e/f"]
+    with zipfile.ZipFile("dots.zip", "w") as archive:
+        for name in ("./a.jpg", "b/../c.jpg"):
+            archive.writestr(name, name)
+    assert len(ids("dots.zip")) == 2, "these are only ways to a file"
+
+    def found(pattern):
+        return [item.uri.removeprefix("shelf://") for item in items_of(pattern)]
+
+    for pattern in ("**.jpg", "**/*.jpg", "**", "[!x]*.jpg", "?*.jpg", "*/*.jpg", ".*", "**/.*.jpg", ".c/*", "e/.h/**"):
+        assert found(f"shelf://d/{pattern}") == found(f"d/{pattern}") != [], pattern
+
+
 def test_endings_give_a_terminal_no_orders(here, capsys):
     write("d/a.jpg", "d/b.\x1b[2J\ndone")
     assert ids("d") == ["a"]
