@@ -3,6 +3,7 @@
 import concurrent.futures
 import csv
 import io
+import itertools
 import json
 import os
 import pathlib
@@ -191,6 +192,17 @@ def test_hidden_names_are_skipped_wherever_they_are(here, monkeypatch):
 
     for pattern in ("**.jpg", "**/*.jpg", "**", "[!x]*.jpg", "?*.jpg", "*/*.jpg", ".*", "**/.*.jpg", ".c/*", "e/.h/**"):
         assert found(f"shelf://d/{pattern}") == found(f"d/{pattern}") != [], pattern
+
+
+def test_a_sample_is_of_the_whole_set(here):
+    write(*(f"d/{number:02}.jpg" for number in range(15)))
+    with open_catalogue() as catalogue:
+        assert catalogue.sample(5) == []
+        ImageSets(("d",)).list_into(catalogue)
+        for size in (1, 4, 8, 10, 15, 40):
+            found = [int(item.id) for item in catalogue.sample(size)]
+            apart = {after - before for before, after in itertools.pairwise([*found, 15])}
+            assert len(found) == min(size, 15) and found[0] == 0 and max(apart) - min(apart) <= 1, size
 
 
 def test_endings_give_a_terminal_no_orders(here, capsys):
