@@ -15,6 +15,7 @@ from pipelines.listing.catalogue import Catalogue
 from pipelines.output.progress import LOADING, waiting
 from pipelines.output.sharding import ShardJob
 from pipelines.vision import devices
+from tfrecords_schema.text import on_screen
 
 _SAMPLE = 96  # images; of more, Ctrl-C would be the way to an answer
 
@@ -80,7 +81,7 @@ def _show(plan: Plan, found: dict[str, Any], output: str) -> None:
         ("output", f"{found['files']:,} files in {output}; nothing is written by --dry_run"),
     ]
     for name, value in lines:
-        print(f"{name:<12}{value}")
+        print(on_screen(f"{name:<12}{value}"))
 
 
 def _duration(seconds: float) -> str:

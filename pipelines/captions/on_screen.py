@@ -62,8 +62,7 @@ def print_captions(plan: Plan) -> dict[str, int]:
         said = _references(plan, [one.item for one in used])
     if ON_SCREEN in config.table.format:
         for one in outcomes:
-            row = _object(one, config.table.word_scores, said)
-            print(json.dumps(row, ensure_ascii=False, default=np.ndarray.tolist))
+            print(_json_line(_object(one, config.table.word_scores, said)))
     else:
         for line in _lines(used, said):
             print(on_screen(line))
@@ -121,6 +120,12 @@ def _object(one: Captioned | Reject, word_scores: bool, said: dict[int, tuple[st
         return one.printable()
     people = said.get(one.item.position)
     return as_row(one, word_scores) | ({"references": list(people)} if people else {})
+
+
+def _json_line(row: dict[str, Any]) -> str:
+    """JSON in one line, whoever cuts it into lines; what gives a terminal orders, or cannot be seen, is escaped."""
+    text = json.dumps(row, ensure_ascii=False, default=np.ndarray.tolist)
+    return "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in text)
 
 
 def print_examples(directory: str) -> None:

@@ -165,12 +165,11 @@ class Catalogue:
             )
 
     def sample(self, size: int) -> list[Item]:
-        """A few images, from the first to the last."""
-        total = self.run("SELECT count(*) FROM entries")[0][0]
-        step = max(1, total // size)
-        place = "row_number() OVER (ORDER BY position) - 1"
-        numbered = f"SELECT *, {place} AS place FROM entries"
-        query = f"SELECT * FROM ({numbered}) WHERE place % {step} = 0 ORDER BY place LIMIT {size}"
+        """So many images, or all if there are fewer, at equal distances from the first to the last."""
+        (total,) = self.run("SELECT count(*) FROM entries")[0]
+        numbered = "SELECT *, row_number() OVER (ORDER BY position) - 1 AS place FROM entries"
+        is_next = f"place = 0 OR place * {size} // {total} <> (place - 1) * {size} // {total}"
+        query = f"SELECT * FROM ({numbered}) WHERE {is_next} ORDER BY place LIMIT {size}"
         return [item for batch in self._batches(query) for item in entries.to_items(batch, self.metadata)]
 
     def _batches(self, query: str) -> Iterator[pa.RecordBatch]:

@@ -120,8 +120,8 @@ class FilePlace:
         # of few files then: else each worker would read the directories of all of them.
         first = shard_of(self.root(), 1 << 32)
         run_of = {name: first + number // together for number, name in enumerate(archive.names())}
-        # Beside each file macOS puts its icon, and where it was downloaded.
-        names = [name for name in sorted(run_of) if not name.startswith("__MACOSX/")]
+        # Beside each file macOS puts its icon, and where it was downloaded. Hidden ones are skipped as of a directory.
+        names = [n for n in sorted(run_of) if not (n.startswith("__MACOSX/") or finding.is_hidden(n))]
         for members, versions in chunks((name, archive.version(name)) for name in names):
             problems = [archive.ambiguity(name) for name in members]
             yield {

@@ -66,7 +66,8 @@ class SamplePlace:
     def _files(self) -> Parts:
         root = posixpath.join(self.path, "")
         # In an order that keeps samples together: `a.jpg a.txt ab.jpg`.
-        names = [(path.removeprefix(root), path, version) for path, version in finding.versions_below(self.path)]
+        found = finding.streamed(self.path, below=True)
+        names = [(path.removeprefix(root), path, version) for path, version in found]
         for name, path, version in sorted(names, key=lambda found: (found[0].partition(".")[0], found[0])):
             size = int(version.partition(":")[0] or 0)
 

@@ -24,6 +24,7 @@ from pipelines.vision import reading
 from pipelines.vision.images import decode
 from tests.fuzz.oracle import Seen
 from tests.support.listing import listed
+from tfrecords_schema.storage.finding import is_hidden
 
 _MOST_PIXELS = 20_000_000
 
@@ -122,6 +123,7 @@ def _rows(path: pathlib.Path) -> int:
 def _members(path: pathlib.Path) -> int:
     with zipfile.ZipFile(path) as found:
         names = {name for name in found.namelist() if has_image_ending(name) and "__MACOSX" not in name}
+    names = {name for name in names if not is_hidden(name)}
     return len({posixpath.normpath(name) for name in names})
 
 

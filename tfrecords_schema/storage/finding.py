@@ -12,6 +12,8 @@ from collections.abc import Iterable, Iterator
 from tfrecords_schema.errors import InputError
 from tfrecords_schema.storage import faults, objects, paths
 
+_DEEP = r"[^/]*(?:/(?!\.)[^/]*)*"  # of a pattern `**`: the rest of a name, and names below it that are not hidden
+
 
 def is_directory(path: str) -> bool:
     """Whether a path is a directory; object stores have none, and any prefix of names may be meant as one.
@@ -80,17 +82,20 @@ def matching(pattern: str) -> Iterator[list[objects.Entry]]:
 
 
 def _regular(pattern: str) -> str:
-    """A pattern as a regular expression: `*` and `?` stay within a directory, `**` does not, `**/` may be nothing."""
+    """A regular expression of a pattern: `*`, `?` stay in a directory, `**` does not; hidden names are as in `glob`."""
     parts = re.findall(r"\*\*/|\*\*|\*|\?|\[!?\]?[^\]]*\]|.", pattern, re.DOTALL)
-    meanings = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
 
-    def meaning(part: str) -> str:
+    def meaning(part: str, before: str) -> str:
+        shown = r"(?!\.)" if before.endswith("/") else ""  # here a name begins
         if len(part) > 2 and part[0] == "[":
             kept = part[1:-1].replace("\\", r"\\")
-            return f"[^{kept[1:]}]" if kept[0] == "!" else f"[{kept}]"
-        return meanings.get(part, re.escape(part))
+            return f"{shown}[^{kept[1:]}]" if kept[0] == "!" else f"{shown}[{kept}]"
+        if part == "**/":
+            return f"(?:{shown}{_DEEP}/)?"
+        wild = {"**": _DEEP, "*": "[^/]*", "?": "[^/]"}.get(part)
+        return re.escape(part) if wild is None else shown + wild
 
-    return "".join(map(meaning, parts))
+    return "".join(map(meaning, parts, ["/", *parts]))
 
 
 def glob(pattern: str) -> list[str]:
@@ -215,12 +220,20 @@ def _versions(found: Iterator[list[objects.Entry]]) -> list[tuple[str, str]]:
 
 
 def streamed(place: str, below: bool) -> Iterator[tuple[str, str]]:
-    """`versions_below` a directory, or `glob_versions` of a pattern: remote ones as they come, in no order."""
+    """(path, version) below a directory, without hidden ones, or by a pattern; remote ones as they come, unsorted."""
     if paths.is_local(place):
         yield from versions_below(place) if below else glob_versions(place)
         return
-    for batch in batches(place.rstrip("/") + "/") if below else matching(place):
-        yield from ((path, f"{size}:{mark}") for path, size, mark in batch)
+    root = place.rstrip("/") + "/"
+    for batch in batches(root) if below else matching(place):
+        for path, size, mark in batch:
+            if not (below and is_hidden(path[len(root) :])):
+                yield path, f"{size}:{mark}"
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file's name, or that of a directory before it, begins with a dot; `.` and `..` are no names."""
+    return re.search(r"(^|/)\.(?!\.?/)", name) is not None
 
 
 def listed_version(path: str) -> str:

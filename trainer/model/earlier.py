@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 
 from tfrecords_schema.errors import InputError
@@ -34,6 +36,8 @@ class Earlier:
         info, known = open_export(path, files.read_text, _FLAG)
         if "ensemble" in info.decoder:
             raise InputError(f"{_FLAG}: expected an export of trainer.task, found an ensemble in {path}")
+        # In which type they are stored matters to nobody who learns on: an export of im2txt says float32.
+        features = dataclasses.replace(features, dtype=info.features.dtype)
         try:
             info.features.require_same(features, path, data)
         except InputError as error:

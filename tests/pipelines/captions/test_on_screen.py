@@ -74,6 +74,16 @@ def test_json_has_the_rows_of_the_table(run, printed, photos):
         assert row["log_prob"] == pytest.approx(expected["log_prob"], rel=1e-5)
 
 
+def test_names_in_json_give_a_terminal_no_orders(printed, photos, tmp_path):
+    """Beside those that JSON escapes anyway: CSI in one letter, delete, and what many take for the end of a line."""
+    good, bad = (tmp_path / f"{name}\x9b2J\x7f\u2028\x85\x1b é.jpg" for name in ("good", "bad"))
+    shutil.copy(photos[0], good)
+    bad.write_bytes(b"no image")
+    _, out, _ = printed(good, bad, "--format", "json")
+    assert out.replace("\n", "").isprintable() and "é" in out
+    assert [json.loads(line)["image_uri"] for line in out.splitlines()] == [str(good), str(bad)]
+
+
 def test_json_tells_where_an_attention_model_looked(printed, attentive, photos):
     _, out, _ = printed(photos[0], "--format", "json", "--attention", model=attentive / "job/export")
     (row,) = map(json.loads, out.splitlines())

@@ -66,6 +66,15 @@ def test_damaged_and_missing_records_are_rejects(run, features_dir):
     assert report["records"] == 10 and report["reject_reasons"] == {"read/DamagedRecord": 14, "read/Absent": 8}
 
 
+def test_what_features_say_of_themselves_gives_a_terminal_no_orders(run, features_dir, capsys):
+    path = features_dir / "features_info.json"
+    info = json.loads(path.read_text())
+    info["features"]["weights"] = "net\x1b[2J\nwork.h5"
+    path.write_text(json.dumps(info))
+    run(features=str(features_dir), dry_run=True)
+    assert r"weights net\x1b[2J\nwork.h5" in capsys.readouterr().out
+
+
 def test_a_machine_without_descriptors_rejects_no_record(features_dir):
     items = list(FeatureRecords(str(features_dir), "val").read())
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -3,6 +3,7 @@
 import concurrent.futures
 import csv
 import io
+import itertools
 import json
 import os
 import pathlib
@@ -170,6 +171,38 @@ def test_a_directory_takes_what_is_called_like_an_image(here, capsys):
     assert ids("d[1]", excluding="d[1]/out") == ids("d[1]/", excluding=f"{here}/d[1]/out") == ["a", "deep/b"]
     line = "3 files in d[1] have no image's ending (.json, .txt, none) and were skipped; 'd[1]/**' takes every file"
     assert line in capsys.readouterr().err.splitlines()
+
+
+def test_hidden_names_are_skipped_wherever_they_are(here, monkeypatch):
+    """Unless a pattern says so: on a disk, in a zip file and in a store."""
+    monkeypatch.setattr(ShelfFileSystem, "root", str(here))
+    names = ["a.jpg", ".b.jpg", "._a.jpg", ".c/d.jpg", "e/f.jpg", "e/.g.jpg", "e/.h/i.jpg", "e/.h/.j/k.jpg"]
+    write(*(f"d/{name}" for name in names))
+    with zipfile.ZipFile("d.zip", "w") as archive:
+        for name in names:
+            archive.write(f"d/{name}", name)
+    assert ids("d") == ids("d.zip") == ids("shelf://d") == ["a", "e/f"]
+    with zipfile.ZipFile("dots.zip", "w") as archive:
+        for name in ("./a.jpg", "b/../c.jpg"):
+            archive.writestr(name, name)
+    assert len(ids("dots.zip")) == 2, "these are only ways to a file"
+
+    def found(pattern):
+        return [item.uri.removeprefix("shelf://") for item in items_of(pattern)]
+
+    for pattern in ("**.jpg", "**/*.jpg", "**", "[!x]*.jpg", "?*.jpg", "*/*.jpg", ".*", "**/.*.jpg", ".c/*", "e/.h/**"):
+        assert found(f"shelf://d/{pattern}") == found(f"d/{pattern}") != [], pattern
+
+
+def test_a_sample_is_of_the_whole_set(here):
+    write(*(f"d/{number:02}.jpg" for number in range(15)))
+    with open_catalogue() as catalogue:
+        assert catalogue.sample(5) == []
+        ImageSets(("d",)).list_into(catalogue)
+        for size in (1, 4, 8, 10, 15, 40):
+            found = [int(item.id) for item in catalogue.sample(size)]
+            apart = {after - before for before, after in itertools.pairwise([*found, 15])}
+            assert len(found) == min(size, 15) and found[0] == 0 and max(apart) - min(apart) <= 1, size
 
 
 def test_endings_give_a_terminal_no_orders(here, capsys):

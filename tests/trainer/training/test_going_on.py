@@ -116,6 +116,18 @@ def test_a_words_numbers_go_with_it_and_what_is_new_is_the_mean(trained, other_w
         np.testing.assert_allclose(found[new], np.tile(before[1:].mean(0), (gone, 1)), atol=1e-6)
 
 
+def test_features_may_be_stored_in_another_type(trained, other_words, tmp_path):
+    """As of a model of im2txt, whose features are float32, over a directory of float16 as it is by default."""
+    info, vocabulary = open_model(str(trained / "job/export"))
+    decoder = load_export(str(trained / "job/export"), info)
+    of_other_type = dataclasses.replace(info.features, dtype="float32")
+    assert info.features.dtype == dataset.open_directory(str(other_words)).info.features.dtype == "float16"
+    changed = dataclasses.replace(info, features=of_other_type, extractor="")
+    saved_model.write(decoder, vocabulary, changed, str(tmp_path / "job/export"))
+    earlier, begun = read(tmp_path, other_words)
+    assert "begins with the weights of" in earlier.begin(begun)
+
+
 def test_what_does_not_fit_is_told(trained, other_words, tmp_path, made_grid_features):
     with pytest.raises(InputError, match=r"--units: expected 16, as the model in --init_from .* has, found 8"):
         read(trained, other_words, units=8)
