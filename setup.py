@@ -79,12 +79,12 @@ setup(
     entry_points={
         "console_scripts": [
             "caption-download-coco = pipelines.download_coco:main",
-            "caption-features = pipelines.features:main",
-            "caption-train = trainer.task:main",
-            "caption-images = pipelines.caption:main",
-            "caption-gallery = pipelines.gallery:main",
+            "caption-features = pipelines.features:program",
+            "caption-train = trainer.task:program",
+            "caption-images = pipelines.caption:program",
+            "caption-gallery = pipelines.gallery:program",
             "caption-serve = pipelines.serve:main",
-            "caption-evaluate = trainer.evaluate:main",
+            "caption-evaluate = trainer.evaluate:program",
             "caption-submit = trainer.submit:main",
         ]
     },

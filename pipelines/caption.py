@@ -13,7 +13,7 @@ from typing import Any
 
 from pipelines import cli
 from pipelines.settings.caption import CaptionConfig
-from tfrecords_schema import command, command_line
+from tfrecords_schema import command, command_line, ending
 from tfrecords_schema.errors import InputError
 from tfrecords_schema.storage import paths
 from tfrecords_schema.text import beside, did_you_mean, shortened
@@ -170,8 +170,10 @@ class Publish:
         yield from publish(publication, results, following, manifests, beside=named)
 
 
+program = ending.program(main)
+
 if __name__ == "__main__":
     # Under its own name and not __main__'s, so that worker processes find the classes where they are.
-    from pipelines.caption import main as main_by_name
+    from pipelines.caption import program
 
-    main_by_name()
+    program()

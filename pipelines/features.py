@@ -10,7 +10,7 @@ from typing import Any
 
 from pipelines import cli
 from pipelines.settings.features import FeaturesConfig
-from tfrecords_schema import command, command_line
+from tfrecords_schema import command, command_line, ending
 from tfrecords_schema.errors import InputError
 from tfrecords_schema.manifests import tfds
 from tfrecords_schema.manifests.features_info import FEATURES_INFO, VOCABULARY, StoredImages
@@ -178,8 +178,10 @@ def _split_info(results: list) -> Any:
     )
 
 
+program = ending.program(main)
+
 if __name__ == "__main__":
     # Under its own name and not __main__'s, so that worker processes find the classes where they are.
-    from pipelines.features import main as main_by_name
+    from pipelines.features import program
 
-    main_by_name()
+    program()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines import cli
 from pipelines.settings.gallery import PAGE_IMAGES, SHEET_IMAGES, SORTS, GalleryConfig
-from tfrecords_schema import command, command_line
+from tfrecords_schema import command, command_line, ending
 from tfrecords_schema.errors import InputError
 
 if TYPE_CHECKING:
@@ -166,5 +166,7 @@ def _write(flag: str, path: str, save: Callable[[Any], None]) -> int:
     return handle.tell()
 
 
+program = ending.program(main)
+
 if __name__ == "__main__":
-    main()
+    program()

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from pipelines import cli
 from pipelines.settings.serve import ServeConfig
-from tfrecords_schema import command, command_line
+from tfrecords_schema import command, command_line, ending
 from tfrecords_schema.errors import InputError
 from tfrecords_schema.text import shortened
 
@@ -30,10 +30,7 @@ _PORT = 8080
 def main(argv: Sequence[str] | None = None) -> None:
     """The command `caption-serve`."""
     with cli.command():
-        status = run(command_line.parse(ServeConfig, argv, **ABOUT))
-        from pipelines.serving.server import leave
-
-        leave(status)
+        ending.leave(run(command_line.parse(ServeConfig, argv, **ABOUT)))
 
 
 def run(config: ServeConfig, environ: Mapping[str, str] = os.environ) -> int:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import atexit
 import contextlib
-import gc
 import sys
 from collections.abc import Iterator
 from typing import NoReturn
@@ -31,11 +29,7 @@ class RunError(Exception):
 
 @contextlib.contextmanager
 def told_in_one_line() -> Iterator[None]:
-    """Turns an InputError into `error: …` and exit status 2, a RunError into the same and 1.
-
-    The process ends at once after that: Python would take TensorFlow's half a million objects apart, for a second.
-    """
-    atexit.register(gc.freeze)
+    """Turns an InputError into `error: …` and exit status 2, a RunError into the same and 1."""
     try:
         yield
     except (InputError, RunError) as error:

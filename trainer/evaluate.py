@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from tfrecords_schema import command_line
+from tfrecords_schema import command_line, ending
 from tfrecords_schema.command import Settings, setting
 from tfrecords_schema.errors import InputError, RunError, told_in_one_line
 from tfrecords_schema.text import on_screen, one_line
@@ -154,5 +154,7 @@ def _unwritable(output: str, error: Exception) -> InputError:
     return InputError(f"--output: expected a directory that can be written to, found {output}: {one_line(error)}")
 
 
+program = ending.program(main)
+
 if __name__ == "__main__":
-    main()
+    program()

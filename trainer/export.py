@@ -12,7 +12,7 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from tfrecords_schema import command_line
+from tfrecords_schema import command_line, ending
 from tfrecords_schema.command import Settings, setting
 from tfrecords_schema.errors import InputError, told_in_one_line
 from tfrecords_schema.manifests.features_info import RESIZE
@@ -143,5 +143,7 @@ def _place(directory: str) -> str:
     return directory.rstrip("/") if paths.is_remote(directory) else os.path.realpath(directory)
 
 
+program = ending.program(main)
+
 if __name__ == "__main__":
-    main()
+    program()

@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from tfrecords_schema import command, command_line
+from tfrecords_schema import command, command_line, ending
 from tfrecords_schema.command import Settings, setting
 from tfrecords_schema.errors import InputError, told_in_one_line
 from tfrecords_schema.text import on_screen
@@ -124,5 +124,7 @@ def run(config: ImportIm2TxtConfig) -> ModelInfo:
     return info
 
 
+program = ending.program(main)
+
 if __name__ == "__main__":
-    main()
+    program()

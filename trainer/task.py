@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from tfrecords_schema import command, command_line
+from tfrecords_schema import command, command_line, ending
 from tfrecords_schema.command import Settings, group, setting
 from tfrecords_schema.errors import InputError, RunError, told_in_one_line
 from tfrecords_schema.text import beside, on_screen
@@ -200,5 +200,7 @@ def run(config: TaskConfig) -> dict[str, Any]:
     return best
 
 
+program = ending.program(main)
+
 if __name__ == "__main__":
-    main()
+    program()

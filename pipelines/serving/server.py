@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import signal
 import socket
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -137,10 +135,3 @@ def serve(
     if failed:
         raise failed[0]
     return 128 + signal.SIGINT if received[:1] == [signal.SIGINT] else 0
-
-
-def leave(status: int) -> None:
-    """Ends the process at once: a thread that still computes or loads must not hold it up."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(status)

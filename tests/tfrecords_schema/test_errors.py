@@ -1,11 +1,7 @@
 """What a command prints of an error, whatever stands in its message."""
 
-import subprocess
-import sys
-
 import pytest
 
-from tests.support import ROOT
 from tfrecords_schema.errors import ArgumentParser, InputError, RunError, told_in_one_line
 
 
@@ -22,18 +18,6 @@ def test_one_line_that_any_screen_can_show(capsys, error, status, told):
     with pytest.raises(SystemExit) as exit_, told_in_one_line():
         raise error
     assert exit_.value.code == status and capsys.readouterr().err == f"error: {told}\n"
-
-
-def test_a_process_that_ran_a_command_ends_without_taking_its_objects_apart():
-    """What is registered first is run last: by then, all objects are out of the collector's sight."""
-    code = (
-        "import atexit, gc\n"
-        "atexit.register(lambda: print(gc.get_freeze_count() > 1000))\n"
-        "from tfrecords_schema import show\n"
-        "show.main(['/absent'])"
-    )
-    found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
-    assert (found.returncode, found.stdout) == (2, "True\n") and found.stderr.startswith("error: ")
 
 
 def test_so_is_what_a_shell_made_of_a_pattern(capsys):

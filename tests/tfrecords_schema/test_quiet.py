@@ -14,7 +14,7 @@ from tfrecords_schema.quiet import import_tensorflow
 collected = []
 gc.callbacks.append(lambda phase, info: collected.append(phase))
 import_tensorflow()
-assert len(collected) < 20 and gc.isenabled()  # else 1,700
+assert len(collected) < 20 and gc.isenabled()  # else 1,700 times
 from tensorflow.python.util import _pywrap_util_port
 print(os.environ["TF_ENABLE_ONEDNN_OPTS"], _pywrap_util_port.IsMklEnabled())
 """
