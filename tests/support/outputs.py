@@ -12,6 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 
 from tfrecords_schema import record
 from tfrecords_schema.manifests.caption_table import REPORT, SHARD_LIST
@@ -32,6 +33,11 @@ def content(directory: pathlib.Path) -> dict[str, bytes]:
         _EDITION.sub("", str(name)): _EDITION.sub("", data.decode()).encode() if name.suffix == ".json" else data
         for name, data in found.items()
     }
+
+
+def nearly(captions: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What the captions of an image are equal to that was in another batch: the last bits of log_prob may differ."""
+    return [{**caption, "log_prob": pytest.approx(caption["log_prob"], abs=1e-4)} for caption in captions]
 
 
 def write_report(directory: pathlib.Path, names: list[str], **further) -> pathlib.Path:
