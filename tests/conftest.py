@@ -1,9 +1,11 @@
 """Shared fixtures: a tiny drawn COCO set, a tiny network in place of Inception, and what the commands make of them."""
 
 import gc
+import os
 import pathlib
 import shutil
 import signal
+import time
 
 import pytest
 
@@ -31,6 +33,13 @@ def pytest_collection_modifyitems(items):
     """What takes longest first: a long module that came last would keep one process busy and the others idle."""
     long = ("tests/test_docs", "tests/end_to_end/test_object_stores", "tests/trainer/")
     items.sort(key=lambda item: next((place for place, name in enumerate(long) if name in item.nodeid), len(long)))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
+    """On a machine that crawls CI has a report of what was tested, in place of a run that was ended from outside."""
+    if time.time() > float(os.environ.get("TESTS_END", "inf")):
+        pytest.skip("no time was left for it (TESTS_END)")
 
 
 def pytest_collection_finish(session):
